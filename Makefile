@@ -1,0 +1,33 @@
+# make figures | test | lab | check | clean; each creates .venv when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+SUITE ?= digits
+
+.PHONY: figures test lab check clean
+
+figures: .venv/ready
+	$(BIN)/fidlib figures --suite $(SUITE)
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lab: .venv/ready
+	$(BIN)/fidlib lab
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+# Made whole or not at all: the stamp is written last, and older than pyproject.toml
+# means that the dependencies may have changed.
+.venv/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fidlib needs Python 3.11 or later: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf runs .pytest_cache .ruff_cache .import_linter_cache

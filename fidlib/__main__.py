@@ -1,0 +1,198 @@
+"""The command line: `fidlib ...` or `python -m fidlib ...`."""
+
+import dataclasses
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from fidlib import suites
+from fidlib.runs import Diverged, project_root
+from fidlib.study import Config
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Run a suite's notebooks and publish pictures, numbers and index.html.
+
+    What is finished is skipped; a notebook that fails is reported and the others go
+    on. The exit status is 0 only if all went well.
+    """
+
+    suite: str = "digits"
+    """A file of notebooks/suites: digits, mnist, cifar10, cifar100, smoke."""
+    only: tuple[str, ...] = ()
+    """Notebooks, or jobs, of the suite to run; all when not given."""
+    jobs: int = 1
+    """Notebooks at a time on this machine."""
+    backend: suites.Backend = "loky"
+    """Where they run: this machine, or a Dask cluster."""
+    scheduler: str = ""
+    """Address of the Dask scheduler, such as tcp://host:8786."""
+
+    def __call__(self) -> int:
+        suite = suites.read(self.suite)
+        results = suites.run(
+            suite,
+            only=self.only,
+            jobs=self.jobs,
+            backend=self.backend,
+            scheduler=self.scheduler,
+        )
+        for result in results:
+            print(f"{result.name:24} {result.status:10} {result.seconds:7.1f} s")
+        failed = [result for result in results if result.status == "FAILED"]
+        for result in failed:
+            print(f"\n{result.name} failed:\n{result.traceback}", file=sys.stderr)
+            copy = result.folder / "notebook.ipynb"
+            print(f"its executed copy is {copy}", file=sys.stderr)
+        page = project_root() / "figures" / self.suite / "index.html"
+        print(f"{len(results) - len(failed)} of {len(results)} notebooks; open {page}")
+        return 1 if failed else 0
+
+
+@dataclass(frozen=True)
+class Host:
+    """Train a host, or read it back, and say where it is."""
+
+    config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+
+    def __call__(self) -> int:
+        from fidlib.study import Study
+
+        study = Study(self.config)
+        print(study)
+        print(study.describe("host"))
+        print(study.folder("host"))
+        return 0
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Embed a watermark by a method, or read the marked model back, and measure it."""
+
+    method: tyro.conf.Positional[str]
+    """Such as FixLL+PFL; an unknown one lists them all."""
+    config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+
+    def __call__(self) -> int:
+        from fidlib.methods import find
+        from fidlib.study import Study
+
+        find(self.method)
+        study = Study(self.config)
+        print(study)
+        print(study.describe("host"))
+        print(study.describe(self.method))
+        print(_text(study.table([self.method])))
+        print(study.folder(self.method))
+        return 0
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare two stored classifiers on an image set."""
+
+    host: tyro.conf.Positional[Path]
+    """A model.safetensors, a run's folder, or an authors' .pt."""
+    marked: tyro.conf.Positional[Path]
+    """The classifier to compare with it."""
+    data: str = "digits"
+    """digits, mnist, cifar10, cifar100, or the path of an .npz."""
+    split: Literal["train", "test"] = "test"
+    """Its images to compare on."""
+
+    def __call__(self) -> int:
+        from fidlib import data, fidelity, models, runs
+
+        device = runs.pick_device()
+        host, marked = (models.load(p).to(device) for p in (self.host, self.marked))
+        split = getattr(data.load(self.data), self.split).to(device)
+        report = dataclasses.asdict(fidelity.compare(host, marked, split))
+        for name, value in report.items():
+            text = "–" if value is None else f"{value:.6g}"
+            print(f"{name:24} {text}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Print the fidelity of methods, embedding what is missing first."""
+
+    methods: tuple[str, ...] = ()
+    """Rows; all methods when not given."""
+    csv: Path | None = None
+    """Write the table there as well, unrounded."""
+    config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+
+    def __call__(self) -> int:
+        from fidlib.methods import METHODS, find
+        from fidlib.study import Study
+
+        names = [find(name).name for name in self.methods or METHODS]
+        study = Study(self.config)
+        print(study)
+        table = study.table(names)
+        print(_text(table))
+        if self.csv:
+            table.to_csv(self.csv)
+        return 0
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Open JupyterLab in notebooks/."""
+
+    arguments: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Passed on to jupyter lab, after --."""
+
+    def __call__(self) -> int:
+        folder = project_root() / "notebooks"
+        command = [sys.executable, "-m", "jupyter", "lab", *self.arguments]
+        return subprocess.run(command, cwd=folder).returncode
+
+
+COMMANDS = {
+    "figures": Figures,
+    "table": Table,
+    "host": Host,
+    "embed": Embed,
+    "compare": Compare,
+    "lab": Lab,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; errors a user can mend are one sentence, without traceback."""
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS,
+        prog="fidlib",
+        description="After a backdoor watermark, is it still the same classifier?",
+        args=arguments,
+    )
+    try:
+        return command()
+    except (ValueError, OSError, Diverged) as error:
+        print(f"fidlib: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("fidlib: stopped; what is finished is kept.", file=sys.stderr)
+        return 130
+
+
+def _text(table) -> str:
+    """The table as fixed-width text, split, pfl and spl legible at any size."""
+    formats = {}
+    for name in table.columns:
+        digits = (
+            "{:.3f}" if name.startswith(("trigger", "agree", "accur")) else "{:.4g}"
+        )
+        formats[name] = digits.format
+    return table.to_string(formatters=formats)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,332 @@
+"""Image sets as tensors in memory, with batches and augmentation on the device.
+
+digits comes with scikit-learn; mnist, cifar10 and cifar100 are read from
+`<root>/<name>.npz` and downloaded by torchvision when that is missing; any other
+name is the path of an `.npz` in Keras' layout.
+"""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fidlib.runs import locked, written
+
+DOWNLOADED = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+"""Sets that torchvision can fetch, by their name here and its class there."""
+
+NORMALISATION = {
+    "mnist": ((0.1307,), (0.3081,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+}
+"""Mean and standard deviation per channel that the paper's code subtracts."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with their labels."""
+
+    images: Tensor
+    """`(N, C, H, W)` uint8, or float pixels with black at 0 and white at 1."""
+    labels: Tensor
+    """`(N,)` int64 class indices."""
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.ndim != 4:
+            raise ValueError(
+                f"images have the shape {tuple(images.shape)}; expected (N, C, H, W): "
+                "add the missing axis, e.g. images[:, None] for grey images."
+            )
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            raise ValueError(
+                f"images are {images.dtype}; pass uint8 pixels, or floats in [0, 1]."
+            )
+        if images.is_floating_point() and images.numel() and images.max() > 16:
+            raise ValueError(
+                f"float images reach {images.max():.0f}; pixels as floats are in "
+                "[0, 1]: divide by 255, or pass uint8."
+            )
+        if labels.shape != (len(images),) or labels.is_floating_point():
+            raise ValueError(
+                f"labels have the shape {tuple(labels.shape)} and type {labels.dtype}; "
+                f"expected {len(images)} class indices, one for each image."
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> "Split":
+        """The same images and labels on `device`."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def first(self, count: int) -> "Split":
+        """The first `count` images; all of them where there are no more."""
+        return Split(self.images[:count], self.labels[:count])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change with any pixel, label, shape or type."""
+        digest = hashlib.sha256()
+        for tensor in (self.images, self.labels):
+            array = tensor.cpu().contiguous().numpy()
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(array.data)
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A named image set: disjoint train and test splits of one image shape."""
+
+    name: str
+    """What `load` was asked for."""
+    train: Split
+    """What models learn from."""
+    test: Split
+    """What they are judged on, never trained on."""
+    classes: tuple[str, ...]
+    """The K class names, in the order of the labels."""
+    mean: tuple[float, ...]
+    """C channel means of pixels in [0, 1]."""
+    std: tuple[float, ...]
+    """C channel standard deviations of pixels in [0, 1]."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(C, H, W)` of every image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def manifest(self) -> dict[str, object]:
+        """What identifies the set: name, sizes, classes, fingerprints of the splits."""
+        return {
+            "dataset": self.name,
+            "image_shape": list(self.image_shape),
+            "classes": list(self.classes),
+            "train": {"images": len(self.train), "sha256": self.train.fingerprint},
+            "test": {"images": len(self.test), "sha256": self.test.fingerprint},
+            "test_images_also_in_train": self._shared(),
+        }
+
+    def _shared(self) -> int:
+        train, test = (
+            [image.tobytes() for image in split.images.cpu().numpy()]
+            for split in (self.train, self.test)
+        )
+        return sum(map(set(train).__contains__, test))
+
+
+def load(name: str, root: str | Path | None = None) -> ImageSet:
+    """Load an image set into memory.
+
+    Args:
+        name: `digits`, `mnist`, `cifar10`, `cifar100`, the name of an `.npz` in
+            `root`, or the path of one.
+        root: Folder of the `.npz` files; `$FIDLIB_DATA` or `~/.cache/fidlib` if None.
+
+    Raises:
+        FileNotFoundError: If there is no such file and it cannot be downloaded.
+        ValueError: If the file is damaged or not in Keras' layout (`x_train`,
+            `y_train`, `x_test`, `y_test`, optional `classes`; images uint8 of shape
+            (N, H, W) or (N, H, W, C)).
+    """
+    if name == "digits":
+        return _digits()
+    folder = Path(root or os.environ.get("FIDLIB_DATA") or "~/.cache/fidlib")
+    folder = folder.expanduser()
+    path = Path(name).expanduser() if name.endswith(".npz") else folder / f"{name}.npz"
+    if not path.exists():
+        if name not in DOWNLOADED:
+            known = ", ".join(["digits", *DOWNLOADED])
+            raise FileNotFoundError(
+                f"no image set {name!r}: {path} does not exist; use one of {known}, "
+                "or the path of an .npz in the layout of Keras' mnist.npz."
+            )
+        _download(name, path)
+    return _read_npz(name, path)
+
+
+def batches(
+    count: int, size: int, generator: torch.Generator, device: torch.device
+) -> Iterator[Tensor]:
+    """One epoch of shuffled indices, in batches of `size` or one fewer.
+
+    All `count` indices come once; the last batch is as large as the others, so that
+    no step rests on a handful of images.
+    """
+    order = torch.randperm(count, generator=generator).to(device)
+    return iter(order.tensor_split(max(1, -(-count // size))))
+
+
+def endless_batches(
+    count: int, size: int, generator: torch.Generator, device: torch.device
+) -> Iterator[Tensor]:
+    """Batches of exactly `min(size, count)` indices, for ever, no index favoured.
+
+    One shuffled pass follows another, so any two indices have been drawn equally
+    often, give or take one.
+    """
+    size, queue = min(size, count), torch.empty(0, dtype=torch.long, device=device)
+    while True:
+        while len(queue) < size:
+            shuffled = torch.randperm(count, generator=generator).to(device)
+            queue = torch.cat([queue, shuffled])
+        yield queue[:size]
+        queue = queue[size:]
+
+
+def crop_and_flip(
+    images: Tensor, generator: torch.Generator, padding: int = 4
+) -> Tensor:
+    """Shift each image by up to `padding` pixels and mirror every other one.
+
+    The usual CIFAR augmentation, for a whole batch in one gather on its device.
+
+    Args:
+        images: `(N, C, H, W)` of any type; black (0) moves in at the sides.
+        generator: Source of the shifts and flips (on the CPU).
+        padding: Largest shift, pixels.
+
+    Returns:
+        `(N, C, H, W)`, the type of `images`.
+    """
+    count, _, height, width = images.shape
+    device = images.device
+    shifts = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator)
+    flips = torch.rand(count, 1, generator=generator) < 0.5
+    rows = torch.arange(height) + shifts[0]
+    columns = torch.arange(width).expand(count, -1)
+    columns = torch.where(flips, columns.flip(1), columns) + shifts[1]
+    padded = F.pad(images, [padding] * 4)
+    picked = padded[
+        torch.arange(count, device=device)[:, None, None],
+        :,
+        rows.to(device)[:, :, None],
+        columns.to(device)[:, None, :],
+    ]
+    return picked.permute(0, 3, 1, 2)
+
+
+def _digits() -> ImageSet:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    x_train, x_test, y_train, y_test = train_test_split(
+        images, bunch.target, test_size=500, stratify=bunch.target, random_state=0
+    )
+    return _image_set("digits", x_train, y_train, x_test, y_test, "0123456789")
+
+
+def _download(name: str, path: Path) -> None:
+    """Fetch a set by torchvision and convert it once; others who want it wait."""
+    import torchvision
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        if path.exists():
+            return
+        kind = getattr(torchvision.datasets, DOWNLOADED[name])
+        try:
+            train, test = (
+                kind(path.parent / "torchvision", train=flag, download=True)
+                for flag in (True, False)
+            )
+        except (OSError, RuntimeError) as error:
+            raise FileNotFoundError(
+                f"{path} does not exist and could not be downloaded ({error}): put a "
+                f"{name}.npz in the layout of Keras' mnist.npz there, or name its "
+                "folder in FIDLIB_DATA."
+            ) from error
+        with written(path) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                x_train=np.asarray(train.data),
+                y_train=np.asarray(train.targets, dtype=np.uint8),
+                x_test=np.asarray(test.data),
+                y_test=np.asarray(test.targets, dtype=np.uint8),
+                classes=np.asarray([str(c) for c in train.classes]),
+            )
+
+
+def _read_npz(name: str, path: Path) -> ImageSet:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
+        raise ValueError(
+            f"{path} is damaged or no .npz ({error}): delete it and fetch it again."
+        ) from error
+    missing = {"x_train", "y_train", "x_test", "y_test"} - arrays.keys()
+    if missing:
+        raise ValueError(
+            f"{path} lacks {', '.join(sorted(missing))}: name its arrays x_train, "
+            "y_train, x_test and y_test, as in Keras' mnist.npz."
+        )
+    for part in ("train", "test"):
+        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if labels.ndim == 2 and labels.shape[1] == 1:  # Keras' cifar10 has a column
+            labels = labels[:, 0]
+        colour = images.ndim == 4 and images.shape[3] in (1, 3)
+        if images.dtype != np.uint8 or not (images.ndim == 3 or colour):
+            raise ValueError(
+                f"{path}: x_{part} is {images.dtype} of shape {images.shape}; expected "
+                "uint8 of shape (N, H, W) or (N, H, W, C) with one or three channels."
+            )
+        if labels.shape != images.shape[:1] or labels.dtype.kind not in "ui":
+            raise ValueError(
+                f"{path}: y_{part} is {labels.dtype} of shape {labels.shape}; expected "
+                f"{len(images)} integers, one class index for each image."
+            )
+        if not len(images):
+            raise ValueError(f"{path}: x_{part} holds no image.")
+        grey = images.ndim == 3
+        images = images[:, None] if grey else images.transpose(0, 3, 1, 2)
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = images, labels.astype(np.int64)
+    x_train, y_train, x_test, y_test = (
+        arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")
+    )
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise ValueError(
+            f"{path}: train images are {x_train.shape[1:]}, test images "
+            f"{x_test.shape[1:]} (channels, height, width); make them alike."
+        )
+    highest = int(max(y_train.max(), y_test.max()))
+    classes = [str(c) for c in arrays.get("classes", range(highest + 1))]
+    lowest = int(min(y_train.min(), y_test.min()))
+    if lowest < 0 or highest >= len(classes):
+        raise ValueError(
+            f"{path}: labels run from {lowest} to {highest}, but there are "
+            f"{len(classes)} classes; number the classes from 0."
+        )
+    return _image_set(name, x_train, y_train, x_test, y_test, classes)
+
+
+def _image_set(name, x_train, y_train, x_test, y_test, classes) -> ImageSet:
+    if name in NORMALISATION:
+        mean, std = NORMALISATION[name]
+    else:
+        # From a histogram: exact in integers, the same on every machine.
+        levels = np.arange(256) / 255
+        counts = [np.bincount(x.ravel(), minlength=256) for x in x_train.swapaxes(0, 1)]
+        mean = tuple(float(c @ levels / c.sum()) for c in counts)
+        std = tuple(
+            float(np.sqrt(c @ (levels - m) ** 2 / c.sum())) or 1.0
+            for c, m in zip(counts, mean, strict=True)
+        )
+    train, test = (
+        Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y))
+        for x, y in ((x_train, y_train), (x_test, y_test))
+    )
+    return ImageSet(name, train, test, tuple(classes), mean, std)

@@ -1,0 +1,179 @@
+"""The embedding methods by name, each a start, a trained part and a preserving term.
+
+A method says *what* is trained towards what; how long, how fast and with what weight
+is the recipe's (`recipes.toml`), because that depends on the data.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from fidlib import metrics
+from fidlib.models import Classifier
+from fidlib.runs import code
+
+
+@dataclass
+class Step:
+    """One training step, as a preserving term sees it."""
+
+    model: Classifier
+    """The model being trained."""
+    host: Classifier
+    """The host, not to be changed."""
+    host_parameters: dict[str, Tensor]
+    """The host's parameters by name."""
+    images: Tensor
+    """`(B, C, H, W)` pixels of the batch, augmented if the recipe says so."""
+    features: Tensor
+    """`(B, D)` of the model, float32, with gradient."""
+    logits: Tensor
+    """`(B, K)` of the model, float32, with gradient."""
+    host_outputs: Callable[[], tuple[Tensor, Tensor]]
+    """The host's features and logits on the same images, computed when asked for."""
+
+    @property
+    def host_features(self) -> Tensor:
+        """`(B, D)` of the host on the same images."""
+        return self.host_outputs()[0]
+
+    @property
+    def host_logits(self) -> Tensor:
+        """`(B, K)` of the host on the same images."""
+        return self.host_outputs()[1]
+
+
+Term = Callable[[Step], Tensor]
+"""A differentiable scalar that is zero where what it preserves is the host's."""
+
+
+def twl(step: Step) -> Tensor:
+    """Total weight loss over the parameters that are trained [2]."""
+    pairs = [(n, p) for n, p in step.model.named_parameters() if p.requires_grad]
+    host = {name: step.host_parameters[name] for name, _ in pairs}
+    return metrics.twl(host, dict(pairs))
+
+
+def pgr(step: Step) -> Tensor:
+    """Prototype guided regulariser [1]."""
+    return metrics.pgr(step.host.head.weight, step.model.head.weight)
+
+
+def pfl(step: Step) -> Tensor:
+    """Penultimate feature loss of the batch [2]."""
+    return metrics.pfl(step.host_features, step.features)
+
+
+def spl(step: Step) -> Tensor:
+    """Softmax probability-distribution loss of the batch [2]."""
+    return metrics.spl(step.host_logits, step.logits)
+
+
+TERMS: dict[str, Term] = {"TWL": twl, "PGR": pgr, "PFL": pfl, "SPL": spl}
+"""The preserving terms that have a name; a method may also hold one of your own."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a watermark is embedded: *start* x *trained part* x *preserving terms*."""
+
+    name: str
+    """What tables and pictures call it."""
+    start: Literal["random", "host"] = "host"
+    """Where training starts; from the host, BatchNorm is frozen (eval mode)."""
+    trained: Literal["all", "body", "head"] = "all"
+    """The part that is trained; `body` keeps the host's head (FixLL)."""
+    learns: Literal["train", "train+triggers", "triggers"] = "train+triggers"
+    """The labels in the cross-entropy."""
+    preserves: Mapping[str | Term, float | None] = field(default_factory=dict)
+    """Term, by name in `TERMS` or your own function -> weight; None: the recipe's."""
+
+    def __post_init__(self) -> None:
+        for term in self.preserves:
+            if not callable(term) and term not in TERMS:
+                raise ValueError(
+                    f"method {self.name!r}: unknown term {term!r}; use one of "
+                    f"{', '.join(TERMS)}, or a function of a Step."
+                )
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether embedding reads the host at all."""
+        return self.start == "host" or self.trained != "all" or bool(self.preserves)
+
+    def weighted(self, weights: Mapping[str, float]) -> list[tuple[Term, float]]:
+        """The terms with their weights, the recipe's `weights` where None."""
+        found = []
+        for term, weight in self.preserves.items():
+            if weight is None and term not in weights:
+                raise ValueError(
+                    f"method {self.name!r} gives no weight to {_term_name(term)}, and "
+                    "the recipe has none: write a number in preserves."
+                )
+            function = term if callable(term) else TERMS[term]
+            found.append((function, weights[term] if weight is None else weight))
+        return found
+
+    def definition(self) -> dict[str, object]:
+        """JSON values that change when the method does; part of a run's hash."""
+        return {
+            "name": self.name,
+            "start": self.start,
+            "trained": self.trained,
+            "learns": self.learns,
+            "preserves": [
+                [_term_name(term), code(term) if callable(term) else None, weight]
+                for term, weight in self.preserves.items()
+            ],
+        }
+
+
+def _term_name(term: str | Term) -> str:
+    return getattr(term, "__name__", type(term).__name__) if callable(term) else term
+
+
+def _catalogue() -> dict[str, Method]:
+    body = {"start": "host", "trained": "body"}
+    fixed = {"start": "random", "trained": "body"}
+    methods = [
+        Method("ref", start="random", learns="train"),
+        Method("scratch", start="random"),
+        Method("FTAL"),
+        Method("FTLL", trained="head"),
+        Method("FTAL+PGR", preserves={"PGR": None}),
+        Method("FTAL+TWL", preserves={"TWL": None}),
+        Method("FixLL", **body),
+        Method("FixLL+TWL", **body, preserves={"TWL": None}),
+        Method("FixLL+PFL", **body, learns="triggers", preserves={"PFL": None}),
+        Method("FixLL+SPL", **body, learns="triggers", preserves={"SPL": None}),
+        Method("scratch+FixLL", **fixed),
+        Method(
+            "scratch+FixLL+PFL", **fixed, learns="triggers", preserves={"PFL": None}
+        ),
+        Method(
+            "scratch+FixLL+SPL", **fixed, learns="triggers", preserves={"SPL": None}
+        ),
+    ]
+    return {method.name: method for method in methods}
+
+
+METHODS: dict[str, Method] = _catalogue()
+"""Name -> method: the ten of [2], then its from-scratch deep-fidelity ones."""
+
+
+def find(method: str | Method) -> Method:
+    """The method of that name; a `Method` is returned as it is.
+
+    Raises:
+        ValueError: If there is no method of that name.
+    """
+    if isinstance(method, Method):
+        return method
+    if method not in METHODS:
+        raise ValueError(
+            f"unknown method {method!r}; use one of {', '.join(METHODS)}, or a "
+            "fidlib.Method of your own."
+        )
+    return METHODS[method]

@@ -1,0 +1,149 @@
+"""Numbers from tensors and arrays; knows no model and no data set.
+
+Losses (`twl`, `pfl`, `spl`, `pgr`, `lp`) return a scalar tensor with its gradient, so
+the number that is reported is the one that training minimises. [1] and [2] are the
+papers named in the README.
+"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def twl(host: Mapping[str, Tensor], marked: Mapping[str, Tensor]) -> Tensor:
+    """Total weight loss: squared L2 distance of all parameters, summed [2].
+
+    Args:
+        host: Parameters by name, buffers such as BatchNorm's statistics left out.
+        marked: The same names and shapes.
+
+    Raises:
+        ValueError: If names or shapes differ.
+    """
+    if {n: p.shape for n, p in host.items()} != {n: p.shape for n, p in marked.items()}:
+        raise ValueError(
+            "twl compares parameter by parameter, but the two networks have parameters "
+            "of other names or shapes: compare models of one architecture."
+        )
+    return torch.stack([(marked[n] - p).square().sum() for n, p in host.items()]).sum()
+
+
+def pfl(host_features: Tensor, features: Tensor) -> Tensor:
+    """Penultimate feature loss: mean squared L2 distance of the features [2].
+
+    Summed over the D features, averaged over the N images.
+
+    Args:
+        host_features: `(N, D)`.
+        features: `(N, D)` of the compared model: same images, same order.
+    """
+    _same_shape("features", host_features, features)
+    return (features - host_features).square().sum(1).mean()
+
+
+def spl(host_logits: Tensor, logits: Tensor) -> Tensor:
+    """Softmax probability-distribution loss: mean KL(host || model), nats [2].
+
+    Args:
+        host_logits: `(N, K)`.
+        logits: `(N, K)` of the compared model: same images, same order.
+    """
+    _same_shape("logits", host_logits, logits)
+    log_host, log_model = host_logits.log_softmax(1), logits.log_softmax(1)
+    return F.kl_div(log_model, log_host, reduction="batchmean", log_target=True)
+
+
+def lp(host_prototypes: Tensor, prototypes: Tensor) -> Tensor:
+    """Prototype loss: squared Frobenius distance of the heads' weights `(K, D)` [2]."""
+    _same_shape("prototypes", host_prototypes, prototypes)
+    return (prototypes - host_prototypes).square().sum()
+
+
+def pgr(host_prototypes: Tensor, prototypes: Tensor) -> Tensor:
+    """Prototype guided regulariser: L2 distances of the K prototypes, summed [1].
+
+    Not squared, so its gradient has the same length however near a prototype is; where
+    the two are equal it is zero.
+    """
+    _same_shape("prototypes", host_prototypes, prototypes)
+    return torch.linalg.vector_norm(prototypes - host_prototypes, dim=1).sum()
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Fraction of images whose highest logit is their label's.
+
+    Args:
+        logits: `(N, K)`.
+        labels: `(N,)` class indices.
+
+    Returns:
+        Accuracy in [0, 1].
+
+    Raises:
+        ValueError: If the lengths differ or N is zero.
+    """
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
+        raise ValueError(
+            f"logits are {tuple(logits.shape)}, labels {tuple(labels.shape)}; expected "
+            "(N, K) and (N,) with N > 0."
+        )
+    return (logits.argmax(1) == labels).double().mean().item()
+
+
+def agreement(logits_a: Tensor, logits_b: Tensor) -> float:
+    """Fraction of images on which two classifiers name the same class.
+
+    1.0 means the two decide alike on every image; it says nothing about whether
+    either is right.
+
+    Args:
+        logits_a: `(N, K)` scores of the reference model.
+        logits_b: `(N, K)` scores of the compared model: same images, same order.
+
+    Returns:
+        Agreement in [0, 1].
+
+    Raises:
+        ValueError: If the shapes differ or N is zero.
+    """
+    _same_shape("logits", logits_a, logits_b)
+    return accuracy(logits_b, logits_a.argmax(1))
+
+
+def rank_correlations(measures: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's rank correlations of measures over models.
+
+    1 where two measures order the models alike, -1 where oppositely; NaN for a measure
+    that is the same for all models, for it orders nothing.
+
+    Args:
+        measures: A row per model, three or more; a column per measure.
+
+    Returns:
+        Square, a row and a column per measure.
+
+    Raises:
+        ValueError: If there are fewer than three models or a value is missing.
+    """
+    if len(measures) < 3:
+        raise ValueError(
+            f"{len(measures)} models came; a rank correlation needs three or more: add "
+            "methods, or train longer so that more of them learn the triggers."
+        )
+    if measures.isna().any(axis=None):
+        raise ValueError(
+            f"{', '.join(measures.columns[measures.isna().any()])} is missing for a "
+            "model; leave out that model or that measure."
+        )
+    return measures.corr(method="spearman")
+
+
+def _same_shape(what: str, a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape or a.ndim != 2 or not len(a):
+        raise ValueError(
+            f"{what} are {tuple(a.shape)} and {tuple(b.shape)}; expected two of the "
+            "same shape, one row or more."
+        )

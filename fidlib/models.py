@@ -1,0 +1,438 @@
+"""Classifiers made of `features` and a linear `head`.
+
+The paper's narrow ResNet18, WRN28-10, and a wrapper for any network that ends in a
+linear layer.
+"""
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fidlib.data import NORMALISATION
+from fidlib.runs import written
+
+
+class Classifier(nn.Module):
+    """A network whose penultimate features and head are part of its interface.
+
+    It takes pixels, uint8 or float in [0, 1], normalises them itself and repeats grey
+    images to the channels its network wants.
+
+    Args:
+        body: Normalised images `(N, C, H, W)` to features `(N, D)`.
+        head: Features to logits `(N, K)`; its weight's rows are the prototypes.
+        mean: Channel means of pixels in [0, 1], one or C of them.
+        std: Channel standard deviations, likewise.
+        channels: C, the channels `body` wants.
+        spec: How `build` made it, so that `load` can make it again; None if wrapped.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        head: nn.Linear,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        channels: int = 3,
+        spec: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.head = head
+        self.channels = channels
+        self.spec = spec
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) not in (1, channels):
+                raise ValueError(
+                    f"{name} has {len(values)} values; the network takes {channels} "
+                    f"channels: pass one value or {channels}."
+                )
+            value = torch.tensor(values, dtype=torch.float32)
+            self.register_buffer(name, value.expand(channels).clone()[:, None, None])
+        if not (self.std > 0).all():
+            raise ValueError(f"std is {tuple(std)}; every value must be positive.")
+
+    @property
+    def feature_dim(self) -> int:
+        """D, the number of penultimate features."""
+        return self.head.in_features
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        return self.head.out_features
+
+    def features(self, images: Tensor) -> Tensor:
+        """Penultimate activations `(N, D)` of pixels `(N, C, H, W)`."""
+        return self.body(self.normalise(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(N, K)` of pixels `(N, C, H, W)`."""
+        return self.head(self.features(images))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """What the network sees of pixels: `(x - mean) / std`, in its channels.
+
+        Raises:
+            ValueError: If `images` are not `(N, C, H, W)` with one or the network's
+                channels, or neither uint8 nor float.
+        """
+        if images.ndim != 4 or images.shape[1] not in (1, self.channels):
+            raise ValueError(
+                f"images have the shape {tuple(images.shape)}; this classifier takes "
+                f"(N, C, H, W) with C = 1 or {self.channels}."
+            )
+        if images.dtype == torch.uint8:
+            images = images.to(self.mean.dtype) / 255
+        elif not images.is_floating_point():
+            raise ValueError(
+                f"images are {images.dtype}; pass uint8 pixels, or floats in [0, 1]."
+            )
+        return (images - self.mean) / self.std
+
+
+class _Block(nn.Module):
+    """Basic residual block of ResNet18, with the names of the authors' files."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample: nn.Module = nn.Identity()
+        if inputs != outputs:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(y)) + self.downsample(x), inplace=True)
+
+
+class ResNet18(nn.Module):
+    """The paper's narrow ResNet18: 16 to 128 channels, every stage at stride 1.
+
+    Args:
+        num_classes: K.
+        feature_dim: D, the outputs of the layer before the head (2 and 64 in [2]).
+    """
+
+    def __init__(self, num_classes: int, feature_dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 7, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = nn.Sequential(_Block(16, 16), _Block(16, 16))
+        self.layer2 = nn.Sequential(_Block(16, 32), _Block(32, 32))
+        self.layer3 = nn.Sequential(_Block(32, 64), _Block(64, 64))
+        self.layer4 = nn.Sequential(_Block(64, 128), _Block(128, 128))
+        self.fc = nn.Linear(128, feature_dim)
+        self.out = nn.Linear(feature_dim, num_classes, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images `(N, 3, H, W)` to logits `(N, K)`."""
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.out(self.fc(x.mean((2, 3))))
+
+
+class _WideBlock(nn.Module):
+    """Pre-activation block of a wide residual network."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.shortcut: nn.Module | None = None
+        if inputs != outputs:
+            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(x))
+        residual = x if self.shortcut is None else self.shortcut(y)
+        return self.conv2(F.relu(self.bn2(self.conv1(y)))) + residual
+
+
+class WideResNet28x10(nn.Module):
+    """WRN28-10 (Zagoruyko and Komodakis 2016), head without bias, D = 640.
+
+    Args:
+        num_classes: K.
+        feature_dim: Must be 640, which the architecture fixes.
+    """
+
+    def __init__(self, num_classes: int, feature_dim: int = 640) -> None:
+        super().__init__()
+        if feature_dim != 640:
+            raise ValueError(
+                f"feature_dim is {feature_dim}; wrn28_10 has 640 features: set "
+                "feature_dim=640."
+            )
+        self.conv = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        blocks, width = [], 16
+        for group, outputs in enumerate((160, 320, 640)):
+            for place in range(4):
+                stride = 2 if group and not place else 1
+                blocks.append(_WideBlock(width, outputs, stride))
+                width = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.bn = nn.BatchNorm2d(width)
+        self.out = nn.Linear(width, num_classes, bias=False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images `(N, 3, H, W)` to logits `(N, K)`."""
+        x = F.relu(self.bn(self.blocks(self.conv(x))))
+        return self.out(x.mean((2, 3)))
+
+
+MODELS: dict[str, Callable[[int, int], nn.Module]] = {
+    "resnet18": ResNet18,
+    "wrn28_10": WideResNet28x10,
+}
+"""Name -> `(num_classes, feature_dim)` -> network that ends in a linear layer."""
+
+
+def build(
+    name: str,
+    *,
+    num_classes: int,
+    feature_dim: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Classifier:
+    """A classifier of a named architecture, freshly initialised.
+
+    Args:
+        name: A key of `MODELS`.
+        num_classes: K.
+        feature_dim: D.
+        mean: Channel means of pixels in [0, 1].
+        std: Channel standard deviations of pixels in [0, 1].
+
+    Raises:
+        ValueError: If the name is unknown or the architecture cannot have D features.
+    """
+    if name not in MODELS:
+        raise ValueError(
+            f"unknown model {name!r}; use one of {', '.join(MODELS)}, or add your own "
+            "to fidlib.MODELS."
+        )
+    network = MODELS[name](num_classes, feature_dim)
+    model = wrap(network, num_classes=num_classes, mean=mean, std=std)
+    model.spec = {"model": name, "num_classes": num_classes, "feature_dim": feature_dim}
+    return model
+
+
+def wrap(
+    module: nn.Module,
+    *,
+    num_classes: int | None = None,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    image_size: int = 64,
+) -> Classifier:
+    """Any network that ends in a linear layer, as a `Classifier`.
+
+    The linear layer, with its bias if it has one, becomes the head; what comes before
+    it computes the features. The module itself is not changed.
+
+    Args:
+        module: Takes normalised images, returns logits.
+        num_classes: K. A head of another size is replaced by a fresh one, as transfer
+            learning does; None keeps the module's own.
+        mean: Channel means that the module expects to be subtracted; one or C.
+        std: Channel standard deviations, likewise.
+        image_size: Side of a blank image the module can take, pixels; it is shown two
+            images to verify that head and body together still are the module.
+
+    Raises:
+        ValueError: If the module does not end in a linear layer, or cannot take images
+            of `image_size`.
+    """
+    linear = [n for n, m in module.named_modules() if isinstance(m, nn.Linear)]
+    if not linear or not linear[-1]:
+        raise ValueError(
+            f"{type(module).__name__} has no linear layer inside; fidlib needs a "
+            "network that ends in nn.Linear: its inputs are the features."
+        )
+    body = copy.deepcopy(module)
+    parent, _, leaf = linear[-1].rpartition(".")
+    head = body.get_submodule(linear[-1])
+    setattr(body.get_submodule(parent), leaf, nn.Identity())
+    convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
+    channels = next((c.in_channels for c in convolutions), 3)
+    model = Classifier(body, head, mean=mean, std=std, channels=channels)
+    _check_split(module, model, image_size)
+    if num_classes is not None and num_classes != head.out_features:
+        bias = head.bias is not None
+        model.head = nn.Linear(head.in_features, num_classes, bias=bias)
+    return model
+
+
+@torch.no_grad()
+def _check_split(module: nn.Module, model: Classifier, image_size: int) -> None:
+    name = type(module).__name__
+    device = next(module.parameters()).device
+    images = torch.linspace(-1, 1, 2 * model.channels * image_size**2, device=device)
+    images = images.view(2, model.channels, image_size, image_size)
+    modes = [(m, m.training) for net in (module, model) for m in net.modules()]
+    try:
+        module.eval(), model.eval()
+        expected, features = module(images), model.body(images)
+        same = features.ndim == 2 and torch.allclose(
+            model.head(features), expected, rtol=1e-4, atol=1e-5
+        )
+    except (RuntimeError, AssertionError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{name} could not be run on images of shape {tuple(images.shape)} "
+            f"({str(error).splitlines()[0]}): pass image_size=, the side of the images "
+            "it takes, and a network that ends in nn.Linear."
+        ) from error
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    if not same:
+        raise ValueError(
+            f"the last layer of {name} is not linear: its last nn.Linear does not give "
+            "the network's output; remove what follows it (e.g. a softmax)."
+        )
+
+
+def load_authors(path: str | Path, *, dataset: str = "mnist") -> Classifier:
+    """A ResNet18 from a state dict with the names of the authors' public files.
+
+    Args:
+        path: A `.pt` file of tensors `conv1.weight`, `layer1.0.conv1.weight`, ...,
+            `fc.weight`, `out.weight`.
+        dataset: The set it was trained on, for its normalisation.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or holds other tensors.
+    """
+    if dataset not in NORMALISATION:
+        raise ValueError(
+            f"no normalisation known for {dataset!r}; use one of "
+            f"{', '.join(NORMALISATION)}."
+        )
+    path = _existing(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        classes, feature_dim = state["out.weight"].shape
+        network = ResNet18(classes, feature_dim)
+        network.load_state_dict(state)
+    except Exception as error:  # torch.load has no error type of its own
+        raise ValueError(
+            f"{path} is damaged or no ResNet18 of the paper "
+            f"({str(error).splitlines()[0]}): fetch it again."
+        ) from error
+    mean, std = NORMALISATION[dataset]
+    model = wrap(network, mean=mean, std=std)
+    model.spec = {
+        "model": "resnet18",
+        "num_classes": classes,
+        "feature_dim": feature_dim,
+    }
+    return model.eval()
+
+
+def save(model: Classifier, path: str | Path) -> None:
+    """Write a classifier to a `.safetensors` file, whole or not at all."""
+    state = {n: t.contiguous().clone() for n, t in model.state_dict().items()}
+    with written(Path(path)) as temporary:
+        save_file(state, temporary, metadata={"fidlib": json.dumps(model.spec)})
+
+
+def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
+    """Read a classifier that `save` wrote, or the authors' `.pt`.
+
+    Args:
+        path: A `.safetensors` or `.pt` file, or a run's folder.
+        like: A classifier of the same architecture; needed when the saved one was
+            wrapped, for then the file does not say how to build it. Not changed.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or does not fit `like`.
+    """
+    path = _existing(path)
+    if path.is_dir():
+        path = _existing(path / "model.safetensors")
+    if path.suffix in (".pt", ".pth"):
+        return load_authors(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            spec = json.loads((file.metadata() or {}).get("fidlib", "null"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged or no .safetensors file ({error}): delete it and make "
+            "it again."
+        ) from error
+    if like is not None:
+        model = copy.deepcopy(like)
+    elif spec is not None:
+        unset = {"mean": (0.0,), "std": (1.0,)}  # the file's own follow
+        model = build(spec.pop("model"), **spec, **unset)
+    else:
+        raise ValueError(
+            f"{path} holds the weights of a wrapped network: build and wrap it, then "
+            "pass it as fl.models.load(path, like=...)."
+        )
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} holds another architecture than the one it is loaded into "
+            f"({' '.join(str(error).split())[:200]})."
+        ) from error
+    return model.eval()
+
+
+def fresh(model: Classifier, generator: torch.Generator) -> Classifier:
+    """A copy of the architecture with random weights, drawn from `generator`.
+
+    Raises:
+        ValueError: If a module with parameters of its own cannot draw them again.
+    """
+    model = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch.randint(2**62, (), generator=generator).item())
+        if model.spec is not None and model.spec["model"] in MODELS:
+            spec = dict(model.spec)
+            new = build(spec.pop("model"), **spec, mean=(0.0,), std=(1.0,))
+            new.mean, new.std = model.mean.cpu(), model.std.cpu()
+            return new
+        for name, module in model.named_modules():
+            own = list(module.parameters(recurse=False))
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
+            elif own:
+                raise ValueError(
+                    f"{name} ({type(module).__name__}) has no reset_parameters(), so "
+                    "the network cannot start at random: add it to fidlib.MODELS."
+                )
+    return model
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model at {path}: check the path.")
+    return path

@@ -1,0 +1,348 @@
+"""Draws arrays on axes; numpy and matplotlib, never torch.
+
+Every function draws on the axes it is given and returns them; nothing here computes a
+measure, saves, shows or reads a file.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+SINGLE = 3.3
+"""Width of a single-column figure, inches."""
+DOUBLE = 6.9
+"""Width of a double-column figure, inches."""
+
+Extent = tuple[float, float, float, float]
+"""Left, right, bottom, top."""
+
+_FAMILIES = {"ref": "0.6", "scratch": "0.25", "FTLL": "#e69f00", "FTAL": "#d55e00"}
+_FIXED, _FIXED_FROM_SCRATCH = "#0072b2", "#009e73"
+_TERMS = {
+    "TWL": ("--", "s"),
+    "PGR": (":", "D"),
+    "PFL": ("-.", "^"),
+    "SPL": ((0, (1, 1)), "v"),
+}
+_OTHERS = ("#cc79a7", "#56b4e9", "#8c564b", "#b8b000")
+
+
+def use_style() -> None:
+    """House style: 8 pt text, thin axes without top and right spine, 200 dpi."""
+    sns.set_theme(context="paper", style="ticks")
+    mpl.rcParams.update(
+        {
+            "font.size": 8,
+            "axes.titlesize": 8,
+            "axes.labelsize": 8,
+            "xtick.labelsize": 7,
+            "ytick.labelsize": 7,
+            "legend.fontsize": 7,
+            "legend.frameon": False,
+            "axes.linewidth": 0.6,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "lines.linewidth": 1.2,
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 110,
+            "savefig.dpi": 200,
+        }
+    )
+
+
+def class_colors(count: int) -> list:
+    """`count` colours, colour-blind safe up to ten."""
+    if count <= 10:
+        return list(mpl.color_sequences["petroff10"][:count])
+    return sns.husl_palette(count, s=0.8)
+
+
+def method_style(name: str) -> dict[str, object]:
+    """Colour, line and marker of a method: colour says what is trained from where,
+    line and marker what is preserved. Names unknown to the paper get a colour too.
+    """
+    parts = name.split("+")
+    fixed = "FixLL" in parts
+    if fixed:
+        color = _FIXED_FROM_SCRATCH if parts[0] == "scratch" else _FIXED
+    else:
+        other = _OTHERS[sum(name.encode()) % len(_OTHERS)]
+        color = _FAMILIES.get(parts[0], other)
+    line, marker = next((_TERMS[p] for p in parts if p in _TERMS), ("-", "o"))
+    return {"color": color, "linestyle": line, "marker": marker}
+
+
+def curves(ax: Axes, lines: Mapping[str, pd.Series], *, log: bool = False) -> Axes:
+    """One line a method against the epoch.
+
+    Args:
+        ax: Where.
+        lines: Method -> `(E,)` values, indexed by epoch.
+        log: A logarithmic axis; zeros, as at the start, have no place on it.
+    """
+    for name, line in lines.items():
+        shown = line[line > 0] if log else line
+        style = method_style(name)
+        ax.plot(shown.index, shown, markersize=2.5, label=name, **style)
+    if log:
+        ax.set_yscale("log")
+    ax.set_xlabel("epoch")
+    ax.margins(x=0.02)
+    return ax
+
+
+def legend_below(figure: Figure, ax: Axes, columns: int) -> None:
+    """One legend, of one of its axes, for a whole figure."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def classes_below(
+    figure: Figure, classes: Sequence[str], *, triggers: bool = False
+) -> None:
+    """Colours of the classes, and the triggers' marker, for a whole figure."""
+    dot = {"marker": "o", "linestyle": "", "markersize": 4}
+    handles = [
+        Line2D([], [], color=c, label=name, **dot)
+        for c, name in zip(class_colors(len(classes)), classes, strict=True)
+    ]
+    if triggers:
+        handles.append(
+            Line2D([], [], color="k", marker="x", linestyle="", label="trigger")
+        )
+    columns = min(len(handles), 11)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        handletextpad=0.1,
+        columnspacing=0.9,
+    )
+
+
+def features(
+    ax: Axes,
+    xy: np.ndarray,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    prototypes: np.ndarray | None = None,
+    triggers: np.ndarray | None = None,
+    limit: float | None = None,
+) -> Axes:
+    """Two-dimensional features, coloured by class.
+
+    Args:
+        ax: Where.
+        xy: `(N, 2)`.
+        labels: `(N,)` class indices.
+        num_classes: K.
+        prototypes: `(K, 2)` rows of the head, drawn as rays from the origin.
+        triggers: `(T, 2)` features of triggers, drawn as black crosses.
+        limit: Half the side of the square shown; all points when None.
+    """
+    colors = np.asarray(class_colors(num_classes), dtype=object)
+    order = np.random.default_rng(0).permutation(len(xy))  # no class on top
+    ax.scatter(
+        *xy[order].T,
+        c=list(colors[labels[order]]),
+        s=2,
+        linewidths=0,
+        alpha=0.7,
+        rasterized=True,
+    )
+    if triggers is not None:
+        ax.scatter(*triggers.T, c="k", marker="x", s=7, linewidths=0.5, rasterized=True)
+    if prototypes is not None:
+        reach = limit or np.abs(xy).max()
+        for color, (x, y) in zip(colors, prototypes, strict=True):
+            ray = np.array([x, y]) / np.hypot(x, y) * 2 * reach
+            ax.plot([0, ray[0]], [0, ray[1]], color=color, linewidth=0.7, zorder=0)
+    if limit:
+        ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+        ax.set_aspect("equal")
+    return ax
+
+
+def prototypes(ax: Axes, marked: np.ndarray, host: np.ndarray, *, limit: float) -> Axes:
+    """Prototypes as arrows from the origin: the host's dashed under the marked's.
+
+    Args:
+        ax: Where.
+        marked: `(K, 2)` rows of the head.
+        host: `(K, 2)` of the host.
+        limit: Half the side of the square shown.
+    """
+    for color, before, after in zip(class_colors(len(host)), host, marked, strict=True):
+        for (x, y), line in ((before, (0, (2, 1.5))), (after, "-")):
+            arrow = {"arrowstyle": "-|>", "linestyle": line, "mutation_scale": 6}
+            arrow |= {"color": color, "linewidth": 1, "shrinkA": 0, "shrinkB": 0}
+            if line != "-":
+                arrow |= {"alpha": 0.55, "linewidth": 1.6}
+            ax.annotate("", xy=(x, y), xytext=(0, 0), arrowprops=arrow)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    ax.set_aspect("equal")
+    return ax
+
+
+def regions(ax: Axes, labels: np.ndarray, extent: Extent, *, num_classes: int) -> Axes:
+    """Decision regions, one pale class colour each, with their boundary.
+
+    Args:
+        ax: Where.
+        labels: `(R, R)` class indices, lowest row first.
+        extent: Of the grid.
+        num_classes: K.
+    """
+    pale = ListedColormap(
+        [(*mpl.colors.to_rgb(c), 0.35) for c in class_colors(num_classes)]
+    )
+    ax.imshow(
+        labels,
+        extent=extent,
+        origin="lower",
+        cmap=pale,
+        vmin=-0.5,
+        vmax=num_classes - 0.5,
+        interpolation="nearest",
+        aspect="equal",
+    )
+    _outline(ax, labels, extent)
+    return ax
+
+
+def disagreement(
+    ax: Axes, differs: np.ndarray, labels: np.ndarray, extent: Extent
+) -> Axes:
+    """Where two classifiers name different classes, in red, on the host's boundary.
+
+    Args:
+        ax: Where.
+        differs: `(R, R)` bool.
+        labels: `(R, R)` the host's classes, for the lines.
+        extent: Of the grid.
+    """
+    shades = ListedColormap(["#f4f4f4", "#c1121f"])
+    ax.imshow(
+        differs.astype(int),
+        extent=extent,
+        origin="lower",
+        cmap=shades,
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+        aspect="equal",
+    )
+    _outline(ax, labels, extent)
+    return ax
+
+
+def _outline(ax: Axes, labels: np.ndarray, extent: Extent) -> None:
+    x = np.linspace(*extent[:2], labels.shape[1])
+    y = np.linspace(*extent[2:], labels.shape[0])
+    for value in np.unique(labels):
+        if (labels == value).any() and not (labels == value).all():
+            ax.contour(x, y, labels == value, [0.5], colors="0.35", linewidths=0.35)
+
+
+def anchors(ax: Axes, xy: np.ndarray, images: np.ndarray, names: Sequence[str]) -> Axes:
+    """The images a plane goes through, as thumbnails beside their points.
+
+    Args:
+        ax: Where.
+        xy: `(A, 2)` their coordinates in the plane.
+        images: `(A, C, H, W)` pixels in [0, 1].
+        names: A captions.
+    """
+    center = xy.mean(0)
+    for point, image, name in zip(xy, images, names, strict=True):
+        picture = image.transpose(1, 2, 0).clip(0, 1).squeeze()
+        thumb = OffsetImage(picture, zoom=20 / image.shape[-1], cmap="gray_r")
+        thumb.image.axes = ax
+        away = (point - center) / np.linalg.norm(point - center)
+        ax.add_artist(
+            AnnotationBbox(
+                thumb,
+                point,
+                xybox=tuple(away * 21),
+                boxcoords="offset points",
+                pad=0.1,
+                bboxprops={"linewidth": 0.5},
+            )
+        )
+        ax.plot(*point, "ko", markersize=2.5)
+        ax.annotate(
+            name,
+            point,
+            xytext=tuple(away * 38),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=6,
+        )
+    return ax
+
+
+def against(
+    ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]
+) -> Axes:
+    """One measure against another on logarithmic axes, a named marker a method.
+
+    A value of 0 has no place on such an axis: it is drawn at the lower end, hollow.
+
+    Args:
+        ax: Where.
+        x: `(M,)` values, 0 or more.
+        y: `(M,)` values, 0 or more.
+        names: M methods.
+    """
+    columns = [np.asarray(v, float) for v in (x, y)]
+    floors = [v[v > 0].min() / 4 if (v > 0).any() else 1e-6 for v in columns]
+    for a, b, name in zip(*columns, names, strict=True):
+        style = method_style(name)
+        ax.plot(
+            max(a, floors[0]),
+            max(b, floors[1]),
+            color=style["color"],
+            marker=style["marker"],
+            markerfacecolor=style["color"] if a and b else "none",
+            markersize=5,
+            linestyle="",
+            label=name if a and b else f"{name} (0)",
+        )
+    ax.set(xscale="log", yscale="log")
+    ax.margins(0.12)
+    return ax
+
+
+def correlations(ax: Axes, values: np.ndarray, names: Sequence[str]) -> Axes:
+    """A square of rank correlations, blue for -1 over white to red for 1.
+
+    Args:
+        ax: Where.
+        values: `(M, M)`.
+        names: M measures.
+    """
+    return sns.heatmap(
+        values,
+        annot=True,
+        fmt=".2f",
+        vmin=-1,
+        vmax=1,
+        cmap="vlag",
+        square=True,
+        cbar=False,
+        linewidths=0.5,
+        annot_kws={"fontsize": 6.5},
+        xticklabels=list(names),
+        yticklabels=list(names),
+        ax=ax,
+    )

@@ -1,0 +1,260 @@
+"""Where results live: configuration hash, atomic folders, locks, manifests, seeds.
+
+A run is a folder `<root>/<kind>/<hash>/`. It is made under a temporary name, sealed
+with `done.json` and renamed, so a killed run leaves nothing that looks finished; two
+processes that want the same run share one through a file lock.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import torch
+from filelock import FileLock
+
+SCHEMA = 1
+"""Raised when the meaning of stored results changes; older ones are then not read."""
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class Diverged(ArithmeticError):
+    """A training whose loss is no longer a number; its text says what to do."""
+
+
+def project_root() -> Path:
+    """The folder that holds `notebooks/`: here, or the nearest one above.
+
+    JupyterLab starts kernels in `notebooks/`, papermill where it is called; both find
+    the same root. Elsewhere it is the current folder.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks" / "suites").is_dir():
+            return folder
+    return here
+
+
+def runs_root() -> Path:
+    """The folder of all runs: `$FIDLIB_RUNS`, else `runs/` in the project root."""
+    return Path(os.environ.get("FIDLIB_RUNS") or project_root() / "runs").expanduser()
+
+
+def canonical(value: object) -> str:
+    """JSON text that is the same for equal values: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+
+
+def digest(value: object) -> str:
+    """Sixteen hex digits of the SHA-256 of `canonical(value)`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def code(function: Callable) -> list[str]:
+    """What tells a user's function from others: its text, defaults and closure.
+
+    Raises:
+        ValueError: If its text cannot be read.
+    """
+    try:
+        function = getattr(function, "__func__", function)
+        closure = inspect.getclosurevars(function).nonlocals
+        return [inspect.getsource(function), repr(function.__defaults__), repr(closure)]
+    except (OSError, TypeError) as error:
+        raise ValueError(
+            f"{function!r} has no text to tell its runs apart by: define it with def, "
+            "in a module or a notebook cell."
+        ) from error
+
+
+def stream(seed: int, *names: str) -> torch.Generator:
+    """A CPU random generator of its own for one purpose of one study.
+
+    Streams with different names are independent, so what is trained first, or not at
+    all, changes nothing in what is trained next.
+    """
+    text = canonical([seed, *names]).encode()
+    number = int.from_bytes(hashlib.sha256(text).digest()[:8], "big", signed=True)
+    return torch.Generator().manual_seed(number)
+
+
+def pick_device() -> torch.device:
+    """The GPU when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type to train in: bfloat16 where `auto` finds hardware that is fast at it.
+
+    That is any GPU of CUDA capability 8 and later, and CPUs with AMX or AVX512-BF16.
+    """
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        flags = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        fast = any(getattr(torch.cpu, flag, bool)() for flag in flags)
+    return torch.bfloat16 if fast else torch.float32
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of `path`; released by the system when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes `path` when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write readable JSON, whole or not at all."""
+    with written(path) as temporary:
+        text = json.dumps(value, indent=1, sort_keys=True, default=_plain)
+        temporary.write_text(text + "\n")
+
+
+def make(kind: str, key: dict, build: Callable[[Path], None]) -> Path:
+    """The finished run of `key`, built first when there is none.
+
+    Args:
+        kind: The sort of result, a folder name: `host`, `marked`, `notebook`...
+        key: All that decides the result, as JSON values.
+        build: Fills the folder it is given; called at most once over all processes
+            that ask for this run at the same time.
+
+    Returns:
+        The folder `<runs root>/<kind>/<hash>/`, complete.
+
+    Raises:
+        ValueError: If the finished run was changed since it was sealed.
+    """
+    folder = _folder(kind, key)
+    if not _finished(folder):
+        with locked(folder):
+            if not _finished(folder):
+                _build(folder, key, build)
+    return folder
+
+
+def unfinished(kind: str, key: dict) -> Path:
+    """Where the run of `key` is being made, if it is."""
+    folder = _folder(kind, key)
+    return folder.with_name(f".{folder.name}.making")
+
+
+def _folder(kind: str, key: dict) -> Path:
+    return runs_root() / kind / digest({"schema": SCHEMA, **key})
+
+
+def _build(folder: Path, key: dict, build: Callable[[Path], None]) -> None:
+    temporary = folder.with_name(f".{folder.name}.making")
+    if temporary.exists():
+        shutil.rmtree(temporary)  # of a killed process: we hold the lock
+    temporary.mkdir(parents=True)
+    started = time.perf_counter()
+    try:
+        build(temporary)
+        write_json(temporary / "config.json", {"schema": SCHEMA, **key})
+        files = sorted(p for p in temporary.rglob("*") if p.is_file())
+        sealed = {
+            "seconds": round(time.perf_counter() - started, 2),
+            "files": {str(p.relative_to(temporary)): _checksum(p) for p in files},
+            **provenance(),
+        }
+        write_json(temporary / "done.json", sealed)
+        if folder.exists():  # without done.json: never one of ours
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _finished(folder: Path) -> bool:
+    """Whether the run is sealed; a run changed since then is an error."""
+    done = folder / "done.json"
+    if not done.exists():
+        return False
+    try:
+        files = json.loads(done.read_text())["files"]
+        damaged = [n for n, c in files.items() if _checksum(folder / n) != c]
+    except (ValueError, KeyError, OSError) as error:
+        damaged = [str(error)]
+    if damaged:
+        raise ValueError(
+            f"the run {folder} is damaged ({', '.join(damaged)}): delete that folder, "
+            "and it is made again."
+        )
+    return True
+
+
+def provenance() -> dict[str, object]:
+    """What a result was made with: versions, commit, machine, time (UTC)."""
+    packages = ("fidlib", "torch", "torchvision", "numpy", "scikit-learn", "umap-learn")
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {
+        "versions": versions,
+        "commit": _commit(),
+        "machine": machine(),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def machine() -> str:
+    """The processor, or GPU, in words, and the number of cores used."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((x.split(": ")[1] for x in lines if x[:10] == "model name"), name)
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def _commit() -> str:
+    folder = Path(__file__).parent
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    except OSError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value: {value!r}")

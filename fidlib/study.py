@@ -1,0 +1,402 @@
+"""From a `Config` to host, marked models and reports: made once, then read back."""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import torch
+
+from fidlib import data, metrics, models, runs, training, triggers
+from fidlib.features import Outputs, outputs
+from fidlib.fidelity import Comparison, Fidelity
+from fidlib.methods import METHODS, Method, find
+from fidlib.models import Classifier
+from fidlib.runs import Diverged, Precision
+
+Part = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a study is about; equal configurations share their results."""
+
+    dataset: str = "digits"
+    """digits, mnist, cifar10, cifar100, or the path of an .npz in Keras' layout."""
+    model: str = "resnet18"
+    """resnet18 (the paper's), wrn28_10, or a name you added to fidlib.MODELS."""
+    feature_dim: int = 2
+    """D, the penultimate features; at 2 their picture is exact."""
+    seed: int = 0
+    """Decides weights, order and triggers."""
+    scale: str = "default"
+    """How long to train: a scale in recipes.toml (minutes, smoke, paper)."""
+    epochs: int = 0
+    """Epochs of every training; 0: the recipe's."""
+    train_images: int = 0
+    """Train on the first so many images; 0: on all."""
+    chains: int = 10
+    """Chains of triggers, n."""
+    links: int = 10
+    """Triggers in a chain, m; at most the number of classes."""
+    precision: Precision = "auto"
+    """Type to train in; auto: bfloat16 where the hardware is fast at it."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            kind = int if isinstance(field.default, int) else str
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(
+                    f"{field.name} is {value!r}; expected {kind.__name__}, such as "
+                    f"{field.default!r}."
+                )
+        for name, least in (("feature_dim", 1), ("epochs", 0), ("train_images", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must be at least {least}."
+                )
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(
+                f"precision is {self.precision!r}; use auto, float32 or bfloat16."
+            )
+
+
+class Study:
+    """One configuration with its host, its marked models and their measurements.
+
+    Whatever it is asked for is read from the run store, or made first when it is not
+    there; so a study can be written down in any notebook, as often as one likes.
+
+    Args:
+        config: What it is about.
+        host: A trained classifier of your own to protect, e.g. from `models.wrap`; the
+            configuration's model is trained when None.
+    """
+
+    def __init__(self, config: Config | None = None, *, host: Classifier | None = None):
+        self.config = config = config or Config()
+        self.device = runs.pick_device()
+        self.precision = runs.pick_precision(config.precision, self.device)
+        self.data = data.load(config.dataset)
+        self.recipe = training.recipe(config.dataset, config.scale)
+        if config.epochs:
+            self.recipe = self.recipe.with_epochs(config.epochs)
+        self.train = self.data.train.first(config.train_images or len(self.data.train))
+        self.train = self.train.to(self.device)
+        self.test = self.data.test.to(self.device)
+        self.triggers = triggers.noise_chain(
+            self.data.image_shape,
+            num_classes=len(self.data.classes),
+            mean=self.data.mean,
+            std=self.data.std,
+            chains=config.chains,
+            links=config.links,
+            seed=config.seed,
+        ).to(self.device)
+        self._models: dict[str, Classifier] = {}
+        self._folders: dict[str, Path] = {}
+        self._comparisons: dict[str, Comparison] = {}
+        self._given = host
+        if host is not None:
+            self._check_given(host)
+        elif config.model not in models.MODELS:
+            models.build(config.model, num_classes=1, feature_dim=1, mean=(), std=())
+
+    def __repr__(self) -> str:
+        config, shape = self.config, "x".join(map(str, self.data.image_shape))
+        model = "a host of your own" if self._given else config.model
+        dim = self._given.feature_dim if self._given else config.feature_dim
+        return (
+            f"{config.dataset}: {len(self.train):,} train and {len(self.test):,} test "
+            f"images, {shape}, {len(self.data.classes)} classes; {model}, D = {dim}; "
+            f"{len(self.triggers)} triggers; seed {config.seed}; {self.device.type}, "
+            f"{str(self.precision)[6:]}; runs in {_short(runs.runs_root())}"
+        )
+
+    def host(self) -> Classifier:
+        """The unwatermarked model, in eval mode."""
+        if "host" not in self._models:
+            folder = runs.make("host", self._host_key(), self._make_host)
+            self._remember("host", folder, like=self._given or self._blank())
+        return self._models["host"]
+
+    def marked(self, method: str | Method) -> Classifier:
+        """The marked model that a method makes of the host, in eval mode.
+
+        `ref`, the reference of [2], is the host itself.
+
+        Raises:
+            ValueError: If there is no method of that name.
+            Diverged: If training it diverges.
+        """
+        method = find(method)
+        if method == METHODS["ref"]:
+            return self.host()
+        name = self._name(method)
+        if name not in self._models:
+            key = self._marked_key(method)
+            folder = runs.make("marked", key, lambda f: self._make_marked(method, f))
+            self._remember(name, folder, like=self.host())
+        return self._models[name]
+
+    def fidelity(self, method: str | Method, split: Part = "test") -> Fidelity:
+        """How far a method's marked model is from the host.
+
+        Args:
+            method: Of `METHODS` by name, or your own; `host` compares it with itself.
+            split: The images to compare on.
+        """
+        if split not in ("train", "test"):
+            raise ValueError(f"split is {split!r}; use train or test.")
+        report = json.loads((self.folder(method) / "metrics.json").read_text())
+        return Fidelity(**report[split])
+
+    def table(self, methods: Iterable[str | Method] | None = None) -> pd.DataFrame:
+        """A row per method, the host's first: what is missing is embedded first.
+
+        Args:
+            methods: Names or methods; all of `METHODS` when None.
+
+        Returns:
+            Indexed by method. `twl`, `lp` and `trigger_accuracy` of the model; `pfl`,
+            `spl`, `agreement` and `accuracy` with `_train` and `_test` appended.
+        """
+        names = list(METHODS) if methods is None else list(methods)
+        return pd.DataFrame([self._row(m) for m in ["host", *names]]).set_index(
+            "method"
+        )
+
+    def history(self, method: str | Method = "host") -> pd.DataFrame:
+        """Learning curve: a row per measured epoch, measured on the test images."""
+        return pd.read_csv(self.folder(method) / "history.csv")
+
+    def outputs(
+        self, method: str | Method = "host", images: Part | Literal["triggers"] = "test"
+    ) -> Outputs:
+        """Features and logits of a model on the study's images.
+
+        Args:
+            method: Whose; `host`, a name or a method.
+            images: Which.
+        """
+        split = {"train": self.train, "test": self.test, "triggers": self.triggers}
+        if images not in split:
+            raise ValueError(f"images is {images!r}; use {', '.join(split)}.")
+        return outputs(self.model(method), split[images].images)
+
+    def model(self, method: str | Method = "host") -> Classifier:
+        """`host()` for `host`, else `marked(method)`."""
+        return self.host() if method == "host" else self.marked(method)
+
+    def folder(self, method: str | Method = "host") -> Path:
+        """Where a model, its history and its metrics are stored."""
+        self.model(method)
+        host = method == "host" or find(method) == METHODS["ref"]
+        return self._folders["host" if host else self._name(find(method))]
+
+    def describe(self, method: str | Method = "host") -> str:
+        """One line on a model, made first when it is missing."""
+        name = "host" if method == "host" else find(method).name
+        done = json.loads((self.folder(method) / "done.json").read_text())
+        report = self.fidelity(method)
+        return (
+            f"{name:18} test accuracy {report.marked_accuracy:.3f}, triggers "
+            f"{report.trigger_accuracy:.2f}; made {done['made'][:16]} in "
+            f"{done['seconds']:.1f} s"
+        )
+
+    def check_premise(self, methods: Iterable[str | Method] = ()) -> list[str]:
+        """Raise if a picture of this study would mean nothing.
+
+        Args:
+            methods: Those whose watermarks the picture is about.
+
+        Returns:
+            The names of those that answer nine triggers in ten, or more.
+
+        Raises:
+            ValueError: If the host is no better than a guess, already answers the
+                triggers, or no method learned them.
+        """
+        host, classes = self.fidelity("host"), len(self.data.classes)
+        if host.host_accuracy < 2 / classes:
+            raise ValueError(
+                f"the host gets {host.host_accuracy:.1%} of the test images right, "
+                f"hardly more than a guess among {classes} classes: train it longer "
+                "(epochs), or choose another seed."
+            )
+        if host.trigger_accuracy > 1 / classes + 0.15:
+            raise ValueError(
+                f"the host answers {host.trigger_accuracy:.1%} of the triggers, so "
+                "they prove no watermark: choose another seed, or more chains."
+            )
+        reached = {find(m).name: self.fidelity(m).trigger_accuracy for m in methods}
+        learned = [name for name, share in reached.items() if share >= 0.9]
+        if reached and not learned:
+            raise ValueError(
+                f"no method answers the triggers ({reached}), so there is no watermark "
+                "to look at: train longer (epochs)."
+            )
+        return learned
+
+    def _row(self, method: str | Method) -> dict[str, object]:
+        train, test = (self.fidelity(method, part) for part in ("train", "test"))
+        row = {
+            "method": "host" if method == "host" else find(method).name,
+            "trigger_accuracy": test.trigger_accuracy,
+            "twl": test.twl,
+            "lp": test.lp,
+        }
+        for part, report in (("train", train), ("test", test)):
+            row[f"pfl_{part}"] = report.pfl
+            row[f"spl_{part}"] = report.spl
+            row[f"agreement_{part}"] = report.agreement
+            row[f"accuracy_{part}"] = report.marked_accuracy
+        return row
+
+    def _blank(self) -> Classifier:
+        """The configured architecture, with weights from the study's seed."""
+        generator = runs.stream(self.config.seed, "host", "start")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch.randint(2**62, (), generator=generator).item())
+            model = models.build(
+                self.config.model,
+                num_classes=len(self.data.classes),
+                feature_dim=self.config.feature_dim,
+                mean=self.data.mean,
+                std=self.data.std,
+            )
+        return model.to(self.device)
+
+    def _check_given(self, host: Classifier) -> None:
+        if not isinstance(host, Classifier):
+            raise ValueError(
+                f"host is a {type(host).__name__}; pass "
+                "fidlib.models.wrap(network, ...)."
+            )
+        if host.num_classes != len(self.data.classes):
+            raise ValueError(
+                f"the host has {host.num_classes} classes, {self.config.dataset} "
+                f"{len(self.data.classes)}; use the host's own data set."
+            )
+        self._given = host.to(self.device).eval()
+
+    def _common_key(self) -> dict[str, object]:
+        config = self.config
+        network = models.MODELS.get(config.model)
+        own = network is not None and not network.__module__.startswith("fidlib.")
+        return {
+            "data": self.data.manifest(),
+            "train_images": len(self.train),
+            "triggers": {
+                "family": "noise chain",
+                "chains": config.chains,
+                "links": config.links,
+                "seed": config.seed,
+                "sha256": self.triggers.fingerprint,
+            },
+            "model": [config.model, runs.code(network) if own else None],
+            "feature_dim": config.feature_dim,
+            "seed": config.seed,
+            "precision": str(self.precision),
+            "batch_size": self.recipe.batch_size,
+            "augment": self.recipe.augment,
+        }
+
+    def _host_key(self) -> dict[str, object]:
+        if self._given is not None:
+            return self._common_key() | {"model": runs.weights_digest(self._given)}
+        schedule = self.recipe.schedule(METHODS["ref"])
+        return self._common_key() | {"schedule": dataclasses.asdict(schedule)}
+
+    def _marked_key(self, method: Method) -> dict[str, object]:
+        terms = method.weighted(self.recipe.weights)
+        return self._common_key() | {
+            "host": runs.digest(self._host_key()),
+            "method": method.definition(),
+            "weights": [weight for _, weight in terms],
+            "schedule": dataclasses.asdict(self.recipe.schedule(method)),
+            "trigger_batch_size": self.recipe.trigger_batch_size,
+        }
+
+    def _make_host(self, folder: Path) -> None:
+        if self._given is not None:
+            trained = training.Trained(self._given)
+        else:
+            trained = self._kept(
+                training.fit,
+                self._blank(),
+                self.train,
+                self.recipe,
+                measure=self._judge,
+            )
+        self._store(folder, trained, trained.model)
+
+    def _make_marked(self, method: Method, folder: Path) -> None:
+        trained = self._kept(
+            training.embed,
+            self.host(),
+            method,
+            self.train,
+            self.triggers,
+            self.recipe,
+            measure=lambda model: self._judge(model) | self._distance(model),
+        )
+        self._store(folder, trained, self.host())
+
+    def _kept(self, train, *arguments, measure) -> training.Trained:
+        """Train; what was reached before a divergence is kept, apart from the runs."""
+        options = {"seed": self.config.seed, "precision": self.precision}
+        try:
+            return train(*arguments, **options, measure=measure)
+        except Diverged as error:
+            folder = runs.runs_root() / "diverged" / runs.digest(str(error))
+            models.save(error.trained.model, folder / "model.safetensors")
+            pd.DataFrame(error.trained.history).to_csv(folder / "history.csv")
+            raise Diverged(f"{error} The last good state is in {folder}.") from error
+
+    def _judge(self, model: Classifier) -> dict[str, float]:
+        shown = outputs(model, self.test.images).logits
+        secret = outputs(model, self.triggers.images).logits
+        return {
+            "accuracy": metrics.accuracy(shown, self.test.labels),
+            "trigger_accuracy": metrics.accuracy(secret, self.triggers.labels),
+        }
+
+    def _distance(self, model: Classifier) -> dict[str, float]:
+        report = self._comparison(self.host(), "test")(model)
+        return {k: getattr(report, k) for k in ("agreement", "twl", "lp", "pfl", "spl")}
+
+    def _comparison(self, host: Classifier, part: Part) -> Comparison:
+        """The host's side, computed once a study."""
+        if part not in self._comparisons:
+            split = self.train if part == "train" else self.test
+            self._comparisons[part] = Comparison(host, split, self.triggers)
+        return self._comparisons[part]
+
+    def _store(self, folder: Path, trained: training.Trained, host: Classifier) -> None:
+        models.save(trained.model, folder / "model.safetensors")
+        history = pd.DataFrame(trained.history)
+        history.to_csv(folder / "history.csv", index=False)
+        report = {
+            part: dataclasses.asdict(self._comparison(host, part)(trained.model))
+            for part in ("train", "test")
+        }
+        runs.write_json(folder / "metrics.json", report)
+
+    def _remember(self, name: str, folder: Path, like: Classifier) -> None:
+        model = models.load(folder / "model.safetensors", like=like)
+        self._models[name], self._folders[name] = model, folder
+
+    def _name(self, method: Method) -> str:
+        return runs.digest(method.definition())
+
+
+def _short(path: Path) -> str:
+    """A path from the project root, when it is inside."""
+    root = runs.project_root()
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)

@@ -1,0 +1,393 @@
+"""Runs notebooks in batch: papermill, in parallel on this machine or on a Dask cluster.
+
+A suite is `notebooks/suites/<name>.yaml`: what it is about, parameters common to all
+its notebooks, and the notebooks with parameters of their own. Only suites write to
+`figures/`.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import nbformat
+import yaml
+from tqdm import tqdm
+
+from fidlib import report, runs
+
+Backend = Literal["loky", "dask"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook of a suite with its parameters."""
+
+    name: str
+    """Unique in the suite; the start of its files' names."""
+    notebook: Path
+    """Where it is."""
+    parameters: dict[str, object]
+    """What the suite sets, by name; the rest is the notebook's own."""
+
+    def key(self) -> dict[str, object]:
+        """What decides its pictures: cells, parameters and the library's code."""
+        cells = nbformat.read(self.notebook, 4).cells
+        return {
+            "notebook": self.notebook.stem,
+            "cells": runs.digest([[c.cell_type, c.source] for c in cells]),
+            "parameters": self.parameters,
+            "library": _library_digest(),
+        }
+
+    def question(self) -> str:
+        """The notebook's first heading."""
+        first = nbformat.read(self.notebook, 4).cells[0].source
+        return first.splitlines()[0].lstrip("# ")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A list of notebooks with parameters, run as one batch."""
+
+    name: str
+    about: str
+    parameters: dict[str, object]
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one job ended."""
+
+    name: str
+    """Of the job."""
+    status: Literal["made", "read back", "FAILED"]
+    """Whether it was run, found finished, or failed."""
+    folder: Path
+    """Its executed copy `notebook.ipynb`, and its pictures if it did not fail."""
+    seconds: float = 0.0
+    """Of the run that made it."""
+    traceback: str = ""
+    """Of a failed notebook, without colour codes."""
+
+
+def read(name: str) -> Suite:
+    """The suite of that name, every parameter checked against its notebook.
+
+    Raises:
+        ValueError: If there is no such suite or notebook, a parameter is not in the
+            notebook's parameters cell or of another type, or two jobs share a name.
+    """
+    folder = runs.project_root() / "notebooks"
+    known = sorted(p.stem for p in (folder / "suites").glob("*.yaml"))
+    if not known:
+        raise ValueError(
+            f"there are no suites in {folder / 'suites'}: run fidlib in a clone of "
+            "its repository, which holds the notebooks."
+        )
+    if name not in known:
+        raise ValueError(f"unknown suite {name!r}; use one of {', '.join(known)}.")
+    path = folder / "suites" / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text())
+        about, common = content["about"], content.get("parameters") or {}
+        listed = [dict(item) for item in content["notebooks"]]
+        jobs = tuple(_job(folder, item, common) for item in listed)
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path.name} cannot be read ({error}); it needs about, parameters and a "
+            "list of notebooks, as in digits.yaml."
+        ) from error
+    names = [job.name for job in jobs]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"{path.name} has two jobs of one name ({', '.join(names)}): give the "
+            "second a name: of its own."
+        )
+    return Suite(name, about, common, jobs)
+
+
+def _job(folder: Path, item: dict[str, object], common: dict[str, object]) -> Job:
+    stem = str(item.pop("notebook"))
+    name = str(item.pop("name", stem))
+    path = folder / f"{stem}.ipynb"
+    if not path.exists():
+        here = ", ".join(sorted(p.stem for p in folder.glob("*.ipynb")))
+        raise ValueError(f"there is no notebook {stem!r}; use one of {here}.")
+    job = Job(name, path, common | item)
+    check(job)
+    return job
+
+
+def check(job: Job) -> None:
+    """Raise unless every parameter is in the notebook's parameters cell, typed alike.
+
+    papermill itself only warns of an unknown name, and goes on with the default.
+    """
+    import papermill
+
+    known = papermill.inspect_notebook(str(job.notebook))
+    for name, value in job.parameters.items():
+        if name not in known or name == "output":
+            own = ", ".join(n for n in known if n != "output")
+            raise ValueError(
+                f"{job.name}: unknown parameter {name!r}; {job.notebook.name} has "
+                f"{own}."
+            )
+        expected = known[name]["inferred_type_name"]
+        if type(value).__name__ != expected and (type(value), expected) != (
+            int,
+            "float",
+        ):
+            raise ValueError(
+                f"{job.name}: parameter {name} is {value!r}; {job.notebook.name} wants "
+                f"{expected}, such as {known[name]['default']}."
+            )
+
+
+def run(
+    suite: Suite,
+    *,
+    only: Sequence[str] = (),
+    jobs: int = 1,
+    backend: Backend = "loky",
+    scheduler: str = "",
+) -> list[Result]:
+    """Run a suite's notebooks, go on after failures, publish pictures and the page.
+
+    Args:
+        suite: As `read` returned it.
+        only: Names of jobs or notebooks to run; all when empty.
+        jobs: Notebooks at a time; each gets its share of the processor's threads.
+        backend: `loky` on this machine, `dask` on a cluster with a shared file system.
+        scheduler: Address of the Dask scheduler, such as tcp://host:8786.
+
+    Returns:
+        A result for each job that was run, in the suite's order.
+
+    Raises:
+        ValueError: If `only` names no job, or the backend lacks its scheduler.
+    """
+    chosen = [
+        j for j in suite.jobs if not only or {j.name, j.notebook.stem} & set(only)
+    ]
+    found = {n for j in chosen for n in (j.name, j.notebook.stem)}
+    if set(only) - found:
+        raise ValueError(
+            f"suite {suite.name} has no notebook "
+            f"{', '.join(sorted(set(only) - found))}; use one of "
+            f"{', '.join(j.name for j in suite.jobs)}."
+        )
+    if jobs < 1:
+        raise ValueError(f"jobs is {jobs}; run at least one notebook at a time.")
+    results = dict.fromkeys((job.name for job in chosen), None)
+    with (
+        _bar(suite.name, chosen) as finished,
+        _backend(backend, scheduler, jobs) as pool,
+    ):
+        from joblib import delayed
+
+        root = runs.project_root(), runs.runs_root()
+        for result in pool(delayed(execute)(job, *root) for job in chosen):
+            finished(result)
+            results[result.name] = result
+    publish(suite, {name: result for name, result in results.items() if result})
+    return list(results.values())
+
+
+def execute(job: Job, root: Path, store: Path) -> Result:
+    """Run one notebook, unless its run is finished; never raises for its errors.
+
+    Args:
+        job: Which, with its parameters.
+        root: The project root, the kernel's working folder.
+        store: The runs root, shared by all workers.
+    """
+    import papermill
+
+    os.environ["FIDLIB_RUNS"] = str(store)
+    made = []
+
+    def build(folder: Path) -> None:
+        made.append(folder)
+        try:
+            _papermill(job, folder, root)
+        except BaseException:
+            _keep_failed(job, folder)
+            raise
+
+    try:
+        folder = runs.make("notebook", job.key(), build)
+    except Exception as error:
+        known = isinstance(error, papermill.PapermillExecutionError)
+        lines = error.traceback if known else [f"{type(error).__name__}: {error}"]
+        text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(lines))
+        return Result(job.name, "FAILED", _failed_folder(job), traceback=text)
+    seconds = json.loads((folder / "done.json").read_text())["seconds"]
+    return Result(job.name, "made" if made else "read back", folder, seconds)
+
+
+def _papermill(job: Job, folder: Path, root: Path) -> None:
+    import papermill
+    from traitlets.config import Config
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    output = folder / "pictures"
+    sockets = tempfile.mkdtemp(prefix="fk-")
+    # TCP ports are raced for by kernels that start together; sockets are their own.
+    ipc = {"transport": "ipc", "ip": f"{sockets}/k"}
+    try:
+        with (folder / "log.txt").open("w") as log:
+            papermill.execute_notebook(
+                str(job.notebook),
+                str(folder / "notebook.ipynb"),
+                {**job.parameters, "output": os.path.relpath(output, root)},
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=log,
+                store_widget_state=False,
+                resources={"metadata": {"path": str(root)}},
+                config=Config({} if os.name == "nt" else {"KernelManager": ipc}),
+            )
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _failed_folder(job: Job) -> Path:
+    return runs.runs_root() / "failed" / job.name
+
+
+def _keep_failed(job: Job, folder: Path) -> None:
+    kept = _failed_folder(job)
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(folder, kept)
+
+
+def publish(suite: Suite, results: dict[str, Result]) -> Path:
+    """Copy finished pictures to `figures/<suite>/` and write its page.
+
+    Jobs that were not run this time are shown as they were last published.
+    """
+    folder = runs.project_root() / "figures" / suite.name
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for job in suite.jobs:
+        result = results.get(job.name)
+        if result is not None and result.status != "FAILED":
+            for old in folder.glob(f"{job.name}-*"):
+                old.unlink()
+            for file in sorted((result.folder / "pictures").iterdir()):
+                shutil.copyfile(file, folder / f"{job.name}-{file.name}")
+        files = sorted(p.name for p in folder.glob(f"{job.name}-*"))
+        record = folder / f"{job.name}-provenance.json"
+        failed = result is not None and result.status == "FAILED"
+        if not files and not failed:
+            continue
+        entries.append(
+            report.Entry(
+                name=job.name,
+                question=job.question(),
+                parameters=job.parameters,
+                files=[] if failed else [f for f in files if f != record.name],
+                provenance={} if failed else json.loads(record.read_text()),
+                traceback=result.traceback if failed else "",
+            )
+        )
+    return report.write_page(folder, suite.name, suite.about, entries)
+
+
+@contextlib.contextmanager
+def _backend(backend: Backend, scheduler: str, jobs: int) -> Iterator:
+    """A joblib pool: results come as they are ready."""
+    import joblib
+
+    if backend == "dask":
+        if not scheduler:
+            raise ValueError("backend dask needs --scheduler, such as tcp://host:8786.")
+        from dask.distributed import Client
+
+        with Client(scheduler), joblib.parallel_config("dask"):
+            yield joblib.Parallel(n_jobs=-1, return_as="generator_unordered")
+        return
+    # Two processes with all threads each are far slower than one after the other.
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+    with joblib.parallel_config("loky", inner_max_num_threads=threads):
+        yield joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+
+
+@contextlib.contextmanager
+def _bar(title: str, jobs: Sequence[Job]) -> Iterator:
+    """One progress bar over the code cells of all jobs, and what is being done."""
+    cells = {job.name: _code_cells(job.notebook) for job in jobs}
+    done: set[str] = set()
+    stop = threading.Event()
+    layout = (
+        "{desc}: {percentage:3.0f}%|{bar:24}| {n}/{total} cells [{elapsed}] {postfix}"
+    )
+    bar = tqdm(
+        total=sum(cells.values()), desc=title, bar_format=layout, file=sys.stderr
+    )
+
+    def look() -> None:
+        count, doing = sum(cells[name] for name in done), ""
+        for job in jobs:
+            if job.name not in done:
+                seen, line = _seen(job)
+                count += min(seen, cells[job.name])
+                doing = doing or (f"{job.name} {line}" if seen else "")
+        bar.n = count
+        bar.set_postfix_str(doing[:60])
+
+    def watch() -> None:
+        while not stop.wait(1.0):
+            with contextlib.suppress(OSError, ValueError):
+                look()
+
+    def finished(result: Result) -> None:
+        done.add(result.name)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield finished
+    finally:
+        stop.set()
+        watcher.join()
+        with contextlib.suppress(OSError, ValueError):
+            look()
+        bar.close()
+
+
+def _seen(job: Job) -> tuple[int, str]:
+    """Cells executed so far and the last line printed, of a run in progress."""
+    folder = runs.unfinished("notebook", job.key())
+    notebook = folder / "notebook.ipynb"
+    if not notebook.exists():
+        return 0, ""
+    lines = (folder / "log.txt").read_text().splitlines()
+    text = re.sub(r"\s+", " ", lines[-1] if lines else "")
+    return notebook.read_text().count('"status": "completed"'), text
+
+
+def _code_cells(notebook: Path) -> int:
+    cells = nbformat.read(notebook, 4).cells
+    return sum(cell.cell_type == "code" for cell in cells)
+
+
+def _library_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.*")):
+        if path.suffix in (".py", ".toml"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,341 @@
+"""The one loop: host training, embedding, fine-tuning are calls of it."""
+
+import copy
+import math
+import os
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from fidlib.data import Split, batches, crop_and_flip, endless_batches
+from fidlib.features import outputs
+from fidlib.methods import METHODS, Method, Step
+from fidlib.models import Classifier, fresh
+from fidlib.runs import Diverged, stream
+
+CURVE_POINTS = 12
+"""A learning curve has this many measurements, spread evenly, and one at the start."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast one training runs."""
+
+    epochs: int
+    """Passes over the training images."""
+    learning_rate: float
+    """Adam's, at the start."""
+    decay: Literal["constant", "half", "cosine"] = "constant"
+    """Not at all; x 0.1 after half the epochs; or up over the first tenth, then along
+    a cosine to 0."""
+
+    def factor(self, progress: float) -> float:
+        """Learning rate as a fraction of the first, at `progress` in [0, 1)."""
+        if self.decay == "cosine":
+            warm = 0.1
+            if progress < warm:  # Adam's first steps are its largest
+                return max(progress / warm, 0.01)
+            return 0.5 * (1 + math.cos(math.pi * (progress - warm) / (1 - warm)))
+        return 0.1 if self.decay == "half" and progress >= 0.5 else 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything about training that depends on the data and not on the method."""
+
+    batch_size: int
+    """Training images in a step."""
+    trigger_batch_size: int
+    """Triggers in a step."""
+    augment: bool
+    """Whether images are cropped and flipped at random."""
+    weights: Mapping[str, float]
+    """Preserving term -> its weight in the loss."""
+    schedules: Mapping[str, Schedule]
+    """Method name, or else its start -> schedule; the host's is `random`."""
+
+    def schedule(self, method: Method) -> Schedule:
+        """The schedule of a method."""
+        return self.schedules.get(method.name, self.schedules[method.start])
+
+    def with_epochs(self, epochs: int) -> "Recipe":
+        """The same recipe with every schedule at `epochs`."""
+        schedules = {n: replace(s, epochs=epochs) for n, s in self.schedules.items()}
+        return replace(self, schedules=schedules)
+
+
+@cache
+def _recipes() -> dict[str, dict[str, Recipe]]:
+    text = Path(__file__).with_name("recipes.toml").read_text()
+    return {
+        dataset: {
+            scale: Recipe(
+                **values | {"schedules": {n: Schedule(**s) for n, s in schedules}}
+            )
+            for scale, values in scales.items()
+            if (schedules := values["schedules"].items())
+        }
+        for dataset, scales in tomllib.loads(text).items()
+    }
+
+
+def recipe(dataset: str, scale: str = "default") -> Recipe:
+    """The recipe of a data set at a scale.
+
+    Args:
+        dataset: As in `data.load`; sets without recipes of their own use `any`'s.
+        scale: `default`, the set's first, or a name in `recipes.toml`: `minutes`,
+            `smoke`, `paper`.
+
+    Raises:
+        ValueError: If there is no such scale.
+    """
+    recipes = _recipes()
+    scales = recipes["any"] | recipes.get(dataset, {})
+    if scale == "default":
+        return next(iter(recipes.get(dataset, scales).values()))
+    if scale not in scales:
+        raise ValueError(
+            f"unknown scale {scale!r} for {dataset}; use default or one of "
+            f"{', '.join(scales)}."
+        )
+    return scales[scale]
+
+
+@dataclass
+class Trained:
+    """A trained model and how it got there."""
+
+    model: Classifier
+    """In eval mode."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """A row per measured epoch: epoch, loss, seconds, and what `measure` gave."""
+
+
+Measure = Callable[[Classifier], dict[str, float]]
+"""What a learning curve shows: numbers of a model, by name."""
+
+
+def fit(
+    model: Classifier,
+    train: Split,
+    recipe: Recipe,
+    *,
+    seed: int,
+    precision: torch.dtype = torch.float32,
+    measure: Measure | None = None,
+) -> Trained:
+    """Train a host: a freshly initialised classifier on labelled images.
+
+    Args:
+        model: Where training starts; trained in place.
+        train: Its images, on its device.
+        recipe: How.
+        seed: Decides the order of the images and the augmentation.
+        precision: Type of the forward and backward pass.
+        measure: Called at the start and at `CURVE_POINTS` epochs.
+
+    Raises:
+        Diverged: If the loss is no longer a number.
+    """
+    loop = _Loop(METHODS["ref"], model, model, train, None, recipe, seed, precision)
+    return loop.run("host", measure)
+
+
+def embed(
+    host: Classifier,
+    method: Method,
+    train: Split,
+    triggers: Split,
+    recipe: Recipe,
+    *,
+    seed: int,
+    precision: torch.dtype = torch.float32,
+    measure: Measure | None = None,
+) -> Trained:
+    """Embed a watermark: a marked model from a host, which is not changed.
+
+    Args:
+        host: The classifier to protect, on the device of the images.
+        method: How the marked model starts, what is trained and what preserved.
+        train: The host's training images.
+        triggers: The watermark.
+        recipe: Schedule, batch sizes and weights.
+        seed: Decides random starts, the order of images and triggers, augmentation.
+        precision: Type of the forward and backward pass.
+        measure: Called at the start and at `CURVE_POINTS` epochs.
+
+    Raises:
+        Diverged: If the loss is no longer a number.
+    """
+    if method.start == "host":
+        model = copy.deepcopy(host)
+    else:
+        model = fresh(host, stream(seed, method.name, "start")).to(host.mean.device)
+        if method.trained == "body":
+            model.head.load_state_dict(host.head.state_dict())
+    loop = _Loop(method, model, host, train, triggers, recipe, seed, precision)
+    return loop.run(method.name, measure)
+
+
+class _Loop:
+    """One training; the same for every method."""
+
+    def __init__(
+        self,
+        method: Method,
+        model: Classifier,
+        host: Classifier,
+        train: Split,
+        triggers: Split | None,
+        recipe: Recipe,
+        seed: int,
+        precision: torch.dtype,
+    ) -> None:
+        self.method, self.recipe, self.schedule = (
+            method,
+            recipe,
+            recipe.schedule(method),
+        )
+        self.train, self.triggers = train, triggers
+        self.model = model.to(memory_format=torch.channels_last)
+        self.host, self.host_parameters = host, dict(host.named_parameters())
+        self.terms = method.weighted(recipe.weights)
+        self.precision = precision
+        self.device = train.images.device
+        role = "host" if triggers is None else method.name
+        self.order = stream(seed, role, "order")
+        self.augmentation = stream(seed, role, "augmentation")
+        draws = stream(seed, role, "triggers")
+        self.draws: Iterator[Tensor] | None = None
+        if triggers is not None and method.learns != "train":
+            size = recipe.trigger_batch_size
+            self.draws = endless_batches(len(triggers), size, draws, self.device)
+        self.host_table: tuple[Tensor, Tensor] | None = None
+        self._select_trained_part()
+
+    def _select_trained_part(self) -> None:
+        """Mark what is trained; BatchNorm's own parameters stay when it is frozen."""
+        frozen_norm = self.method.start == "host"
+        for name, module in self.model.named_modules():
+            in_head = name == "head"
+            wanted = {"all": True, "head": in_head, "body": not in_head}
+            norm = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+            trained = wanted[self.method.trained] and not (norm and frozen_norm)
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trained)
+
+    def run(self, title: str, measure: Measure | None) -> Trained:
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        rate, epochs = self.schedule.learning_rate, self.schedule.epochs
+        optimizer = torch.optim.Adam(trained, rate, fused=True)
+        history: list[dict[str, float]] = []
+        points = {round(epochs * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
+        started = time.perf_counter()
+        good = copy.deepcopy(self.model.state_dict())
+
+        def record(epoch: int, loss: float) -> None:
+            if measure is not None and epoch in points:
+                self.model.eval()
+                seconds = round(time.perf_counter() - started, 2)
+                row = {"epoch": epoch, "loss": loss, "seconds": seconds}
+                history.append(row | measure(self.model))
+
+        record(0, math.nan)
+        bar = tqdm(range(epochs), title, unit="epoch", leave=False, disable=_quiet())
+        for epoch in bar:
+            loss = self._epoch(epoch, optimizer)
+            if not math.isfinite(loss):
+                self.model.load_state_dict(good)
+                error = Diverged(
+                    f"training {title} diverged: the loss of epoch {epoch + 1} is "
+                    f"{loss}; lower the learning rate ({rate:g}) or the weights "
+                    f"({dict(self.recipe.weights)}) of the recipe."
+                )
+                error.trained = Trained(self.model.eval(), history)
+                raise error
+            good = copy.deepcopy(self.model.state_dict())
+            record(epoch + 1, loss)
+        self.model.requires_grad_(True)
+        return Trained(self.model.eval(), history)
+
+    def _epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> float:
+        self.model.train(self.method.start == "random")
+        size, total = self.recipe.batch_size, torch.zeros((), device=self.device)
+        steps = list(batches(len(self.train), size, self.order, self.device))
+        for number, index in enumerate(steps):
+            progress = (epoch + number / len(steps)) / self.schedule.epochs
+            for group in optimizer.param_groups:
+                rate = self.schedule.learning_rate * self.schedule.factor(progress)
+                group["lr"] = rate
+            loss = self._loss(index)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+        return (total / len(steps)).item()
+
+    def _loss(self, index: Tensor) -> Tensor:
+        """Cross-entropy of what is learned plus what is to be preserved."""
+        images, labels = self.train.images[index], self.train.labels[index]
+        if self.recipe.augment:
+            images = crop_and_flip(images, self.augmentation)
+        shown = self.model.normalise(images)
+        if self.draws is not None:
+            drawn = next(self.draws)
+            shown = torch.cat(
+                [shown, self.model.normalise(self.triggers.images[drawn])]
+            )
+            labels = torch.cat([labels, self.triggers.labels[drawn]])
+        features = self._body(self.model, shown)
+        logits = self.model.head(features)
+        learned = (
+            slice(len(index), None) if self.method.learns == "triggers" else slice(None)
+        )
+        loss = F.cross_entropy(logits[learned], labels[learned])
+        if self.terms:
+            step = Step(
+                model=self.model,
+                host=self.host,
+                host_parameters=self.host_parameters,
+                images=images,
+                features=features[: len(index)],
+                logits=logits[: len(index)],
+                host_outputs=lambda: self._host_outputs(index, images),
+            )
+            for term, weight in self.terms:
+                loss = loss + weight * term(step)
+        return loss
+
+    def _body(self, model: Classifier, shown: Tensor) -> Tensor:
+        """Features in float32, computed in the training precision."""
+        shown = shown.contiguous(memory_format=torch.channels_last)
+        fast = self.precision != torch.float32
+        with torch.autocast(self.device.type, self.precision, enabled=fast):
+            return model.body(shown).float()
+
+    @torch.no_grad()
+    def _host_outputs(self, index: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The host's answer: looked up, unless augmentation changes the images."""
+        if self.recipe.augment:
+            features = self._body(self.host, self.host.normalise(images))
+            return features, self.host.head(features)
+        if self.host_table is None:
+            self.host_table = outputs(self.host, self.train.images)
+        features, logits = self.host_table
+        return features[index], logits[index]
+
+
+def _quiet() -> bool:
+    """No progress bar where nobody looks: only a terminal or JupyterLab shows one."""
+    return not (sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ)

@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from fidlib.boundary import Plane, regions
+
+
+def test_plane_goes_through_its_three_points():
+    images = torch.rand(3, 2, 5, 4, generator=torch.Generator().manual_seed(0))
+    plane = Plane.through(images)
+    assert torch.allclose(plane.points(plane.anchors), images, atol=1e-5)
+    assert torch.allclose(plane.locate(images), plane.anchors, atol=1e-5)
+
+
+def test_plane_keeps_distances():
+    images = torch.rand(3, 1, 5, 4, generator=torch.Generator().manual_seed(1))
+    plane = Plane.through(images)
+    xy = torch.tensor([[0.3, -2.0], [1.5, 0.7]])
+    there = plane.points(xy).flatten(1)
+    assert (there[0] - there[1]).norm() == pytest.approx(
+        (xy[0] - xy[1]).norm().item(), rel=1e-5
+    )
+
+
+def test_plane_locates_the_foot_of_a_point_outside():
+    plane = Plane.through(torch.tensor([[0.0, 0, 0], [2, 0, 0], [0, 3, 0]]))
+    assert plane.locate(torch.tensor([[0.5, 0.25, 9.0]])).tolist() == [[0.5, 0.25]]
+
+
+def test_plane_extent_is_a_square_around_the_anchors():
+    plane = Plane.through(torch.tensor([[0.0, 0], [4, 0], [0, 2]]))
+    left, right, bottom, top = plane.extent(border=0.25)
+    assert right - left == pytest.approx(top - bottom) == pytest.approx(6)
+    assert (left, bottom) == (pytest.approx(-1), pytest.approx(-2))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [torch.zeros(3, 4), torch.arange(3.0)[:, None] * torch.ones(4), torch.zeros(2, 4)],
+)
+def test_plane_refuses_points_that_span_none(points):
+    with pytest.raises(ValueError, match="three"):
+        Plane.through(points)
+
+
+def test_regions_name_the_class_at_every_point():
+    def decide(xy):  # class 1 to the right of x = 0.25, class 2 above y = 3
+        x, y = xy.T
+        return torch.stack([torch.zeros_like(x), x - 0.25, 10 * (y - 3)], 1)
+
+    found = regions(decide, (-1.0, 1.0, 0.0, 4.0), resolution=41)
+    x, y = torch.linspace(-1, 1, 41), torch.linspace(0, 4, 41)
+    for row in (0, 13, 40):
+        for column in (0, 20, 33):
+            logits = decide(torch.stack([x[column], y[row]])[None])[0]
+            assert found.labels[row, column] == logits.argmax()
+            best = logits.sort().values
+            assert found.margin[row, column] == pytest.approx((best[2] - best[1]).item())
+
+
+def test_regions_in_the_whole_plane_are_those_of_the_function():
+    head = torch.nn.Linear(2, 5, bias=False)
+    extent = (-1.0, 1.0, -1.0, 1.0)
+    whole = Plane.whole().regions(head, extent, resolution=30)
+    assert torch.equal(whole.labels, regions(head, extent, resolution=30).labels)
+
+
+def test_regions_differ_where_the_labels_do():
+    extent = (-1.0, 1.0, -1.0, 1.0)
+    found = [
+        regions(lambda xy, s=s: xy @ torch.tensor([[1.0, -1], [s, -s]]), extent, 50)
+        for s in (0.0, 0.0, 1.0)
+    ]
+    assert not found[0].differs_from(found[1]).any()
+    share = found[0].differs_from(found[2]).double().mean()
+    assert share == pytest.approx(0.25, abs=0.03)
+    other = regions(lambda xy: xy, (0.0, 1.0, 0.0, 1.0), 50)
+    with pytest.raises(ValueError, match="one grid"):
+        found[0].differs_from(other)

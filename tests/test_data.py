@@ -1,0 +1,213 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from fidlib import data
+
+
+def write_npz(path, **changes):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "x_train": rng.integers(0, 256, (20, 6, 5), dtype=np.uint8),
+        "y_train": np.arange(20, dtype=np.uint8) % 4,
+        "x_test": rng.integers(0, 256, (8, 6, 5), dtype=np.uint8),
+        "y_test": np.arange(8, dtype=np.uint8) % 4,
+    }
+    arrays |= changes
+    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+    return arrays
+
+
+def test_digits_are_all_of_scikit_learns_split_without_overlap(digits):
+    assert (len(digits.train), len(digits.test)) == (1297, 500)
+    source = np.rint(load_digits().images * 255 / 16).astype(np.uint8)
+    found = torch.cat([digits.train.images, digits.test.images])[:, 0].numpy()
+    assert sorted(i.tobytes() for i in found) == sorted(i.tobytes() for i in source)
+    assert digits.manifest()["test_images_also_in_train"] == 0
+    assert torch.bincount(digits.test.labels).min() >= 48
+
+
+def test_digits_normalisation_is_that_of_the_train_pixels(digits):
+    pixels = digits.train.images.double() / 255
+    assert digits.mean[0] == pytest.approx(pixels.mean().item(), rel=1e-9)
+    assert digits.std[0] == pytest.approx(
+        pixels.std(correction=0).item(), rel=1e-9
+    )
+
+
+def test_fingerprint_changes_with_a_pixel_a_label_and_the_type(digits):
+    split = digits.test
+    pixel, label = split.images.clone(), split.labels.clone()
+    pixel[3, 0, 4, 4] ^= 1
+    label[7] += 1
+    others = [
+        data.Split(pixel, split.labels),
+        data.Split(split.images, label),
+        data.Split(split.images.float() / 255, split.labels),
+    ]
+    prints = {split.fingerprint, *(other.fingerprint for other in others)}
+    assert len(prints) == 4
+    assert data.Split(split.images.clone(), split.labels).fingerprint in prints
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_load_reads_keras_layout(tmp_path, colour):
+    rng = np.random.default_rng(1)
+    shape = (20, 6, 5, 3) if colour else (20, 6, 5)
+    images = rng.integers(0, 256, shape, dtype=np.uint8)
+    changes = {"x_train": images, "x_test": images[:8]}
+    arrays = write_npz(tmp_path / "own.npz", **changes)
+    loaded = data.load("own", root=tmp_path)
+    assert loaded.image_shape == ((3, 6, 5) if colour else (1, 6, 5))
+    expected = images.transpose(0, 3, 1, 2) if colour else images[:, None]
+    assert np.array_equal(loaded.train.images.numpy(), expected)
+    assert np.array_equal(loaded.test.labels.numpy(), arrays["y_test"])
+    assert loaded.classes == ("0", "1", "2", "3")
+    by_path = data.load(str(tmp_path / "own.npz"))
+    assert by_path.train.fingerprint == loaded.train.fingerprint
+
+
+def test_load_takes_keras_columns_of_labels_and_class_names(tmp_path):
+    names = np.array(["a", "b", "c", "d", "e"])
+    labels = (np.arange(20) % 4)[:, None]
+    write_npz(tmp_path / "own.npz", y_train=labels, classes=names)
+    loaded = data.load("own", root=tmp_path)
+    assert loaded.classes == ("a", "b", "c", "d", "e")
+    assert loaded.train.labels.tolist() == labels[:, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_test": None}, "lacks y_test"),
+        ({"x_train": np.zeros((20, 6, 5), np.float32)}, "expected uint8"),
+        ({"x_train": np.zeros((20, 6), np.uint8)}, "expected uint8 of shape"),
+        ({"x_train": np.zeros((20, 6, 5, 2), np.uint8)}, "one or three channels"),
+        ({"y_train": np.zeros(19, np.uint8)}, "expected 20 integers"),
+        ({"y_train": np.zeros(20, np.float32)}, "expected 20 integers"),
+        ({"x_test": np.zeros((8, 7, 5), np.uint8)}, "make them alike"),
+        ({"classes": np.array(["a", "b"])}, "labels run from 0 to 3"),
+        ({"y_train": np.full(20, -1)}, "labels run from -1"),
+    ],
+)
+def test_load_says_what_is_wrong_with_a_file(tmp_path, changes, message):
+    write_npz(tmp_path / "own.npz", **changes)
+    with pytest.raises(ValueError, match=message):
+        data.load("own", root=tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 300, -30])
+def test_load_says_that_a_truncated_file_is_damaged(tmp_path, keep):
+    path = tmp_path / "own.npz"
+    write_npz(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"damaged or no \.npz"):
+        data.load("own", root=tmp_path)
+
+
+def test_load_says_that_a_flipped_byte_is_damage(tmp_path):
+    path = tmp_path / "own.npz"
+    write_npz(path)
+    content = bytearray(path.read_bytes())
+    content[400] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged or no \.npz"):
+        data.load("own", root=tmp_path)
+
+
+def test_load_names_the_folder_of_an_unknown_set(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no image set 'mnits'") as caught:
+        data.load("mnits", root=tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "cifar100" in str(caught.value)
+
+
+def test_load_converts_a_download_once(tmp_path, monkeypatch):
+    import torchvision
+
+    calls = []
+
+    class Fake:
+        classes = ("0 - zero", "1 - one")
+
+        def __init__(self, root, *, train, download):
+            calls.append(train)
+            self.data = torch.full((4, 5, 5), 7 + train, dtype=torch.uint8)
+            self.targets = torch.tensor([0, 1, 0, 1])
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", Fake)
+    monkeypatch.setenv("FIDLIB_DATA", str(tmp_path))
+    first, second = data.load("mnist"), data.load("mnist")
+    assert calls == [True, False]
+    assert first.train.images.unique().tolist() == [8]
+    assert first.test.images.unique().tolist() == [7]
+    assert second.train.fingerprint == first.train.fingerprint
+    assert first.mean == (0.1307,)
+
+
+def test_load_without_a_network_says_where_to_put_the_file(tmp_path, monkeypatch):
+    import torchvision
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("no route to host")
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", fail)
+    with pytest.raises(FileNotFoundError, match=r"put a cifar10\.npz") as caught:
+        data.load("cifar10", root=tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert not (tmp_path / "cifar10.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(4, 8, 8), torch.zeros(4).long(), "add the missing axis"),
+        (torch.zeros(4, 1, 8, 8).long(), torch.zeros(4).long(), "uint8 pixels"),
+        (torch.full((4, 1, 8, 8), 255.0), torch.zeros(4).long(), "divide by 255"),
+        (torch.zeros(4, 1, 8, 8), torch.zeros(3).long(), "4 class indices"),
+        (torch.zeros(4, 1, 8, 8), torch.zeros(4), "4 class indices"),
+    ],
+)
+def test_split_refuses_what_cannot_be_images(images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        data.Split(images, labels)
+
+
+def test_batches_hold_every_index_once_in_equal_parts():
+    generator = torch.Generator().manual_seed(0)
+    parts = list(data.batches(1297, 48, generator, torch.device("cpu")))
+    assert sorted(torch.cat(parts).tolist()) == list(range(1297))
+    assert {len(part) for part in parts} <= {46, 47, 48}
+    again = torch.cat(list(data.batches(1297, 48, generator, torch.device("cpu"))))
+    assert not torch.equal(torch.cat(parts), again)
+
+
+def test_endless_batches_favour_no_index():
+    generator = torch.Generator().manual_seed(0)
+    drawn = data.endless_batches(10, 4, generator, torch.device("cpu"))
+    parts = [next(drawn) for _ in range(25)]
+    assert all(len(part) == 4 for part in parts)
+    assert torch.bincount(torch.cat(parts)).tolist() == [10] * 10
+
+
+def test_endless_batches_give_all_where_there_are_fewer():
+    generator = torch.Generator().manual_seed(0)
+    drawn = data.endless_batches(3, 32, generator, torch.device("cpu"))
+    assert sorted(next(drawn).tolist()) == [0, 1, 2]
+
+
+def test_crop_and_flip_shifts_and_mirrors_each_image_by_itself():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.arange(1, 1 + 3 * 6 * 5, dtype=torch.uint8).view(1, 3, 6, 5)
+    found = data.crop_and_flip(images.expand(200, -1, -1, -1), generator, padding=2)
+    padded = torch.nn.functional.pad(images[0], [2] * 4)
+    possible = {}
+    for top in range(5):
+        for left in range(5):
+            crop = padded[:, top : top + 6, left : left + 5]
+            possible[crop.numpy().tobytes()] = (top, left, False)
+            possible[crop.flip(2).contiguous().numpy().tobytes()] = (top, left, True)
+    seen = {possible[image.contiguous().numpy().tobytes()] for image in found}
+    assert {top for top, _, _ in seen} == {left for _, left, _ in seen} == set(range(5))
+    assert {flip for _, _, flip in seen} == {False, True}

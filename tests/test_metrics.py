@@ -1,0 +1,92 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import rel_entr, softmax
+from scipy.stats import spearmanr
+
+from fidlib import metrics
+
+rng = np.random.default_rng(0)
+A, B = rng.normal(size=(2, 50, 7)) * 3
+TA, TB = torch.from_numpy(A), torch.from_numpy(B)
+
+
+def test_pfl_equals_numpy():
+    expected = np.mean([np.linalg.norm(b - a) ** 2 for a, b in zip(A, B, strict=True)])
+    assert metrics.pfl(TA, TB).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_spl_equals_scipys_relative_entropy():
+    host, marked = softmax(A, axis=1), softmax(B, axis=1)
+    expected = rel_entr(host, marked).sum(1).mean()
+    assert metrics.spl(TA, TB).item() == pytest.approx(expected, rel=1e-12)
+    swapped = rel_entr(marked, host).sum(1).mean()
+    assert metrics.spl(TB, TA).item() == pytest.approx(swapped, rel=1e-12)
+    assert expected != pytest.approx(swapped, rel=1e-2)
+
+
+def test_spl_stays_finite_for_certain_logits():
+    sure = torch.tensor([[1000.0, 0.0], [0.0, 1000.0]])
+    assert metrics.spl(sure, sure).item() == 0
+    assert metrics.spl(sure, sure.flip(1)).item() == pytest.approx(1000)
+
+
+def test_twl_sums_over_all_parameters():
+    host = {"a": TA, "b": TB[0]}
+    marked = {"b": TB[0] + 2, "a": TA - 0.5}
+    assert metrics.twl(host, marked).item() == pytest.approx(A.size / 4 + 7 * 4)
+
+
+def test_twl_refuses_other_architectures():
+    with pytest.raises(ValueError, match="one architecture"):
+        metrics.twl({"a": TA}, {"a": TA[:3]})
+
+
+def test_lp_and_pgr_equal_numpy():
+    assert metrics.lp(TA, TB).item() == pytest.approx(np.sum((B - A) ** 2))
+    norms = [np.linalg.norm(b - a) for a, b in zip(A, B, strict=True)]
+    assert metrics.pgr(TA, TB).item() == pytest.approx(np.sum(norms))
+
+
+def test_pgr_has_a_gradient_where_nothing_differs():
+    prototypes = TA.clone().requires_grad_()
+    metrics.pgr(TA, prototypes).backward()
+    assert torch.equal(prototypes.grad, torch.zeros_like(TA))
+
+
+@pytest.mark.parametrize("loss", [metrics.pfl, metrics.spl, metrics.lp, metrics.pgr])
+def test_losses_are_zero_only_for_the_same(loss):
+    assert loss(TA, TA).item() == pytest.approx(0, abs=1e-12)
+    assert loss(TA, TB).item() > 0
+    with pytest.raises(ValueError, match="same shape"):
+        loss(TA, TB[:, :3])
+
+
+def test_accuracy_counts():
+    logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0], [0.0, 5.0]])
+    assert metrics.accuracy(logits, torch.tensor([0, 1, 1, 1])) == 0.75
+    with pytest.raises(ValueError, match="N > 0"):
+        metrics.accuracy(logits[:0], torch.empty(0))
+
+
+def test_agreement_is_symmetric_and_one_with_itself():
+    same = np.mean(A.argmax(1) == B.argmax(1))
+    assert metrics.agreement(TA, TB) == metrics.agreement(TB, TA) == pytest.approx(same)
+    assert metrics.agreement(TA, 3 * TA + 1) == 1
+
+
+def test_rank_correlations_equal_scipys():
+    frame = pd.DataFrame(A[:12, :3], columns=["x", "y", "z"])
+    found = metrics.rank_correlations(frame)
+    expected = spearmanr(frame.x, frame.z).statistic
+    assert found.loc["x", "z"] == pytest.approx(expected)
+    assert found.loc["y", "y"] == 1
+
+
+def test_rank_correlations_refuse_too_few_and_missing():
+    frame = pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0]})
+    with pytest.raises(ValueError, match="2 models"):
+        metrics.rank_correlations(frame)
+    with pytest.raises(ValueError, match="y is missing"):
+        metrics.rank_correlations(pd.DataFrame({"x": [1, 2, 3], "y": [1, None, 3]}))

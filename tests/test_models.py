@@ -1,0 +1,203 @@
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from fidlib import models
+from fidlib.runs import stream
+
+MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.3, 0.25)
+
+
+def build(name="resnet18", feature_dim=2, num_classes=10):
+    return models.build(
+        name, num_classes=num_classes, feature_dim=feature_dim, mean=MEAN, std=STD
+    ).eval()
+
+
+@pytest.mark.parametrize("feature_dim", [2, 64])
+def test_resnet18_is_the_papers(feature_dim):
+    model = build(feature_dim=feature_dim)
+    count = sum(p.numel() for p in model.parameters())
+    assert count == 702_374 + (feature_dim - 2) * (128 + 1 + 10)
+    assert model.head.bias is None
+    images = torch.rand(3, 3, 20, 16)
+    assert model.features(images).shape == (3, feature_dim)
+    assert model(images).shape == (3, 10)
+
+
+def test_wrn28_10_is_the_usual_one():
+    model = build("wrn28_10", feature_dim=640, num_classes=100)
+    # Zagoruyko and Komodakis give 36.5 M; without the head's 100 biases.
+    assert sum(p.numel() for p in model.parameters()) == 36_536_884 - 100
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert len([c for c in convolutions if c.kernel_size == (3, 3)]) == 25
+    with torch.no_grad():
+        assert model.features(torch.rand(2, 3, 32, 32)).shape == (2, 640)
+
+
+def test_logits_are_the_head_of_the_features():
+    model, images = build(feature_dim=5), torch.rand(4, 3, 12, 12)
+    expected = model.features(images) @ model.head.weight.T
+    assert torch.allclose(model(images), expected)
+
+
+def test_classifier_normalises_and_repeats_grey():
+    model = build()
+    grey = torch.randint(0, 256, (4, 1, 12, 12), dtype=torch.uint8)
+    pixels = grey.float().expand(-1, 3, -1, -1) / 255
+    mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
+    assert torch.allclose(model.normalise(grey), (pixels - mean) / std)
+    assert torch.allclose(model(grey), model(pixels), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(3, 12, 12), r"takes \(N, C, H, W\)"),
+        (torch.rand(2, 2, 12, 12), "C = 1 or 3"),
+        (torch.zeros(2, 3, 12, 12, dtype=torch.int64), "uint8 pixels"),
+    ],
+)
+def test_classifier_refuses_what_cannot_be_images(images, message):
+    with pytest.raises(ValueError, match=message):
+        build()(images)
+
+
+@pytest.mark.parametrize(
+    ("name", "feature_dim"),
+    [("resnet18", 512), ("mobilenet_v3_small", 1024), ("convnext_tiny", 768)],
+)
+def test_wrap_keeps_torchvisions_networks(name, feature_dim):
+    network = getattr(torchvision.models, name)(num_classes=10).eval()
+    model = models.wrap(network, num_classes=10, mean=MEAN, std=STD).eval()
+    assert model.head.bias is not None
+    assert model.feature_dim == feature_dim
+    images = torch.rand(2, 3, 64, 64)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
+    with torch.no_grad():
+        expected = network((images - mean) / std)
+        assert torch.allclose(model(images), expected, atol=1e-5)
+        again = model.head(model.features(images))
+    assert torch.allclose(again, expected, atol=1e-5)
+
+
+def test_wrap_leaves_the_network_as_it_was(network):
+    before = [str(network), network.training, network[1].running_mean.clone()]
+    models.wrap(network, num_classes=10)
+    assert before[:2] == [str(network), network.training]
+    assert torch.equal(before[2], network[1].running_mean)
+
+
+def test_wrap_gives_a_head_of_the_size_asked_for(network):
+    assert models.wrap(network).head is not network[-1]
+    assert torch.equal(models.wrap(network).head.weight, network[-1].weight)
+    assert models.wrap(network, num_classes=4).head.out_features == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(64 * 64 * 3, 10), nn.Softmax(1)), "softmax"),
+        (nn.Sequential(nn.Conv2d(3, 10, 64), nn.Flatten()), "no linear layer"),
+        (nn.Linear(3, 10), "no linear layer inside"),
+        (
+            nn.Sequential(nn.Linear(64, 8), nn.Conv2d(3, 10, (64, 8)), nn.Flatten()),
+            "not linear|could not be run",
+        ),
+        (nn.Sequential(nn.Flatten(), nn.Linear(7, 10)), "image_size="),
+    ],
+)
+def test_wrap_refuses_a_head_that_is_not_linear(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        models.wrap(wrong, num_classes=10)
+
+
+def test_build_names_the_models_there_are():
+    with pytest.raises(ValueError, match="use one of resnet18, wrn28_10"):
+        build("resnet19")
+    with pytest.raises(ValueError, match="set feature_dim=640"):
+        build("wrn28_10", feature_dim=2)
+
+
+def test_a_model_of_your_own_builds_saves_and_loads(tmp_path, monkeypatch, network):
+    monkeypatch.setitem(models.MODELS, "mine", lambda num_classes, feature_dim: network)
+    model = models.build("mine", num_classes=10, feature_dim=16, mean=(0,), std=(1,))
+    models.save(model, tmp_path / "m.safetensors")
+    again = models.load(tmp_path / "m.safetensors")
+    images = torch.rand(2, 1, 12, 12)
+    assert torch.equal(again(images), model.eval()(images))
+
+
+def test_save_and_load_give_the_same_bytes(tmp_path):
+    model, images = build(feature_dim=3), torch.rand(2, 3, 12, 12)
+    models.save(model, tmp_path / "a.safetensors")
+    again = models.load(tmp_path / "a.safetensors")
+    assert torch.equal(again(images), model(images))
+    assert torch.equal(again.mean, model.mean)
+    models.save(again, tmp_path / "b.safetensors")
+    first, second = ((tmp_path / f"{n}.safetensors").read_bytes() for n in "ab")
+    assert first == second
+
+
+def test_load_needs_the_architecture_of_a_wrapped_network(tmp_path, network):
+    model = models.wrap(network).eval()
+    models.save(model, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match="like="):
+        models.load(tmp_path / "m.safetensors")
+    images = torch.rand(2, 1, 12, 12)
+    again = models.load(tmp_path / "m.safetensors", like=models.wrap(network))
+    assert torch.equal(again(images), model(images))
+    with pytest.raises(ValueError, match="another architecture"):
+        models.load(tmp_path / "m.safetensors", like=build())
+
+
+@pytest.mark.parametrize("keep", [0, 5, 200, -100])
+def test_load_says_that_a_truncated_file_is_damaged(tmp_path, keep):
+    path = tmp_path / "m.safetensors"
+    models.save(build(), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="is damaged or no .safetensors"):
+        models.load(path)
+
+
+def test_load_authors_reads_their_names_and_says_what_is_wrong(tmp_path):
+    network = models.ResNet18(10, 2).eval()
+    path = tmp_path / "host.pt"
+    torch.save(network.state_dict(), path)
+    model = models.load_authors(path)
+    pixels = torch.rand(2, 1, 28, 28)
+    seen = (pixels.expand(-1, 3, -1, -1) - 0.1307) / 0.3081
+    assert torch.allclose(model(pixels), network(seen), atol=1e-5)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="is damaged"):
+        models.load_authors(path)
+    with pytest.raises(FileNotFoundError, match="no model at"):
+        models.load_authors(tmp_path / "none.pt")
+    with pytest.raises(ValueError, match="no normalisation known"):
+        models.load_authors(path, dataset="digits")
+
+
+def test_fresh_draws_new_weights_from_its_stream_alone(network):
+    for model in (build(), models.wrap(network)):
+        first = models.fresh(model, stream(0, "a"))
+        torch.manual_seed(99)
+        second = models.fresh(model, stream(0, "a"))
+        third = models.fresh(model, stream(1, "a"))
+        assert torch.equal(first.head.weight, second.head.weight)
+        assert not torch.equal(first.head.weight, third.head.weight)
+        assert not torch.equal(first.head.weight, model.head.weight)
+        assert torch.equal(first.mean, model.mean)
+
+
+def test_fresh_refuses_parameters_it_cannot_draw():
+    model = models.wrap(torchvision.models.convnext_tiny(num_classes=10))
+    with pytest.raises(ValueError, match="no reset_parameters"):
+        models.fresh(model, stream(0))
+
+
+def test_classifier_refuses_a_normalisation_of_other_channels(network):
+    with pytest.raises(ValueError, match="pass one value or 1"):
+        models.wrap(network, mean=(0, 0, 0), std=(1, 1, 1))
+    with pytest.raises(ValueError, match="must be positive"):
+        models.wrap(network, std=(0.0,))

@@ -1,0 +1,161 @@
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fidlib import runs
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
+    return tmp_path
+
+
+def build(folder):
+    (folder / "result.txt").write_text("whole")
+
+
+def fail(folder):
+    raise AssertionError("built again")
+
+
+def test_make_builds_once_and_reads_back(store):
+    folder = runs.make("kind", {"a": 1}, build)
+    assert folder.parent == store / "kind"
+    assert json.loads((folder / "config.json").read_text())["a"] == 1
+    assert "torch" in json.loads((folder / "done.json").read_text())["versions"]
+    assert runs.make("kind", {"a": 1}, fail) == folder
+    assert runs.make("kind", {"a": 2}, build) != folder
+
+
+def test_digest_ignores_order_and_notices_values():
+    assert runs.digest({"a": 1, "b": [1, 2]}) == runs.digest({"b": [1, 2], "a": 1})
+    assert runs.digest({"a": 1}) != runs.digest({"a": 2})
+    with pytest.raises(TypeError, match="no JSON value"):
+        runs.digest({"a": object()})
+
+
+def test_make_leaves_nothing_of_a_failed_build(store):
+    def half(folder):
+        build(folder)
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        runs.make("kind", {}, half)
+    assert not [p for p in store.rglob("*") if p.name == "result.txt"]
+    assert (runs.make("kind", {}, build) / "result.txt").read_text() == "whole"
+
+
+def _build_and_hang(folder):
+    build(folder)
+    (folder.parent / "started").touch()
+    time.sleep(60)
+
+
+def _hang(store):
+    os.environ["FIDLIB_RUNS"] = str(store)
+    runs.make("kind", {}, _build_and_hang)
+
+
+def test_make_does_not_take_a_killed_build_for_finished(store):
+    process = multiprocessing.get_context("spawn").Process(target=_hang, args=(store,))
+    process.start()
+    while not (store / "kind" / "started").exists():
+        assert process.is_alive()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert [p for p in (store / "kind").rglob("result.txt")]
+    assert not list((store / "kind").rglob("done.json"))
+    folder = runs.make("kind", {}, build)
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.json",
+        "done.json",
+        "result.txt",
+    ]
+    assert [p.name for p in (store / "kind").rglob("result.txt")] == ["result.txt"]
+
+
+def _count(folder):
+    with (folder.parent / "builds").open("a") as file:
+        file.write("x")
+    time.sleep(0.5)
+    build(folder)
+
+
+def _ask(store):
+    os.environ["FIDLIB_RUNS"] = str(store)
+    assert (runs.make("kind", {}, _count) / "result.txt").read_text() == "whole"
+
+
+def test_make_builds_once_for_two_processes(store):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_ask, args=(store,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert (store / "kind" / "builds").read_text() == "x"
+
+
+def test_make_notices_a_changed_result(store):
+    folder = runs.make("kind", {}, build)
+    (folder / "result.txt").write_text("whol")
+    with pytest.raises(ValueError, match=r"damaged \(result.txt\): delete"):
+        runs.make("kind", {}, fail)
+
+
+def test_written_replaces_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), runs.written(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    with runs.written(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_stream_is_of_its_own_for_every_purpose():
+    def draw(*names):
+        return torch.rand(4, generator=runs.stream(*names)).tolist()
+
+    assert draw(0, "a") == draw(0, "a")
+    assert len({tuple(draw(*n)) for n in [(0, "a"), (0, "b"), (1, "a"), (0,)]}) == 4
+
+
+def test_code_tells_functions_apart():
+    def scaled(factor):
+        return lambda x: factor * x
+
+    assert runs.code(scaled(2)) == runs.code(scaled(2))
+    assert runs.code(scaled(2)) != runs.code(scaled(3))
+    with pytest.raises(ValueError, match="define it with def"):
+        runs.code(len)
+
+
+def test_pick_precision_obeys_and_detects(monkeypatch):
+    cpu = torch.device("cpu")
+    assert runs.pick_precision("float32", cpu) == torch.float32
+    assert runs.pick_precision("bfloat16", cpu) == torch.bfloat16
+    for fast, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        for flag in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+            monkeypatch.setattr(torch.cpu, flag, lambda fast=fast: fast)
+        assert runs.pick_precision("auto", cpu) == expected
+
+
+def test_project_root_is_found_from_the_notebooks(monkeypatch):
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(root / "notebooks")
+    assert runs.project_root() == root
+    monkeypatch.delenv("FIDLIB_RUNS")
+    assert runs.runs_root() == root / "runs"
