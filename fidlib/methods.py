@@ -6,13 +6,18 @@ is the recipe's (`recipes.toml`), because that depends on the data.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from fidlib import metrics
 from fidlib.models import Classifier
 from fidlib.runs import code
+
+
+Start = Literal["random", "host"]
+Trained = Literal["all", "body", "head"]
+Learns = Literal["train", "train+triggers", "triggers"]
 
 
 @dataclass
@@ -81,27 +86,28 @@ class Method:
 
     name: str
     """What tables and pictures call it."""
-    start: Literal["random", "host"] = "host"
+    start: Start = "host"
     """Where training starts; from the host, BatchNorm is frozen (eval mode)."""
-    trained: Literal["all", "body", "head"] = "all"
+    trained: Trained = "all"
     """The part that is trained; `body` keeps the host's head (FixLL)."""
-    learns: Literal["train", "train+triggers", "triggers"] = "train+triggers"
+    learns: Learns = "train+triggers"
     """The labels in the cross-entropy."""
     preserves: Mapping[str | Term, float | None] = field(default_factory=dict)
     """Term, by name in `TERMS` or your own function -> weight; None: the recipe's."""
 
     def __post_init__(self) -> None:
+        for name, choices in (("start", Start), ("trained", Trained), ("learns", Learns)):
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(
+                    f"method {self.name!r}: {name} is {getattr(self, name)!r}; use "
+                    f"{', '.join(get_args(choices))}."
+                )
         for term in self.preserves:
             if not callable(term) and term not in TERMS:
                 raise ValueError(
                     f"method {self.name!r}: unknown term {term!r}; use one of "
                     f"{', '.join(TERMS)}, or a function of a Step."
                 )
-
-    @property
-    def needs_host(self) -> bool:
-        """Whether embedding reads the host at all."""
-        return self.start == "host" or self.trained != "all" or bool(self.preserves)
 
     def weighted(self, weights: Mapping[str, float]) -> list[tuple[Term, float]]:
         """The terms with their weights, the recipe's `weights` where None."""

@@ -314,7 +314,7 @@ class Study:
         return self._common_key() | {"schedule": dataclasses.asdict(schedule)}
 
     def _marked_key(self, method: Method) -> dict[str, object]:
-        terms = method.weighted(self.recipe.weights)
+        terms = method.weighted(self.recipe.weights_of(method))
         return self._common_key() | {
             "host": runs.digest(self._host_key()),
             "method": method.definition(),

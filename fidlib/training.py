@@ -59,14 +59,18 @@ class Recipe:
     """Triggers in a step."""
     augment: bool
     """Whether images are cropped and flipped at random."""
-    weights: Mapping[str, float]
-    """Preserving term -> its weight in the loss."""
+    weights: Mapping[str, Mapping[str, float]]
+    """`default`, or a method's name -> preserving term -> its weight in the loss."""
     schedules: Mapping[str, Schedule]
     """Method name, or else its start -> schedule; the host's is `random`."""
 
     def schedule(self, method: Method) -> Schedule:
         """The schedule of a method."""
         return self.schedules.get(method.name, self.schedules[method.start])
+
+    def weights_of(self, method: Method) -> dict[str, float]:
+        """The weights of a method's terms: its own, else the default."""
+        return {**self.weights["default"], **self.weights.get(method.name, {})}
 
     def with_epochs(self, epochs: int) -> "Recipe":
         """The same recipe with every schedule at `epochs`."""
@@ -210,7 +214,7 @@ class _Loop:
         self.train, self.triggers = train, triggers
         self.model = model.to(memory_format=torch.channels_last)
         self.host, self.host_parameters = host, dict(host.named_parameters())
-        self.terms = method.weighted(recipe.weights)
+        self.terms = method.weighted(recipe.weights_of(method))
         self.precision = precision
         self.device = train.images.device
         role = "host" if triggers is None else method.name
@@ -260,7 +264,7 @@ class _Loop:
                 error = Diverged(
                     f"training {title} diverged: the loss of epoch {epoch + 1} is "
                     f"{loss}; lower the learning rate ({rate:g}) or the weights "
-                    f"({dict(self.recipe.weights)}) of the recipe."
+                    f"({self.recipe.weights_of(self.method)}) of the recipe."
                 )
                 error.trained = Trained(self.model.eval(), history)
                 raise error

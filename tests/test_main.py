@@ -1,0 +1,107 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fidlib as fl
+from fidlib.__main__ import COMMANDS, main
+from tests.conftest import SMALL
+
+ROOT = Path(__file__).parents[1]
+SMALL_FLAGS = ["--scale", "smoke", "--train-images", "400", "--chains", "1"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert COMMANDS[command].__doc__.split(".")[0].split()[0] in text
+
+
+def test_table_prints_and_writes_what_the_study_says(study, tmp_path, capsys):
+    path = tmp_path / "table.csv"
+    arguments = ["table", "--methods", "FTAL", "--csv", str(path), *SMALL_FLAGS]
+    assert main(arguments) == 0
+    expected = study.table(["FTAL"])
+    pd.testing.assert_frame_equal(pd.read_csv(path, index_col="method"), expected)
+    printed = capsys.readouterr().out
+    assert f"{expected.loc['FTAL', 'twl']:.4g}" in printed
+
+
+def test_embed_and_compare_agree(study, capsys):
+    assert main(["embed", "FTAL", *SMALL_FLAGS]) == 0
+    folder = capsys.readouterr().out.splitlines()[-1]
+    assert Path(folder) == study.folder("FTAL")
+    assert main(["host", *SMALL_FLAGS]) == 0
+    host = capsys.readouterr().out.splitlines()[-1]
+    assert main(["compare", host, folder]) == 0
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    report = study.fidelity("FTAL")
+    assert float(printed["pfl"]) == pytest.approx(report.pfl, rel=1e-4)
+    assert float(printed["marked_accuracy"]) == pytest.approx(report.marked_accuracy)
+    assert printed["trigger_accuracy"] == "–"
+
+
+@pytest.fixture
+def broken(tmp_path):
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
+    np.savez(tmp_path / "lacks.npz", x_train=np.zeros((2, 4, 4), np.uint8))
+    model = fl.models.build("resnet18", num_classes=10, feature_dim=2, mean=(0,), std=(1,))
+    fl.models.save(model, tmp_path / "cut.safetensors")
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["embed", "FTALL"], "unknown method 'FTALL'; use one of"),
+        (["table", "--methods", "FTAL", "nope"], "unknown method 'nope'"),
+        (["host", "--dataset", "mnits"], "no image set 'mnits'"),
+        (["host", "--dataset", "{}/cut.npz"], "is damaged or no .npz"),
+        (["host", "--dataset", "{}/lacks.npz"], "lacks x_test"),
+        (["host", "--model", "vgg"], "unknown model 'vgg'"),
+        (["host", "--scale", "hour"], "unknown scale 'hour'"),
+        (["host", "--feature-dim", "0"], "feature_dim is 0"),
+        (["figures", "--suite", "digit"], "unknown suite 'digit'"),
+        (["figures", "--only", "05"], "no notebook 05"),
+        (["figures", "--jobs", "0"], "jobs is 0"),
+        (["figures", "--backend", "dask"], "needs --scheduler"),
+        (["compare", "{}/none.pt", "{}/none.pt"], "there is no model at"),
+        (["compare", "{}/cut.safetensors", "{}/cut.safetensors"], "is damaged or no"),
+        (["compare", "{}/cut.npz", "{}/cut.npz"], "is damaged or no .safetensors"),
+    ],
+)
+def test_bad_input_gets_one_sentence(arguments, message, broken, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main([part.format(broken) for part in arguments]) == 1
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.startswith("fidlib: ")
+    assert "Traceback" not in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_the_command_line_exits_with_its_status(tmp_path):
+    command = [sys.executable, "-m", "fidlib", "compare", "none.pt", "none.pt"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "fidlib: there is no model at none.pt: check the path.\n"
+
+
+def test_an_unknown_option_is_refused(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["table", "--sed", "1"])
+    assert caught.value.code != 0
+    assert "--seed" in capsys.readouterr().err
+
+
+def test_the_readmes_configuration_is_the_default():
+    assert fl.Config() == fl.Config(dataset="digits", feature_dim=2, seed=0)
+    assert SMALL != fl.Config()

@@ -1,0 +1,75 @@
+"""What every notebook of the project must be like, without running it."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+import fidlib as fl
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def cells(path, kind):
+    return [c for c in nbformat.read(path, 4).cells if c.cell_type == kind]
+
+
+def tagged(path, tag):
+    (found,) = [c for c in cells(path, "code") if tag in c.metadata.get("tags", [])]
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_is_stripped(path):
+    book = nbformat.read(path, 4)
+    assert all(not c.outputs and c.execution_count is None for c in cells(path, "code"))
+    assert set(book.metadata) == {"kernelspec", "language_info"}
+    assert book.metadata.kernelspec.name == "python3"
+    assert book.metadata.language_info == {"name": "python"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_has_the_same_cells_in_the_same_order(path):
+    headings = [c.source.splitlines()[0] for c in cells(path, "markdown")]
+    assert headings[0].startswith("# ")
+    assert headings[0].endswith("?")
+    assert headings[1:] == [
+        "## Models",
+        "## Is the premise true?",
+        "## Measure",
+        "## Figure",
+        "## Reading it",
+    ]
+    code = cells(path, "code")
+    assert code[1] == tagged(path, "parameters")
+    assert code[-1] == tagged(path, "provenance")
+    assert len(code) <= 12
+    assert not re.search(r"^\s*(def|class) ", "\n".join(c.source for c in code), re.M)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_parameters_are_typed_literals_with_help(path):
+    known = papermill.inspect_notebook(str(path))
+    lines = tagged(path, "parameters").source.splitlines()
+    assert len(known) == len(lines)
+    for parameter in known.values():
+        assert parameter["inferred_type_name"] in {"int", "float", "str", "list"}
+        assert parameter["help"]
+        assert isinstance(
+            yaml.safe_load(parameter["default"]),
+            {"int": int, "float": float, "str": str, "list": list}[
+                parameter["inferred_type_name"]
+            ],
+        )
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_defaults_are_those_of_the_library(path):
+    known = papermill.inspect_notebook(str(path))
+    for name, value in vars(fl.Config()).items():
+        if name in known:
+            assert yaml.safe_load(known[name]["default"]) == value

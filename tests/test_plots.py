@@ -1,0 +1,118 @@
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+mpl.use("agg")
+
+import matplotlib.pyplot as plt
+
+import fidlib as fl
+from fidlib import plots
+
+rng = np.random.default_rng(0)
+XY, LABELS = rng.normal(size=(60, 2)), np.arange(60) % 10
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots()
+    yield ax
+    figure.canvas.draw()  # drawing must not fail or warn either
+    plt.close(figure)
+
+
+def test_features_draw_every_point_in_its_class_colour(ax):
+    plots.features(ax, XY, LABELS, num_classes=10, triggers=XY[:7], limit=3.0)
+    points, crosses = ax.collections
+    colors = [mpl.colors.to_rgb(c) for c in plots.class_colors(10)]
+    drawn = {tuple(np.round(p, 6)): tuple(c[:3]) for p, c in zip(
+        points.get_offsets(), points.get_facecolors(), strict=True)}
+    assert len(drawn) == 60
+    for point, label in zip(XY, LABELS, strict=True):
+        assert drawn[tuple(np.round(point, 6))] == pytest.approx(colors[label])
+    assert np.allclose(crosses.get_offsets(), XY[:7])
+    assert tuple(crosses.get_edgecolors()[0][:3]) not in set(colors)
+    assert ax.get_xlim() == ax.get_ylim() == (-3, 3)
+
+
+def test_features_draw_prototypes_as_rays_from_the_origin(ax):
+    prototypes = rng.normal(size=(10, 2))
+    plots.features(ax, XY, LABELS, num_classes=10, prototypes=prototypes, limit=3.0)
+    for line, prototype in zip(ax.lines, prototypes, strict=True):
+        start, end = line.get_xydata()
+        assert start.tolist() == [0, 0]
+        assert np.linalg.norm(end) == pytest.approx(6)
+        assert end @ prototype == pytest.approx(6 * np.linalg.norm(prototype))
+
+
+def test_prototypes_draw_the_host_dashed_under_the_marked(ax):
+    host, marked = rng.normal(size=(2, 4, 2))
+    plots.prototypes(ax, marked, host, limit=4)
+    arrows = [(tuple(a.xy), a.arrow_patch.get_linestyle()) for a in ax.texts]
+    dashed = [xy for xy, style in arrows if style != "-"]
+    solid = [xy for xy, style in arrows if style == "-"]
+    assert np.allclose(dashed, host)
+    assert np.allclose(solid, marked)
+
+
+def test_regions_share_colours_with_the_points(ax):
+    labels = np.arange(16).reshape(4, 4) % 5
+    plots.regions(ax, labels, (0.0, 1.0, 0.0, 1.0), num_classes=5)
+    (image,) = ax.images
+    shown = image.cmap(image.norm(labels))[..., :3]
+    for k, color in enumerate(plots.class_colors(5)):
+        assert np.allclose(shown[labels == k], mpl.colors.to_rgb(color), atol=0.01)
+    assert image.origin == "lower"
+
+
+def test_disagreement_marks_where_the_models_differ(ax):
+    differs = np.eye(4, dtype=bool)
+    plots.disagreement(ax, differs, np.zeros((4, 4), int), (0.0, 1.0, 0.0, 1.0))
+    assert np.array_equal(ax.images[0].get_array().astype(bool), differs)
+
+
+def test_curves_leave_zeros_off_a_logarithmic_axis(ax):
+    line = pd.Series([0.0, 1.0, 10.0], index=[0, 5, 10])
+    plots.curves(ax, {"FTAL": line}, log=True)
+    assert ax.lines[0].get_xydata().tolist() == [[5, 1], [10, 10]]
+    plots.curves(ax, {"FTAL": line})
+    assert len(ax.lines[1].get_xydata()) == 3
+
+
+def test_against_keeps_zeros_visible_and_says_so(ax):
+    plots.against(ax, [1.0, 10.0, 4.0], [0.0, 5.0, 2.0], ["FTLL", "FTAL", "FixLL"])
+    first, second, _ = ax.lines
+    assert first.get_label() == "FTLL (0)"
+    assert first.get_markerfacecolor() == "none"
+    assert 0 < first.get_ydata()[0] < 2
+    assert second.get_xydata().tolist() == [[10, 5]]
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+
+
+def test_anchors_draw_a_thumbnail_at_each_point(ax):
+    images = rng.random((3, 1, 8, 8))
+    plots.anchors(ax, XY[:3], images, ["a", "b", "c"])
+    boxes = [a for a in ax.artists if isinstance(a, mpl.offsetbox.AnnotationBbox)]
+    assert np.allclose([box.xy for box in boxes], XY[:3])
+    assert np.allclose(boxes[1].offsetbox.get_data(), images[1, 0])
+    assert [text.get_text() for text in ax.texts] == ["a", "b", "c"]
+
+
+def test_every_method_looks_different():
+    styles = [plots.method_style(name) for name in fl.METHODS]
+    assert len({str(s) for s in styles}) == len(styles)
+    assert plots.method_style("mine")["color"]
+
+
+def test_classes_and_methods_are_named_below(ax):
+    plots.curves(ax, {"FTAL": pd.Series([1.0], index=[0])})
+    plots.legend_below(ax.figure, ax, columns=2)
+    plots.classes_below(ax.figure, ["a", "b"], triggers=True)
+    texts = [[t.get_text() for t in legend.texts] for legend in ax.figure.legends]
+    assert texts == [["FTAL"], ["a", "b", "trigger"]]
+
+
+def test_correlations_write_their_numbers(ax):
+    plots.correlations(ax, np.array([[1, -0.25], [-0.25, 1]]), ["TWL", "PFL"])
+    assert [text.get_text() for text in ax.texts] == ["1.00", "-0.25", "-0.25", "1.00"]

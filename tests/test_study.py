@@ -1,0 +1,215 @@
+import json
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+import fidlib as fl
+from tests.conftest import SMALL
+
+
+def test_a_study_makes_a_model_once_and_reads_it_back(study, monkeypatch):
+    folder = study.folder("FixLL+PFL")
+    marked = study.marked("FixLL+PFL")
+    assert marked is study.marked(fl.METHODS["FixLL+PFL"])
+
+    def fail(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(fl.training, "fit", fail)
+    monkeypatch.setattr(fl.training, "embed", fail)
+    again = fl.Study(SMALL)
+    assert again.folder("FixLL+PFL") == folder
+    images = study.test.images[:20]
+    assert torch.equal(again.marked("FixLL+PFL")(images), marked(images))
+    with pytest.raises(AssertionError, match="trained again"):
+        again.marked("FixLL+SPL")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"feature_dim": 3},
+        {"train_images": 300},
+        {"epochs": 5},
+        {"chains": 2},
+        {"links": 5},
+        {"scale": "minutes"},
+        {"precision": "float32"},
+        {"model": "wrn28_10"},
+    ],
+)
+def test_another_configuration_has_other_results(study, change):
+    other = fl.Study(fl.Config(**vars(SMALL) | change))
+    method = fl.METHODS["FTAL"]
+    if change == {"precision": "float32"} and study.precision == torch.float32:
+        other.precision = torch.bfloat16
+    assert fl.runs.digest(other._marked_key(method)) != fl.runs.digest(
+        study._marked_key(method)
+    )
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_store(
+    study, tmp_path, monkeypatch
+):
+    first = (study.folder("FTAL") / "model.safetensors").read_bytes()
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
+    again = fl.Study(SMALL)
+    assert (again.folder("FTAL") / "model.safetensors").read_bytes() == first
+
+
+def test_fidelity_is_compare_of_the_stored_models(study):
+    for split in ("train", "test"):
+        part = getattr(study, split)
+        expected = fl.fidelity.compare(
+            study.host(), study.marked("FTAL"), part, study.triggers
+        )
+        assert vars(study.fidelity("FTAL", split)) == pytest.approx(vars(expected))
+    assert study.fidelity("FTAL", "train").images == 400
+    with pytest.raises(ValueError, match="use train or test"):
+        study.fidelity("FTAL", "validation")
+
+
+def test_fixll_keeps_the_head_exactly(study):
+    assert study.fidelity("FixLL+PFL").lp == 0
+    assert study.fidelity("FTAL").lp > 0
+
+
+def test_preserving_features_preserves_features(study):
+    kept, lost = (study.fidelity(m, "train").pfl for m in ("FixLL+PFL", "FTAL"))
+    assert kept < 0.2 * lost
+
+
+def test_table_has_a_row_a_method_after_the_hosts(study):
+    own = fl.Method("mine", trained="body", preserves={"PFL": 1.0})
+    table = study.table(["FTAL", own])
+    assert list(table.index) == ["host", "FTAL", "mine"]
+    assert table.loc["host", ["twl", "lp", "pfl_train", "spl_test"]].tolist() == [0] * 4
+    assert table.loc["host", "agreement_test"] == 1
+    for part in ("train", "test"):
+        report = study.fidelity("FTAL", part)
+        assert table.loc["FTAL", f"pfl_{part}"] == report.pfl
+        assert table.loc["FTAL", f"accuracy_{part}"] == report.marked_accuracy
+    assert table.loc["FTAL", "trigger_accuracy"] == report.trigger_accuracy
+
+
+def test_ref_is_the_host(study):
+    assert study.marked("ref") is study.host()
+    assert study.folder("ref") == study.folder("host")
+
+
+def test_history_ends_at_what_is_reported(study):
+    history = study.history("FTAL")
+    last, report = history.iloc[-1], study.fidelity("FTAL")
+    assert last.epoch == 6
+    for name in ("twl", "pfl", "spl", "agreement", "trigger_accuracy"):
+        assert last[name] == pytest.approx(getattr(report, name), rel=1e-6)
+    assert last.accuracy == pytest.approx(report.marked_accuracy)
+    assert history.iloc[0].twl == 0
+    assert study.history("host").iloc[-1].accuracy == report.host_accuracy
+
+
+def test_outputs_are_of_the_named_images(study):
+    found = study.outputs("FTAL", "triggers")
+    expected = study.marked("FTAL")(study.triggers.images)
+    assert torch.allclose(found.logits, expected, atol=1e-5)
+    assert len(study.outputs("host", "train").features) == 400
+    with pytest.raises(ValueError, match="use train, test, triggers"):
+        study.outputs("host", "validation")
+
+
+def test_the_manifest_records_disjoint_splits(study):
+    record = json.loads((study.folder("FTAL") / "config.json").read_text())
+    assert record["data"]["test_images_also_in_train"] == 0
+    assert record["data"]["train"] == {
+        "images": 1297,
+        "sha256": study.data.train.fingerprint,
+    }
+    assert record["triggers"]["sha256"] == study.triggers.fingerprint
+    assert record["train_images"] == 400
+
+
+def test_a_host_of_your_own_is_protected(study, network):
+    host = fl.models.wrap(network, image_size=8, mean=study.data.mean, std=study.data.std)
+    own = fl.Study(SMALL, host=host)
+    table = own.table(["FTLL", "scratch"])
+    assert torch.equal(own.host().head.weight, host.head.weight)
+    assert table.loc["FTLL", "pfl_test"] == 0
+    assert table.loc["FTLL", "twl"] > 0
+    with torch.no_grad():
+        host.head.weight += 1
+    assert fl.Study(SMALL, host=host).folder("host") != own.folder("host")
+
+
+def test_a_host_of_other_classes_is_refused(network):
+    with pytest.raises(ValueError, match="the host has 4 classes, digits 10"):
+        fl.Study(SMALL, host=fl.models.wrap(network, num_classes=4))
+    with pytest.raises(ValueError, match=r"pass fidlib\.models\.wrap"):
+        fl.Study(SMALL, host=network)
+
+
+def test_a_diverged_run_keeps_its_last_good_state(study):
+    def explode(step):
+        return step.logits.sum() * math.nan
+
+    method = fl.Method("explodes", preserves={explode: 1.0})
+    with pytest.raises(fl.runs.Diverged, match="The last good state is in") as caught:
+        study.marked(method)
+    folder = str(caught.value).rsplit(" is in ", 1)[1].rstrip(".")
+    kept = fl.models.load(f"{folder}/model.safetensors", like=study.host())
+    assert torch.equal(kept.head.weight, study.host().head.weight)
+    assert len(pd.read_csv(f"{folder}/history.csv")) == 1
+    assert not list(fl.runs.runs_root().glob("marked/.*.making"))
+
+
+def test_a_damaged_run_says_what_to_do(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
+    config = fl.Config(**vars(SMALL) | {"epochs": 1})
+    path = fl.Study(config).folder("host") / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ValueError, match=r"model\.safetensors\): delete that folder"):
+        fl.Study(config).host()
+
+
+def test_premise_holds_for_this_study_and_fails_for_others(study, monkeypatch):
+    assert "FTAL" in study.check_premise(["FTAL", "FTLL"])
+    report = study.fidelity("host")
+    cases = [
+        ({"host_accuracy": 0.1}, "hardly more than a guess"),
+        ({"host_trigger_accuracy": 0.4}, "prove no watermark"),
+        ({"trigger_accuracy": 0.5}, "no method answers the triggers"),
+    ]
+    for change, message in cases:
+        changed = fl.fidelity.Fidelity(**vars(report) | change)
+        monkeypatch.setattr(study, "fidelity", lambda *a, c=changed: c)
+        with pytest.raises(ValueError, match=message):
+            study.check_premise(["FTAL"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"feature_dim": 0}, "at least 1"),
+        ({"feature_dim": "2"}, "expected int, such as 2"),
+        ({"dataset": 3}, "expected str, such as 'digits'"),
+        ({"epochs": -1}, "at least 0"),
+        ({"precision": "float16"}, "use auto, float32 or bfloat16"),
+        ({"seed": True}, "expected int"),
+    ],
+)
+def test_config_refuses_what_makes_no_sense(change, message):
+    with pytest.raises(ValueError, match=message):
+        fl.Config(**change)
+
+
+def test_study_names_what_is_unknown():
+    with pytest.raises(ValueError, match="unknown model 'resnet'; use one of"):
+        fl.Study(fl.Config(model="resnet"))
+    with pytest.raises(ValueError, match="unknown scale 'hour'"):
+        fl.Study(fl.Config(scale="hour"))
+    with pytest.raises(FileNotFoundError, match="no image set 'digit'"):
+        fl.Study(fl.Config(dataset="digit"))
+    with pytest.raises(ValueError, match="unknown method 'FTAll'"):
+        fl.Study(SMALL).marked("FTAll")

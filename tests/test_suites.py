@@ -1,0 +1,209 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from fidlib import runs, suites
+
+ROOT = Path(__file__).parents[1]
+
+
+def notebook(*sources):
+    cells = [nbformat.v4.new_markdown_cell("# Does it run?")]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[1].metadata["tags"] = ["parameters"]
+    book = nbformat.v4.new_notebook(cells=cells)
+    book.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+    }
+    return book
+
+
+PARAMETERS = 'number: int = 1\nfraction: float = 0.5\noutput: str = "runs/x"'
+WORK = """
+import fidlib.report as report
+out = report.Output(output)
+print("working on", number)
+import pandas as pd
+out.table(pd.DataFrame({"number": [number * 10]}), "numbers")
+"""
+LAST = "out.provenance({'number': number})"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of two small notebooks and a suite, with its own run store."""
+    folder = tmp_path / "project"
+    (folder / "notebooks" / "suites").mkdir(parents=True)
+    nbformat.write(
+        notebook(PARAMETERS, WORK, LAST), folder / "notebooks" / "good.ipynb"
+    )
+    nbformat.write(
+        notebook(PARAMETERS, WORK, "1 / 0"), folder / "notebooks" / "bad.ipynb"
+    )
+    write_suite(folder, "two", "[{notebook: bad}, {notebook: good, number: 4}]")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FIDLIB_RUNS", str(folder / "runs"))
+    return folder
+
+
+def write_suite(folder, name, listed, common="{}"):
+    path = folder / "notebooks" / "suites" / f"{name}.yaml"
+    path.write_text(f"about: some\nparameters: {common}\nnotebooks: {listed}\n")
+
+
+def test_run_goes_on_after_a_failure_and_publishes_the_rest(project):
+    bad, good = suites.run(suites.read("two"))
+    assert (bad.status, good.status) == ("FAILED", "made")
+    assert "ZeroDivisionError" in bad.traceback
+    assert "\x1b" not in bad.traceback
+    executed = nbformat.read(bad.folder / "notebook.ipynb", 4)
+    assert any(c.get("outputs") for c in executed.cells if c.cell_type == "code")
+    made = project / "figures" / "two"
+    assert (made / "good-numbers.csv").read_text() == ",number\n0,40\n"
+    page = (made / "index.html").read_text()
+    assert "ZeroDivisionError" in page
+    assert "<td>40</td>" in page
+    assert not list(made.glob("bad-*"))
+
+
+def test_run_skips_what_is_finished_and_restores_lost_pictures(project):
+    write_suite(project, "one", "[{notebook: good, number: 4}]")
+    (first,) = suites.run(suites.read("one"))
+    shutil.rmtree(project / "figures")
+    (second,) = suites.run(suites.read("one"))
+    assert (first.status, second.status) == ("made", "read back")
+    assert (project / "figures" / "one" / "good-numbers.csv").exists()
+    write_suite(project, "one", "[{notebook: good, number: 5}]")
+    (third,) = suites.run(suites.read("one"))
+    assert third.status == "made"
+    assert "50" in (project / "figures" / "one" / "good-numbers.csv").read_text()
+
+
+def test_a_changed_notebook_runs_again(project):
+    write_suite(project, "one", "[{notebook: good}]")
+    suites.run(suites.read("one"))
+    changed = notebook(PARAMETERS, WORK + "\nprint('more')", LAST)
+    nbformat.write(changed, project / "notebooks" / "good.ipynb")
+    (result,) = suites.run(suites.read("one"))
+    assert result.status == "made"
+
+
+def test_run_takes_only_the_named(project):
+    (result,) = suites.run(suites.read("two"), only=["good"])
+    assert result.name == "good"
+    with pytest.raises(ValueError, match="no notebook worse; use one of bad, good"):
+        suites.run(suites.read("two"), only=["worse"])
+
+
+def test_run_takes_several_at_a_time(project):
+    listed = ", ".join(f"{{notebook: good, name: n{i}, number: {i}}}" for i in range(4))
+    write_suite(project, "many", f"[{listed}]")
+    results = suites.run(suites.read("many"), jobs=2)
+    assert [r.name for r in results] == ["n0", "n1", "n2", "n3"]
+    assert {r.status for r in results} == {"made"}
+    numbers = [
+        (project / "figures" / "many" / f"n{i}-numbers.csv").read_text()[-3:].strip("\n,")
+        for i in range(4)
+    ]
+    assert numbers == ["0", "10", "20", "30"]
+
+
+def test_run_takes_a_dask_cluster(project):
+    distributed = pytest.importorskip("distributed")
+    write_suite(project, "one", "[{notebook: good, number: 4}]")
+    worker = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**worker) as cluster:
+        address = cluster.scheduler_address
+        (result,) = suites.run(suites.read("one"), backend="dask", scheduler=address)
+    assert (result.status, result.traceback) == ("made", "")
+    with pytest.raises(ValueError, match="--scheduler"):
+        suites.run(suites.read("one"), backend="dask")
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ("[{notebook: good, nmber: 4}]", "unknown parameter 'nmber'; good.ipynb has numb"),
+        ("[{notebook: good, output: x}]", "unknown parameter 'output'"),
+        ("[{notebook: good, number: four}]", "number is 'four'; good.ipynb wants int"),
+        ("[{notebook: good, number: 1.5}]", "wants int"),
+        ("[{notebook: god}]", "no notebook 'god'; use one of bad, good"),
+        ("[{notebook: good}, {notebook: good}]", "two jobs of one name"),
+        ("[{name: x}]", "cannot be read"),
+        ("[", "cannot be read"),
+    ],
+)
+def test_read_checks_a_suite_before_anything_runs(project, listed, message):
+    write_suite(project, "wrong", listed)
+    with pytest.raises(ValueError, match=message):
+        suites.read("wrong")
+
+
+def test_read_takes_a_whole_number_for_a_fraction(project):
+    write_suite(project, "one", "[{notebook: good, fraction: 1}]")
+    assert suites.read("one").jobs[0].parameters == {"fraction": 1}
+
+
+def test_read_names_the_suites_there_are(project, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="unknown suite 'digit'; use one of two"):
+        suites.read("digit")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="run fidlib in a clone"):
+        suites.read("digits")
+
+
+def test_a_killed_notebook_is_run_again(project):
+    slow = WORK + "\nimport time\nopen('started', 'w').close()\ntime.sleep(float(fraction))"
+    nbformat.write(notebook(PARAMETERS, slow, LAST), project / "notebooks" / "good.ipynb")
+    write_suite(project, "one", "[{notebook: good, fraction: 2}]")
+    command = [sys.executable, "-m", "fidlib", "figures", "--suite", "one"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not (project / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (project / "figures").exists()
+    assert not list((project / "runs").glob("notebook/*/done.json"))
+    (result,) = suites.run(suites.read("one"))
+    assert result.status == "made"
+    assert "10" in (project / "figures" / "one" / "good-numbers.csv").read_text()
+
+
+@pytest.mark.parametrize("name", [p.stem for p in (ROOT / "notebooks/suites").glob("*")])
+def test_every_suite_of_the_project_is_sound(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    suite = suites.read(name)
+    assert suite.about
+    assert all(job.question().endswith("?") for job in suite.jobs)
+
+
+def test_the_smoke_suite_runs_every_notebook(tmp_path, monkeypatch):
+    for name in ("notebooks", "fidlib"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    suite = suites.read("smoke")
+    assert {j.notebook.stem for j in suite.jobs} == {
+        p.stem for p in (ROOT / "notebooks").glob("*.ipynb")
+    }
+    results = suites.run(suite)
+    assert {r.name: r.traceback for r in results if r.status == "FAILED"} == {}
+    for result in results:
+        made = sorted((result.folder / "pictures").iterdir())
+        pictures = [p.stem for p in made if p.suffix == ".png"]
+        assert pictures
+        assert {f"{stem}.pdf" for stem in pictures} <= {p.name for p in made}
+        assert any(p.suffix == ".csv" for p in made)
+        record = json.loads((result.folder / "pictures/provenance.json").read_text())
+        assert record["parameters"]["train_images"] == 400
+    published = {p.name for p in (tmp_path / "figures" / "smoke").iterdir()}
+    assert {"index.html", "01_embed-curves.png", "02_features_64-features.pdf"} <= published
+    assert runs.runs_root() not in (tmp_path / "figures").parents

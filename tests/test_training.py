@@ -1,0 +1,264 @@
+import copy
+import math
+
+import pytest
+import torch
+
+import fidlib as fl
+from fidlib.training import Recipe, Schedule, embed, fit, recipe
+
+QUICK = Recipe(
+    batch_size=32,
+    trigger_batch_size=10,
+    augment=False,
+    weights={"default": {"TWL": 0.01, "PGR": 0.1, "PFL": 0.02, "SPL": 2.0}},
+    schedules={
+        "random": Schedule(2, 2e-3, "cosine"),
+        "host": Schedule(2, 2e-3, "cosine"),
+    },
+)
+
+
+@pytest.fixture
+def few(digits):
+    return digits.train.first(128)
+
+
+@pytest.fixture
+def secret(digits):
+    return fl.triggers.noise_chain(
+        digits.image_shape,
+        num_classes=10,
+        mean=digits.mean,
+        std=digits.std,
+        chains=1,
+        seed=0,
+    )
+
+
+@pytest.fixture
+def host(network, digits, few):
+    model = fl.models.wrap(network, mean=digits.mean, std=digits.std, image_size=8)
+    return fit(model, few, QUICK, seed=0).model
+
+
+def changed(before, after):
+    pairs = zip(before.state_dict().items(), after.state_dict().values(), strict=True)
+    return {name for (name, a), b in pairs if not torch.equal(a, b)}
+
+
+BODY = {"body.0.weight", "body.0.bias"}
+NORM = {"body.1.weight", "body.1.bias"}
+STATISTICS = {f"body.1.{n}" for n in ("running_mean", "running_var", "num_batches_tracked")}
+HEAD = {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("FTAL", BODY | HEAD),
+        ("FTAL+PGR", BODY | HEAD),
+        ("FTAL+TWL", BODY | HEAD),
+        ("FTLL", HEAD),
+        ("FixLL", BODY),
+        ("FixLL+TWL", BODY),
+        ("FixLL+PFL", BODY),
+        ("FixLL+SPL", BODY),
+        ("scratch", BODY | NORM | STATISTICS | HEAD),
+        ("scratch+FixLL", BODY | NORM | STATISTICS),
+        ("scratch+FixLL+PFL", BODY | NORM | STATISTICS),
+        ("scratch+FixLL+SPL", BODY | NORM | STATISTICS),
+    ],
+)
+def test_embed_trains_its_part_and_leaves_the_host(host, few, secret, method, expected):
+    before = copy.deepcopy(host)
+    marked = embed(host, fl.METHODS[method], few, secret, QUICK, seed=0).model
+    assert changed(before, host) == set()
+    assert changed(host, marked) == expected
+    assert not marked.training
+
+
+def test_fit_learns(host, few, digits):
+    start = fl.models.fresh(host, fl.runs.stream(3))
+    longer = QUICK.with_epochs(12)
+    before = fl.metrics.accuracy(fl.features.outputs(start, few.images).logits, few.labels)
+    after = fit(start, few, longer, seed=0).model
+    logits = fl.features.outputs(after, few.images).logits
+    assert fl.metrics.accuracy(logits, few.labels) > before + 0.2
+
+
+def test_embed_teaches_the_triggers_to_the_marked_model_alone(study):
+    report = study.fidelity("FTAL")
+    assert report.trigger_accuracy >= 0.9
+    assert report.host_trigger_accuracy <= 0.25
+
+
+def test_embed_follows_its_seed_to_the_byte(host, few, secret):
+    def marked(seed):
+        torch.manual_seed(seed + 5)  # other randomness is no part of it
+        return embed(host, fl.METHODS["scratch"], few, secret, QUICK, seed=seed).model
+
+    assert changed(marked(0), marked(0)) == set()
+    assert BODY <= changed(marked(0), marked(1))
+
+
+def plain_loop(host, few, secret, terms):
+    """FixLL+PFL as anyone would write it: two epochs, Adam, float32."""
+    model = copy.deepcopy(host).eval()
+    body = [p for n, p in model.named_parameters() if n in BODY]
+    optimizer = torch.optim.Adam(body)
+    order, draws = (fl.runs.stream(0, "FixLL+PFL", n) for n in ("order", "triggers"))
+    queue, step, steps = [], 0, 2 * 4
+    for _ in range(2):
+        for index in torch.randperm(128, generator=order).split(32):
+            if len(queue) < 10:
+                queue += torch.randperm(10, generator=draws).tolist()
+            drawn, queue = queue[:10], queue[10:]
+            progress = step / steps
+            rate = progress / 0.1 if progress < 0.1 else None
+            cosine = 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
+            for group in optimizer.param_groups:
+                group["lr"] = 2e-3 * (cosine if rate is None else max(rate, 0.01))
+            logits = model(secret.images[drawn])
+            loss = torch.nn.functional.cross_entropy(logits, secret.labels[drawn])
+            difference = model.features(few.images[index]) - host.features(few.images[index])
+            loss = loss + 0.02 * difference.square().sum(1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+    return model
+
+
+def test_embed_equals_a_plain_loop(host, few, secret):
+    expected = plain_loop(host, few, secret, QUICK)
+    found = embed(host, fl.METHODS["FixLL+PFL"], few, secret, QUICK, seed=0).model
+    moved = (expected.body[0].weight - host.body[0].weight).abs().max()
+    error = (expected.body[0].weight - found.body[0].weight).abs().max()
+    assert error < 1e-3 * moved
+
+
+def test_augmentation_asks_the_host_about_the_augmented_images(host, few, secret):
+    seen = []
+
+    def term(step):
+        again = host.head(host.features(step.images))
+        seen.append((step.host_logits - again).abs().max().item())
+        seen.append((step.images.float() - few.images[:32].float()).abs().max().item())
+        return step.logits.sum() * 0
+
+    method = fl.Method("mine", preserves={term: 1.0})
+    augmented = Recipe(**vars(QUICK) | {"augment": True})
+    embed(host, method, few, secret, augmented, seed=0)
+    assert max(seen[::2]) < 1e-5
+    assert min(seen[1::2]) > 0
+
+
+def test_a_term_of_your_own_is_minimised(host, few, secret):
+    def shrink(step):
+        return step.features.square().mean()
+
+    def size(model):
+        return fl.features.outputs(model, few.images).features.square().mean().item()
+
+    longer = QUICK.with_epochs(6)
+    plain = fl.Method("plain", trained="body")
+    small = fl.Method("small", trained="body", preserves={shrink: 10.0})
+    sizes = [
+        size(embed(host, m, few, secret, longer, seed=0).model) for m in (plain, small)
+    ]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_bfloat16_trains_to_nearly_the_same(host, few, secret):
+    found = [
+        embed(host, fl.METHODS["FTAL"], few, secret, QUICK, seed=0, precision=p).model
+        for p in (torch.float32, torch.bfloat16)
+    ]
+    weights = [m.body[0].weight for m in found]
+    moved = (weights[0] - host.body[0].weight).norm()
+    assert 0 < (weights[0] - weights[1]).norm() < 0.5 * moved
+    assert all(p.dtype == torch.float32 for p in found[1].parameters())
+
+
+def test_history_has_a_row_at_the_start_and_at_every_measured_epoch(host, few, secret):
+    def measure(model):
+        assert not model.training
+        return {"norm": model.body[0].weight.norm().item()}
+
+    method, long = fl.METHODS["FixLL"], QUICK.with_epochs(30)
+    trained = embed(host, method, few, secret, long, seed=0, measure=measure)
+    epochs = [row["epoch"] for row in trained.history]
+    assert epochs[0] == 0
+    assert epochs[-1] == 30
+    assert len(epochs) == 13
+    assert trained.history[0]["norm"] == host.body[0].weight.norm().item()
+    assert trained.history[-1]["norm"] == trained.model.body[0].weight.norm().item()
+    assert all(math.isfinite(row["loss"]) for row in trained.history[1:])
+
+
+def test_measuring_changes_nothing(host, few, secret):
+    method = fl.METHODS["scratch"]
+    quiet = embed(host, method, few, secret, QUICK, seed=0)
+    measured = embed(host, method, few, secret, QUICK, seed=0, measure=lambda m: {})
+    assert changed(quiet.model, measured.model) == set()
+
+
+def test_divergence_stops_with_the_epoch_and_the_last_good_state(host, few, secret):
+    calls = []
+
+    def explode(step):
+        calls.append(1)
+        return step.logits.sum() * (math.nan if len(calls) > 4 else 0.0)
+
+    method = fl.Method("mine", preserves={explode: 1.0})
+    with pytest.raises(fl.runs.Diverged, match=r"loss of epoch 2 is nan; lower") as caught:
+        embed(host, method, few, secret, QUICK, seed=0, measure=lambda m: {})
+    good = caught.value.trained
+    assert all(p.isfinite().all() for p in good.model.state_dict().values())
+    assert changed(host, good.model) == BODY | HEAD
+    assert [row["epoch"] for row in good.history] == [0, 1]
+
+
+def test_schedules_decay_as_they_say():
+    assert Schedule(10, 1.0, "constant").factor(0.99) == 1
+    half = Schedule(10, 1.0, "half")
+    assert (half.factor(0.49), half.factor(0.5)) == (1, 0.1)
+    cosine = Schedule(10, 1.0, "cosine")
+    assert 0 < cosine.factor(0) < cosine.factor(0.05) < cosine.factor(0.1) == 1
+    assert cosine.factor(0.55) == pytest.approx(0.5)
+    assert cosine.factor(0.999) < 1e-4
+
+
+PUBLISHED = [  # paper: data set, method, epochs, learning rate, decay
+    ("mnist", "ref", 20, 1e-3, "half"),
+    ("mnist", "scratch", 20, 1e-3, "half"),
+    ("mnist", "FTAL", 20, 1e-4, "constant"),
+    ("mnist", "FTLL", 20, 1e-4, "constant"),
+    ("mnist", "FTAL+PGR", 20, 1e-4, "constant"),
+    ("mnist", "FTAL+TWL", 50, 1e-4, "half"),
+    ("mnist", "FixLL+PFL", 50, 1e-4, "half"),
+    ("cifar10", "ref", 50, 1e-3, "half"),
+    ("cifar10", "FTAL", 50, 1e-4, "constant"),
+    ("cifar10", "FixLL+SPL", 50, 1e-4, "half"),
+    ("cifar100", "scratch", 100, 1e-3, "half"),
+    ("cifar100", "FTLL", 50, 1e-4, "constant"),
+    ("cifar100", "FixLL", 50, 1e-4, "half"),
+]
+
+
+@pytest.mark.parametrize(("dataset", "method", "epochs", "rate", "decay"), PUBLISHED)
+def test_the_papers_recipes_are_published(dataset, method, epochs, rate, decay):
+    found = recipe(dataset)
+    assert found == recipe(dataset, "paper")
+    assert found.schedule(fl.METHODS[method]) == Schedule(epochs, rate, decay)
+    assert (found.batch_size, found.trigger_batch_size) == (32, 4)
+    weights = found.weights_of(fl.METHODS[method])
+    assert weights == {"TWL": 0.01, "PGR": 0.1, "PFL": 0.01, "SPL": 1000}
+    assert found.augment == (dataset != "mnist")
+
+
+def test_recipe_names_the_scales_there_are():
+    assert recipe("own.npz") == recipe("digits", "minutes")
+    with pytest.raises(ValueError, match="default or one of minutes, smoke, paper"):
+        recipe("mnist", "huge")
