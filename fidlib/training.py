@@ -23,7 +23,7 @@ from fidlib.methods import METHODS, Method, Step
 from fidlib.models import Classifier, fresh
 from fidlib.runs import Diverged, stream
 
-CURVE_POINTS = 12
+CURVE_POINTS = 8
 """A learning curve has this many measurements, spread evenly, and one at the start."""
 
 
