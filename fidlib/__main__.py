@@ -10,8 +10,9 @@ from typing import Literal
 import tyro
 
 from fidlib import suites
-from fidlib.runs import Diverged, project_root
+from fidlib.runs import project_root
 from fidlib.study import Config
+from fidlib.training import Diverged
 
 
 @dataclass(frozen=True)

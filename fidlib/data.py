@@ -221,10 +221,11 @@ def _digits() -> ImageSet:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    bunch = load_digits()
-    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    pixels, labels = load_digits(return_X_y=True)  # 64 pixels of 0 to 16
+    levels = np.rint(np.asarray(pixels) * (255 / 16)).astype(np.uint8)
+    images = levels.reshape(-1, 1, 8, 8)
     x_train, x_test, y_train, y_test = train_test_split(
-        images, bunch.target, test_size=500, stratify=bunch.target, random_state=0
+        images, labels, test_size=500, stratify=labels, random_state=0
     )
     return _image_set("digits", x_train, y_train, x_test, y_test, "0123456789")
 

@@ -1,5 +1,6 @@
 """Features of a model on images; maps of them to two dimensions."""
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ class Outputs(NamedTuple):
     """`(N, K)` float32."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def outputs(model: Classifier, images: Tensor, *, batch_size: int = 500) -> Outputs:
     """Features and logits of images, in float32 and eval mode, in large batches.
 
@@ -34,65 +35,76 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 500) -> Outp
     try:
         parts = [model.features(part) for part in images.split(batch_size)]
         features = torch.cat(parts)
-        return Outputs(features.clone(), model.head(features).clone())
+        return Outputs(features, model.head(features))
     finally:
         model.train(training)
 
 
-class FeatureMap:
-    """A map of features to two dimensions, fitted on one model, used for others.
+def common_map(
+    features: Mapping[str, np.ndarray],
+    *,
+    fit: str,
+    first: int | None = None,
+    projection: Projection = "umap",
+    neighbors: int = 15,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Two-dimensional maps of several models' features in one common space.
 
-    Fitted on the host and applied to the marked model, it shows both in one common
-    space: what has not moved in feature space does not move on the map.
+    Fitted on one model, the host, and applied to all: what has not moved in feature
+    space does not move on the map.
 
     Args:
-        features: `(N, D)` the host's, N > 3.
+        features: Model -> `(N, D)`, N alike.
+        fit: The model that decides the map.
+        first: Fit on its first so many rows, so that triggers behind them have no say;
+            None fits on all.
         projection: `umap`, or `pca`: linear, instant, and exact at D = 2.
-        neighbors: UMAP's neighbourhood size, also that of `trustworthiness`.
+        neighbors: UMAP's neighbourhood.
         seed: UMAP's random state.
+
+    Returns:
+        Model -> `(N, 2)`.
+
+    Raises:
+        ValueError: If the projection is unknown, there are too few rows for the
+            neighbours, or the models' D differ.
     """
+    if projection not in ("umap", "pca"):
+        raise ValueError(f"unknown projection {projection!r}; use umap or pca.")
+    shapes = {f.shape for f in features.values()}
+    if len(shapes) != 1:
+        raise ValueError(f"features are {shapes}; one map takes one shape, (N, D).")
+    base = np.asarray(features[fit][:first], np.float32)
+    if base.ndim != 2 or len(base) <= 2 * neighbors:
+        raise ValueError(
+            f"features are {base.shape}; a map with {neighbors} neighbours needs "
+            f"(N, D) with N > {2 * neighbors}: lower neighbors, or show more images."
+        )
+    mapper = _umap(neighbors, seed) if projection == "umap" else _pca()
+    fitted = mapper.fit_transform(base)
+    # One call for all others: UMAP prepares a search each time.
+    rest = {n: f[len(base) :] if n == fit else f for n, f in features.items()}
+    sizes = np.cumsum([len(r) for r in rest.values()])[:-1]
+    stacked = np.concatenate(list(rest.values())).astype(np.float32)
+    placed = np.asarray(mapper.transform(stacked)) if len(stacked) else stacked
+    found = dict(zip(rest, np.split(placed, sizes), strict=True))
+    return found | {fit: np.concatenate([fitted, found[fit].reshape(-1, 2)])}
 
-    def __init__(
-        self,
-        features: np.ndarray,
-        *,
-        projection: Projection = "umap",
-        neighbors: int = 15,
-        seed: int = 0,
-    ) -> None:
-        if projection not in ("umap", "pca"):
-            raise ValueError(f"unknown projection {projection!r}; use umap or pca.")
-        if features.ndim != 2 or len(features) <= max(3, 2 * neighbors):
-            raise ValueError(
-                f"features are {features.shape}; a map with {neighbors} neighbours "
-                f"needs (N, D) with N > {max(3, 2 * neighbors)}: lower neighbors."
-            )
-        self.neighbors = neighbors
-        self.features = np.asarray(features, np.float32)
-        self.mapper = _umap(neighbors, seed) if projection == "umap" else _pca()
-        self.xy = self.mapper.fit_transform(self.features)
 
-    def transform(self, features: np.ndarray) -> np.ndarray:
-        """`(N, 2)` positions of other features `(N, D)` on the same map."""
-        if features.shape[1:] != self.features.shape[1:]:
-            raise ValueError(
-                f"features are {features.shape}; the map was fitted on "
-                f"(N, {self.features.shape[1]})."
-            )
-        return self.mapper.transform(np.asarray(features, np.float32))
+def trustworthiness(features: np.ndarray, xy: np.ndarray, neighbors: int = 15) -> float:
+    """How far neighbours on a map are neighbours in feature space, in [0, 1].
 
-    def trustworthiness(
-        self, features: np.ndarray | None = None, xy: np.ndarray | None = None
-    ) -> float:
-        """How far neighbours on the map are neighbours in feature space, in [0, 1].
+    Venna and Kaski 2001: 1 if no point has a false neighbour among its nearest.
 
-        Venna and Kaski 2001: 1 if no point has a false neighbour among its nearest
-        `neighbors`. Of the fitted features, or of others with their positions.
-        """
-        from sklearn.manifold import trustworthiness
+    Args:
+        features: `(N, D)`, N more than twice `neighbors`.
+        xy: `(N, 2)` their positions on the map.
+        neighbors: How many count as nearest.
+    """
+    from sklearn.manifold import trustworthiness
 
-        features, xy = (self.features, self.xy) if features is None else (features, xy)
-        return float(trustworthiness(features, xy, n_neighbors=self.neighbors))
+    return float(trustworthiness(features, xy, n_neighbors=neighbors))
 
 
 def _umap(neighbors: int, seed: int):

@@ -5,7 +5,7 @@ is the recipe's (`recipes.toml`), because that depends on the data.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -13,7 +13,6 @@ from torch import Tensor
 from fidlib import metrics
 from fidlib.models import Classifier
 from fidlib.runs import code
-
 
 Start = Literal["random", "host"]
 Trained = Literal["all", "body", "head"]
@@ -28,7 +27,7 @@ class Step:
     """The model being trained."""
     host: Classifier
     """The host, not to be changed."""
-    host_parameters: dict[str, Tensor]
+    host_parameters: Mapping[str, Tensor]
     """The host's parameters by name."""
     images: Tensor
     """`(B, C, H, W)` pixels of the batch, augmented if the recipe says so."""
@@ -96,7 +95,8 @@ class Method:
     """Term, by name in `TERMS` or your own function -> weight; None: the recipe's."""
 
     def __post_init__(self) -> None:
-        for name, choices in (("start", Start), ("trained", Trained), ("learns", Learns)):
+        parts = {"start": Start, "trained": Trained, "learns": Learns}
+        for name, choices in parts.items():
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(
                     f"method {self.name!r}: {name} is {getattr(self, name)!r}; use "
@@ -113,13 +113,14 @@ class Method:
         """The terms with their weights, the recipe's `weights` where None."""
         found = []
         for term, weight in self.preserves.items():
-            if weight is None and term not in weights:
+            if weight is None:
+                weight = weights.get(_term_name(term))
+            if weight is None:
                 raise ValueError(
                     f"method {self.name!r} gives no weight to {_term_name(term)}, and "
                     "the recipe has none: write a number in preserves."
                 )
-            function = term if callable(term) else TERMS[term]
-            found.append((function, weights[term] if weight is None else weight))
+            found.append((term if callable(term) else TERMS[term], weight))
         return found
 
     def definition(self) -> dict[str, object]:
@@ -140,32 +141,25 @@ def _term_name(term: str | Term) -> str:
     return getattr(term, "__name__", type(term).__name__) if callable(term) else term
 
 
-def _catalogue() -> dict[str, Method]:
-    body = {"start": "host", "trained": "body"}
-    fixed = {"start": "random", "trained": "body"}
-    methods = [
-        Method("ref", start="random", learns="train"),
-        Method("scratch", start="random"),
-        Method("FTAL"),
-        Method("FTLL", trained="head"),
-        Method("FTAL+PGR", preserves={"PGR": None}),
-        Method("FTAL+TWL", preserves={"TWL": None}),
-        Method("FixLL", **body),
-        Method("FixLL+TWL", **body, preserves={"TWL": None}),
-        Method("FixLL+PFL", **body, learns="triggers", preserves={"PFL": None}),
-        Method("FixLL+SPL", **body, learns="triggers", preserves={"SPL": None}),
-        Method("scratch+FixLL", **fixed),
-        Method(
-            "scratch+FixLL+PFL", **fixed, learns="triggers", preserves={"PFL": None}
-        ),
-        Method(
-            "scratch+FixLL+SPL", **fixed, learns="triggers", preserves={"SPL": None}
-        ),
-    ]
-    return {method.name: method for method in methods}
+_PAPER = (
+    Method("ref", start="random", learns="train"),
+    Method("scratch", start="random"),
+    Method("FTAL"),
+    Method("FTLL", trained="head"),
+    Method("FTAL+PGR", preserves={"PGR": None}),
+    Method("FTAL+TWL", preserves={"TWL": None}),
+    Method("FixLL", trained="body"),
+    Method("FixLL+TWL", trained="body", preserves={"TWL": None}),
+    Method("FixLL+PFL", trained="body", learns="triggers", preserves={"PFL": None}),
+    Method("FixLL+SPL", trained="body", learns="triggers", preserves={"SPL": None}),
+)
+_FROM_SCRATCH = tuple(
+    replace(method, name=f"scratch+{method.name}", start="random")
+    for method in _PAPER
+    if method.name in ("FixLL", "FixLL+PFL", "FixLL+SPL")
+)
 
-
-METHODS: dict[str, Method] = _catalogue()
+METHODS: dict[str, Method] = {m.name: m for m in (*_PAPER, *_FROM_SCRATCH)}
 """Name -> method: the ten of [2], then its from-scratch deep-fidelity ones."""
 
 

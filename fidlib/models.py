@@ -5,9 +5,11 @@ linear layer.
 """
 
 import copy
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,9 +44,11 @@ class Classifier(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         channels: int = 3,
-        spec: dict[str, object] | None = None,
+        spec: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
         self.body = body
         self.head = head
         self.channels = channels
@@ -272,7 +276,7 @@ def wrap(
         )
     body = copy.deepcopy(module)
     parent, _, leaf = linear[-1].rpartition(".")
-    head = body.get_submodule(linear[-1])
+    head = cast(nn.Linear, body.get_submodule(linear[-1]))
     setattr(body.get_submodule(parent), leaf, nn.Identity())
     convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
     channels = next((c.in_channels for c in convolutions), 3)
@@ -387,8 +391,8 @@ def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
     if like is not None:
         model = copy.deepcopy(like)
     elif spec is not None:
-        unset = {"mean": (0.0,), "std": (1.0,)}  # the file's own follow
-        model = build(spec.pop("model"), **spec, **unset)
+        # Any mean and std: the file's own follow.
+        model = build(spec.pop("model"), **spec, mean=(0.0,), std=(1.0,))
     else:
         raise ValueError(
             f"{path} holds the weights of a wrapped network: build and wrap it, then "
@@ -402,6 +406,15 @@ def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
             f"({' '.join(str(error).split())[:200]})."
         ) from error
     return model.eval()
+
+
+def fingerprint(model: Classifier) -> str:
+    """Sixteen hex digits that change with any weight, buffer or name."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def fresh(model: Classifier, generator: torch.Generator) -> Classifier:

@@ -4,17 +4,19 @@ Every function draws on the axes it is given and returns them; nothing here comp
 measure, saves, shows or reads a file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.ticker import MaxNLocator
 
 SINGLE = 3.3
 """Width of a single-column figure, inches."""
@@ -65,7 +67,7 @@ def class_colors(count: int) -> list:
     return sns.husl_palette(count, s=0.8)
 
 
-def method_style(name: str) -> dict[str, object]:
+def method_style(name: str) -> dict[str, Any]:
     """Colour, line and marker of a method: colour says what is trained from where,
     line and marker what is preserved. Names unknown to the paper get a colour too.
     """
@@ -89,12 +91,13 @@ def curves(ax: Axes, lines: Mapping[str, pd.Series], *, log: bool = False) -> Ax
         log: A logarithmic axis; zeros, as at the start, have no place on it.
     """
     for name, line in lines.items():
-        shown = line[line > 0] if log else line
+        shown = line.loc[line > 0] if log else line
         style = method_style(name)
         ax.plot(shown.index, shown, markersize=2.5, label=name, **style)
     if log:
         ax.set_yscale("log")
     ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.margins(x=0.02)
     return ax
 
@@ -128,15 +131,33 @@ def classes_below(
     )
 
 
+def common_extent(points: Iterable[np.ndarray], *, square: bool = False) -> Extent:
+    """Axis limits for several sets of points, a hundredth of the farthest left out.
+
+    Args:
+        points: Arrays `(N, 2)`.
+        square: Equal sides around the origin, as features with rays need.
+    """
+    everything = [np.asarray(xy) for xy in points]
+    if square:
+        half = 1.1 * max(np.quantile(np.abs(xy).max(1), 0.99) for xy in everything)
+        return -half, half, -half, half
+    low = np.min([np.quantile(xy, 0.005, axis=0) for xy in everything], axis=0)
+    high = np.max([np.quantile(xy, 0.995, axis=0) for xy in everything], axis=0)
+    room = 0.08 * (high - low)
+    (left, bottom), (right, top) = low - room, high + room
+    return left, right, bottom, top
+
+
 def features(
     ax: Axes,
     xy: np.ndarray,
     labels: np.ndarray,
     *,
     num_classes: int,
+    extent: Extent,
     prototypes: np.ndarray | None = None,
     triggers: np.ndarray | None = None,
-    limit: float | None = None,
 ) -> Axes:
     """Two-dimensional features, coloured by class.
 
@@ -145,30 +166,30 @@ def features(
         xy: `(N, 2)`.
         labels: `(N,)` class indices.
         num_classes: K.
+        extent: Axis limits, the same for panels to be compared.
         prototypes: `(K, 2)` rows of the head, drawn as rays from the origin.
         triggers: `(T, 2)` features of triggers, drawn as black crosses.
-        limit: Half the side of the square shown; all points when None.
     """
-    colors = np.asarray(class_colors(num_classes), dtype=object)
+    colors = class_colors(num_classes)
     order = np.random.default_rng(0).permutation(len(xy))  # no class on top
     ax.scatter(
         *xy[order].T,
-        c=list(colors[labels[order]]),
-        s=2,
+        c=[colors[k] for k in labels[order]],
+        s=2.5,
         linewidths=0,
         alpha=0.7,
         rasterized=True,
     )
     if triggers is not None:
-        ax.scatter(*triggers.T, c="k", marker="x", s=7, linewidths=0.5, rasterized=True)
+        thin = {"marker": "x", "s": 4, "linewidths": 0.35, "alpha": 0.8}
+        ax.scatter(*triggers.T, c="k", rasterized=True, **thin)
     if prototypes is not None:
-        reach = limit or np.abs(xy).max()
-        for color, (x, y) in zip(colors, prototypes, strict=True):
-            ray = np.array([x, y]) / np.hypot(x, y) * 2 * reach
-            ax.plot([0, ray[0]], [0, ray[1]], color=color, linewidth=0.7, zorder=0)
-    if limit:
-        ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+        reach = 3 * np.abs(extent).max()
+        for color, prototype in zip(colors, prototypes, strict=True):
+            x, y = prototype / np.linalg.norm(prototype) * reach
+            ax.plot([0, x], [0, y], color=color, linewidth=0.7, zorder=0.5)
         ax.set_aspect("equal")
+    ax.set(xlim=extent[:2], ylim=extent[2:])
     return ax
 
 
@@ -202,9 +223,7 @@ def regions(ax: Axes, labels: np.ndarray, extent: Extent, *, num_classes: int) -
         extent: Of the grid.
         num_classes: K.
     """
-    pale = ListedColormap(
-        [(*mpl.colors.to_rgb(c), 0.35) for c in class_colors(num_classes)]
-    )
+    pale = ListedColormap([(*to_rgb(c), 0.35) for c in class_colors(num_classes)])
     ax.imshow(
         labels,
         extent=extent,
@@ -253,41 +272,31 @@ def _outline(ax: Axes, labels: np.ndarray, extent: Extent) -> None:
             ax.contour(x, y, labels == value, [0.5], colors="0.35", linewidths=0.35)
 
 
-def anchors(ax: Axes, xy: np.ndarray, images: np.ndarray, names: Sequence[str]) -> Axes:
+def anchors(ax: Axes, xy: np.ndarray, images: np.ndarray) -> Axes:
     """The images a plane goes through, as thumbnails beside their points.
 
     Args:
         ax: Where.
         xy: `(A, 2)` their coordinates in the plane.
         images: `(A, C, H, W)` pixels in [0, 1].
-        names: A captions.
     """
     center = xy.mean(0)
-    for point, image, name in zip(xy, images, names, strict=True):
+    for point, image in zip(xy, images, strict=True):
         picture = image.transpose(1, 2, 0).clip(0, 1).squeeze()
-        thumb = OffsetImage(picture, zoom=20 / image.shape[-1], cmap="gray_r")
+        thumb = OffsetImage(picture, zoom=18 / image.shape[-1], cmap="gray_r")
         thumb.image.axes = ax
         away = (point - center) / np.linalg.norm(point - center)
         ax.add_artist(
             AnnotationBbox(
                 thumb,
                 point,
-                xybox=tuple(away * 21),
+                xybox=tuple(away * 19),
                 boxcoords="offset points",
                 pad=0.1,
                 bboxprops={"linewidth": 0.5},
             )
         )
-        ax.plot(*point, "ko", markersize=2.5)
-        ax.annotate(
-            name,
-            point,
-            xytext=tuple(away * 38),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=6,
-        )
+        ax.plot(*point, "ko", markersize=2)
     return ax
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,7 @@ class Output:
     def arrays(self, name: str, **arrays: np.ndarray) -> None:
         """Save the arrays a picture was drawn from as `<name>.npz`, compressed."""
         with open(self.folder / f"{name}.npz", "wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def provenance(self, parameters: Mapping[str, object]) -> pd.DataFrame:
         """Record parameters, versions, commit, machine and seconds; returns a table.
@@ -58,10 +59,8 @@ class Output:
             parameters: What decided the pictures: a configuration's fields and others.
         """
         seconds = round(time.perf_counter() - self.started, 1)
-        record = {
-            "parameters": dict(parameters),
-            "seconds": seconds,
-        } | runs.provenance()
+        record: dict[str, Any] = {"parameters": dict(parameters), "seconds": seconds}
+        record |= runs.provenance()
         runs.write_json(self.folder / "provenance.json", record)
         flat = record | record.pop("versions")
         return pd.DataFrame({"value": flat.values()}, index=list(flat))
@@ -79,7 +78,7 @@ class Entry:
     """What the suite set."""
     files: Sequence[str] = field(default_factory=list)
     """Published files, beside the page."""
-    provenance: Mapping[str, object] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     """As `Output.provenance` recorded it; empty if it failed."""
     traceback: str = ""
     """Of a failed notebook."""
@@ -173,7 +172,7 @@ def _table(folder: Path, file: str) -> str:
     )
 
 
-def _made(record: Mapping[str, object]) -> str:
+def _made(record: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
     return (
         f'<p class="made">Made {record["made"]} in {record["seconds"]} s on '

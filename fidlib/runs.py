@@ -30,10 +30,6 @@ SCHEMA = 1
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-class Diverged(ArithmeticError):
-    """A training whose loss is no longer a number; its text says what to do."""
-
-
 def project_root() -> Path:
     """The folder that holds `notebooks/`: here, or the nearest one above.
 

@@ -15,7 +15,8 @@ from fidlib.features import Outputs, outputs
 from fidlib.fidelity import Comparison, Fidelity
 from fidlib.methods import METHODS, Method, find
 from fidlib.models import Classifier
-from fidlib.runs import Diverged, Precision
+from fidlib.runs import Precision
+from fidlib.training import Diverged
 
 Part = Literal["train", "test"]
 
@@ -222,19 +223,20 @@ class Study:
             ValueError: If the host is no better than a guess, already answers the
                 triggers, or no method learned them.
         """
-        host, classes = self.fidelity("host"), len(self.data.classes)
-        if host.host_accuracy < 2 / classes:
+        classes, row = len(self.data.classes), self.table([*methods])
+        accuracy, answered = row.loc["host", ["accuracy_test", "trigger_accuracy"]]
+        if accuracy < 2 / classes:
             raise ValueError(
-                f"the host gets {host.host_accuracy:.1%} of the test images right, "
-                f"hardly more than a guess among {classes} classes: train it longer "
-                "(epochs), or choose another seed."
+                f"the host gets {accuracy:.1%} of the test images right, hardly more "
+                f"than a guess among {classes} classes: train it longer (epochs), or "
+                "choose another seed."
             )
-        if host.trigger_accuracy > 1 / classes + 0.15:
+        if answered > 1 / classes + 0.15:
             raise ValueError(
-                f"the host answers {host.trigger_accuracy:.1%} of the triggers, so "
-                "they prove no watermark: choose another seed, or more chains."
+                f"the host answers {answered:.1%} of the triggers, so they prove no "
+                "watermark: choose another seed, or more chains."
             )
-        reached = {find(m).name: self.fidelity(m).trigger_accuracy for m in methods}
+        reached = row.trigger_accuracy.drop("host").to_dict()
         learned = [name for name, share in reached.items() if share >= 0.9]
         if reached and not learned:
             raise ValueError(
@@ -287,8 +289,8 @@ class Study:
 
     def _common_key(self) -> dict[str, object]:
         config = self.config
-        network = models.MODELS.get(config.model)
-        own = network is not None and not network.__module__.startswith("fidlib.")
+        network = models.MODELS[config.model]
+        own = not network.__module__.startswith("fidlib.")
         return {
             "data": self.data.manifest(),
             "train_images": len(self.train),
@@ -309,7 +311,7 @@ class Study:
 
     def _host_key(self) -> dict[str, object]:
         if self._given is not None:
-            return self._common_key() | {"model": runs.weights_digest(self._given)}
+            return self._common_key() | {"model": models.fingerprint(self._given)}
         schedule = self.recipe.schedule(METHODS["ref"])
         return self._common_key() | {"schedule": dataclasses.asdict(schedule)}
 
@@ -357,7 +359,8 @@ class Study:
             folder = runs.runs_root() / "diverged" / runs.digest(str(error))
             models.save(error.trained.model, folder / "model.safetensors")
             pd.DataFrame(error.trained.history).to_csv(folder / "history.csv")
-            raise Diverged(f"{error} The last good state is in {folder}.") from error
+            kept = f"{error} The last good state is in {folder}."
+            raise Diverged(kept, error.trained) from error
 
     def _judge(self, model: Classifier) -> dict[str, float]:
         shown = outputs(model, self.test.images).logits

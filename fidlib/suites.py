@@ -191,7 +191,7 @@ def run(
         )
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}; run at least one notebook at a time.")
-    results = dict.fromkeys((job.name for job in chosen), None)
+    results: dict[str, Result] = {}
     with (
         _bar(suite.name, chosen) as finished,
         _backend(backend, scheduler, jobs) as pool,
@@ -202,8 +202,8 @@ def run(
         for result in pool(delayed(execute)(job, *root) for job in chosen):
             finished(result)
             results[result.name] = result
-    publish(suite, {name: result for name, result in results.items() if result})
-    return list(results.values())
+    publish(suite, results)
+    return [results[job.name] for job in chosen]
 
 
 def execute(job: Job, root: Path, store: Path) -> Result:
@@ -284,26 +284,25 @@ def publish(suite: Suite, results: dict[str, Result]) -> Path:
     entries = []
     for job in suite.jobs:
         result = results.get(job.name)
-        if result is not None and result.status != "FAILED":
+        traceback = result.traceback if result else ""
+        if result and not traceback:
             for old in folder.glob(f"{job.name}-*"):
                 old.unlink()
             for file in sorted((result.folder / "pictures").iterdir()):
                 shutil.copyfile(file, folder / f"{job.name}-{file.name}")
         files = sorted(p.name for p in folder.glob(f"{job.name}-*"))
-        record = folder / f"{job.name}-provenance.json"
-        failed = result is not None and result.status == "FAILED"
-        if not files and not failed:
-            continue
-        entries.append(
-            report.Entry(
+        record = f"{job.name}-provenance.json"
+        made = record in files and not traceback
+        if made or traceback:
+            entry = report.Entry(
                 name=job.name,
                 question=job.question(),
                 parameters=job.parameters,
-                files=[] if failed else [f for f in files if f != record.name],
-                provenance={} if failed else json.loads(record.read_text()),
-                traceback=result.traceback if failed else "",
+                files=[f for f in files if f != record] if made else [],
+                provenance=json.loads((folder / record).read_text()) if made else {},
+                traceback=traceback,
             )
-        )
+            entries.append(entry)
     return report.write_page(folder, suite.name, suite.about, entries)
 
 
@@ -315,7 +314,7 @@ def _backend(backend: Backend, scheduler: str, jobs: int) -> Iterator:
     if backend == "dask":
         if not scheduler:
             raise ValueError("backend dask needs --scheduler, such as tcp://host:8786.")
-        from dask.distributed import Client
+        from distributed import Client
 
         with Client(scheduler), joblib.parallel_config("dask"):
             yield joblib.Parallel(n_jobs=-1, return_as="generator_unordered")
@@ -333,7 +332,7 @@ def _bar(title: str, jobs: Sequence[Job]) -> Iterator:
     done: set[str] = set()
     stop = threading.Event()
     layout = (
-        "{desc}: {percentage:3.0f}%|{bar:24}| {n}/{total} cells [{elapsed}] {postfix}"
+        "{desc}: {percentage:3.0f}%|{bar:24}| {n}/{total} cells [{elapsed}]{postfix}"
     )
     bar = tqdm(
         total=sum(cells.values()), desc=title, bar_format=layout, file=sys.stderr
@@ -346,7 +345,7 @@ def _bar(title: str, jobs: Sequence[Job]) -> Iterator:
                 seen, line = _seen(job)
                 count += min(seen, cells[job.name])
                 doing = doing or (f"{job.name} {line}" if seen else "")
-        bar.n = count
+        bar.n = max(bar.n, count)
         bar.set_postfix_str(doing[:60])
 
     def watch() -> None:

@@ -21,7 +21,7 @@ from fidlib.data import Split, batches, crop_and_flip, endless_batches
 from fidlib.features import outputs
 from fidlib.methods import METHODS, Method, Step
 from fidlib.models import Classifier, fresh
-from fidlib.runs import Diverged, stream
+from fidlib.runs import stream
 
 CURVE_POINTS = 8
 """A learning curve has this many measurements, spread evenly, and one at the start."""
@@ -126,6 +126,19 @@ class Trained:
     """A row per measured epoch: epoch, loss, seconds, and what `measure` gave."""
 
 
+class Diverged(ArithmeticError):
+    """A training whose loss is no longer a number; its text says what to do.
+
+    Args:
+        message: One sentence.
+        trained: The last good state.
+    """
+
+    def __init__(self, message: str, trained: Trained) -> None:
+        super().__init__(message)
+        self.trained = trained
+
+
 Measure = Callable[[Classifier], dict[str, float]]
 """What a learning curve shows: numbers of a model, by name."""
 
@@ -212,7 +225,8 @@ class _Loop:
             recipe.schedule(method),
         )
         self.train, self.triggers = train, triggers
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = model
+        model.to(memory_format=torch.channels_last)  # pyright: ignore
         self.host, self.host_parameters = host, dict(host.named_parameters())
         self.terms = method.weighted(recipe.weights_of(method))
         self.precision = precision
@@ -226,6 +240,7 @@ class _Loop:
             size = recipe.trigger_batch_size
             self.draws = endless_batches(len(triggers), size, draws, self.device)
         self.host_table: tuple[Tensor, Tensor] | None = None
+        self.trigger_table: Tensor | None = None
         self._select_trained_part()
 
     def _select_trained_part(self) -> None:
@@ -261,13 +276,12 @@ class _Loop:
             loss = self._epoch(epoch, optimizer)
             if not math.isfinite(loss):
                 self.model.load_state_dict(good)
-                error = Diverged(
+                raise Diverged(
                     f"training {title} diverged: the loss of epoch {epoch + 1} is "
                     f"{loss}; lower the learning rate ({rate:g}) or the weights "
-                    f"({self.recipe.weights_of(self.method)}) of the recipe."
+                    f"({self.recipe.weights_of(self.method)}) of the recipe.",
+                    Trained(self.model.eval(), history),
                 )
-                error.trained = Trained(self.model.eval(), history)
-                raise error
             good = copy.deepcopy(self.model.state_dict())
             record(epoch + 1, loss)
         self.model.requires_grad_(True)
@@ -294,19 +308,13 @@ class _Loop:
         images, labels = self.train.images[index], self.train.labels[index]
         if self.recipe.augment:
             images = crop_and_flip(images, self.augmentation)
-        shown = self.model.normalise(images)
-        if self.draws is not None:
-            drawn = next(self.draws)
-            shown = torch.cat(
-                [shown, self.model.normalise(self.triggers.images[drawn])]
-            )
+        drawn = None if self.draws is None else next(self.draws)
+        features = self._features(index, images, drawn)
+        if self.triggers is not None and drawn is not None:
             labels = torch.cat([labels, self.triggers.labels[drawn]])
-        features = self._body(self.model, shown)
         logits = self.model.head(features)
-        learned = (
-            slice(len(index), None) if self.method.learns == "triggers" else slice(None)
-        )
-        loss = F.cross_entropy(logits[learned], labels[learned])
+        first = len(index) if self.method.learns == "triggers" else 0
+        loss = F.cross_entropy(logits[first:], labels[first:])
         if self.terms:
             step = Step(
                 model=self.model,
@@ -321,8 +329,25 @@ class _Loop:
                 loss = loss + weight * term(step)
         return loss
 
+    def _features(self, index: Tensor, images: Tensor, drawn: Tensor | None) -> Tensor:
+        """Features of the batch, then of the triggers drawn."""
+        triggers = None if self.triggers is None or drawn is None else self.triggers
+        if self.method.start == "host" and self.method.trained == "head":
+            # The body never changes, so the host's features are the model's.
+            parts = [self._host_outputs(index, images)[0]]
+            if triggers is not None:
+                if self.trigger_table is None:
+                    self.trigger_table = outputs(self.host, triggers.images).features
+                parts.append(self.trigger_table[drawn])
+            return torch.cat(parts)
+        shown = self.model.normalise(images)
+        if triggers is not None:
+            secret = self.model.normalise(triggers.images[drawn])
+            shown = torch.cat([shown, secret])
+        return self._body(self.model, shown)
+
     def _body(self, model: Classifier, shown: Tensor) -> Tensor:
-        """Features in float32, computed in the training precision."""
+        """Features of normalised images: float32, computed in training precision."""
         shown = shown.contiguous(memory_format=torch.channels_last)
         fast = self.precision != torch.float32
         with torch.autocast(self.device.type, self.precision, enabled=fast):

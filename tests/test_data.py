@@ -31,9 +31,7 @@ def test_digits_are_all_of_scikit_learns_split_without_overlap(digits):
 def test_digits_normalisation_is_that_of_the_train_pixels(digits):
     pixels = digits.train.images.double() / 255
     assert digits.mean[0] == pytest.approx(pixels.mean().item(), rel=1e-9)
-    assert digits.std[0] == pytest.approx(
-        pixels.std(correction=0).item(), rel=1e-9
-    )
+    assert digits.std[0] == pytest.approx(pixels.std(correction=0).item(), rel=1e-9)
 
 
 def test_fingerprint_changes_with_a_pixel_a_label_and_the_type(digits):

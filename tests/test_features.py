@@ -29,37 +29,48 @@ def test_outputs_are_of_the_model_at_rest_and_leave_it_training(network):
 
 
 @pytest.mark.parametrize("projection", ["pca", "umap"])
-def test_a_map_keeps_what_has_not_moved(projection):
-    space = features.FeatureMap(POINTS, projection=projection)
-    assert space.xy.shape == (150, 2)
-    again = space.transform(POINTS)
-    spread = np.linalg.norm(space.xy - space.xy.mean(0), axis=1).max()
-    assert np.linalg.norm(again - space.xy, axis=1).max() < 1e-4 * spread
-    far = space.transform(POINTS[:30] + 40)
-    assert np.linalg.norm(far - space.xy[:30], axis=1).mean() > 0.1 * spread
+def test_a_map_keeps_what_has_not_moved_and_shows_what_has(projection):
+    models_features = {"host": POINTS, "same": POINTS.copy(), "far": POINTS + 40}
+    found = features.common_map(models_features, fit="host", projection=projection)
+    assert {n: xy.shape for n, xy in found.items()} == dict.fromkeys(found, (150, 2))
+    spread = np.linalg.norm(found["host"] - found["host"].mean(0), axis=1).max()
+    distance = np.linalg.norm(found["same"] - found["host"], axis=1)
+    assert np.median(distance) < 0.05 * spread
+    moved = np.linalg.norm(found["far"] - found["host"], axis=1)
+    assert np.median(moved) > 0.3 * spread
+
+
+def test_a_map_is_decided_by_its_first_rows_alone():
+    def first(extra):
+        stacked = {"host": np.concatenate([POINTS, extra])}
+        return features.common_map(stacked, fit="host", first=150, projection="pca")
+
+    a, b = first(POINTS[:20] * 30)["host"], first(POINTS[:20])["host"]
+    assert np.allclose(a[:150], b[:150])
+    assert np.allclose(b[150:], b[:20], atol=1e-4)
+    assert not np.allclose(a[150:], b[150:], atol=1)
 
 
 def test_a_map_separates_what_is_apart():
-    space = features.FeatureMap(POINTS)
-    found = space.trustworthiness()
-    assert found == pytest.approx(trustworthiness(POINTS, space.xy, n_neighbors=15))
+    xy = features.common_map({"host": POINTS}, fit="host")["host"]
+    found = features.trustworthiness(POINTS, xy)
+    assert found == pytest.approx(trustworthiness(POINTS, xy, n_neighbors=15))
     assert found > 0.85
-    shuffled = rng.permutation(space.xy)
-    assert space.trustworthiness(POINTS, shuffled) < 0.6
+    assert features.trustworthiness(POINTS, rng.permutation(xy)) < 0.6
 
 
 def test_pca_is_exact_in_two_dimensions():
-    plane = rng.normal(size=(80, 2)) * [5, 1] + 3
-    space = features.FeatureMap(plane, projection="pca")
-    assert space.trustworthiness() == 1
-    before = np.linalg.norm(plane[0].astype(np.float32) - plane[1].astype(np.float32))
-    assert np.linalg.norm(space.xy[0] - space.xy[1]) == pytest.approx(before, rel=1e-4)
+    plane = (rng.normal(size=(80, 2)) * [5, 1] + 3).astype(np.float32)
+    xy = features.common_map({"host": plane}, fit="host", projection="pca")["host"]
+    assert features.trustworthiness(plane, xy) == 1
+    before = np.linalg.norm(plane[0] - plane[1])
+    assert np.linalg.norm(xy[0] - xy[1]) == pytest.approx(before, rel=1e-4)
 
 
 def test_a_map_refuses_what_it_cannot_show():
     with pytest.raises(ValueError, match="lower neighbors"):
-        features.FeatureMap(POINTS[:20])
+        features.common_map({"host": POINTS[:20]}, fit="host")
     with pytest.raises(ValueError, match="use umap or pca"):
-        features.FeatureMap(POINTS, projection="tsne")
-    with pytest.raises(ValueError, match=r"fitted on \(N, 16\)"):
-        features.FeatureMap(POINTS, projection="pca").transform(POINTS[:, :3])
+        features.common_map({"host": POINTS}, fit="host", projection="tsne")
+    with pytest.raises(ValueError, match="takes one shape"):
+        features.common_map({"host": POINTS, "x": POINTS[:, :3]}, fit="host")

@@ -15,7 +15,12 @@ SHARED = Path(__file__).parents[2] / "shared"
 @pytest.fixture(scope="module")
 def pair(digits):
     """Two trained-alike classifiers on digits, and a plain float64 copy of each."""
-    options = {"num_classes": 10, "feature_dim": 6, "mean": digits.mean, "std": digits.std}
+    options = {
+        "num_classes": 10,
+        "feature_dim": 6,
+        "mean": digits.mean,
+        "std": digits.std,
+    }
     torch.manual_seed(0)
     host = fl.models.build("resnet18", **options).eval()
     with torch.no_grad():

@@ -51,7 +51,9 @@ def test_embed_and_compare_agree(study, capsys):
 def broken(tmp_path):
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
     np.savez(tmp_path / "lacks.npz", x_train=np.zeros((2, 4, 4), np.uint8))
-    model = fl.models.build("resnet18", num_classes=10, feature_dim=2, mean=(0,), std=(1,))
+    model = fl.models.build(
+        "resnet18", num_classes=10, feature_dim=2, mean=(0,), std=(1,)
+    )
     fl.models.save(model, tmp_path / "cut.safetensors")
     path = tmp_path / "cut.safetensors"
     path.write_bytes(path.read_bytes()[:5000])
@@ -104,4 +106,4 @@ def test_an_unknown_option_is_refused(capsys):
 
 def test_the_readmes_configuration_is_the_default():
     assert fl.Config() == fl.Config(dataset="digits", feature_dim=2, seed=0)
-    assert SMALL != fl.Config()
+    assert fl.Config() != SMALL

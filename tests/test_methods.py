@@ -95,7 +95,9 @@ def test_terms_are_the_metrics_of_the_batch(network):
     model = fl.models.fresh(host, fl.runs.stream(0)).eval()
     images = torch.rand(6, 1, 12, 12)
     step = step_of(model, host, images)
-    expected = fl.fidelity.compare(host, model, fl.data.Split(images, torch.zeros(6).long()))
+    expected = fl.fidelity.compare(
+        host, model, fl.data.Split(images, torch.zeros(6).long())
+    )
     assert fl.TERMS["PFL"](step).item() == pytest.approx(expected.pfl, rel=1e-4)
     assert fl.TERMS["SPL"](step).item() == pytest.approx(expected.spl, rel=1e-3)
     assert fl.TERMS["TWL"](step).item() == pytest.approx(expected.twl, rel=1e-5)

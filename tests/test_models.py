@@ -98,7 +98,10 @@ def test_wrap_gives_a_head_of_the_size_asked_for(network):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (nn.Sequential(nn.Flatten(), nn.Linear(64 * 64 * 3, 10), nn.Softmax(1)), "softmax"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(64 * 64 * 3, 10), nn.Softmax(1)),
+            "softmax",
+        ),
         (nn.Sequential(nn.Conv2d(3, 10, 64), nn.Flatten()), "no linear layer"),
         (nn.Linear(3, 10), "no linear layer inside"),
         (
@@ -157,7 +160,7 @@ def test_load_says_that_a_truncated_file_is_damaged(tmp_path, keep):
     path = tmp_path / "m.safetensors"
     models.save(build(), path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="is damaged or no .safetensors"):
+    with pytest.raises(ValueError, match=r"is damaged or no \.safetensors"):
         models.load(path)
 
 

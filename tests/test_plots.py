@@ -23,27 +23,33 @@ def ax():
 
 
 def test_features_draw_every_point_in_its_class_colour(ax):
-    plots.features(ax, XY, LABELS, num_classes=10, triggers=XY[:7], limit=3.0)
+    plots.features(
+        ax, XY, LABELS, num_classes=10, triggers=XY[:7], extent=(-3, 3, -2, 2)
+    )
     points, crosses = ax.collections
     colors = [mpl.colors.to_rgb(c) for c in plots.class_colors(10)]
-    drawn = {tuple(np.round(p, 6)): tuple(c[:3]) for p, c in zip(
-        points.get_offsets(), points.get_facecolors(), strict=True)}
+    drawn = {
+        tuple(np.round(p, 6)): tuple(c[:3])
+        for p, c in zip(points.get_offsets(), points.get_facecolors(), strict=True)
+    }
     assert len(drawn) == 60
     for point, label in zip(XY, LABELS, strict=True):
         assert drawn[tuple(np.round(point, 6))] == pytest.approx(colors[label])
     assert np.allclose(crosses.get_offsets(), XY[:7])
     assert tuple(crosses.get_edgecolors()[0][:3]) not in set(colors)
-    assert ax.get_xlim() == ax.get_ylim() == (-3, 3)
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-3, 3), (-2, 2))
 
 
 def test_features_draw_prototypes_as_rays_from_the_origin(ax):
     prototypes = rng.normal(size=(10, 2))
-    plots.features(ax, XY, LABELS, num_classes=10, prototypes=prototypes, limit=3.0)
+    plots.features(
+        ax, XY, LABELS, num_classes=10, prototypes=prototypes, extent=(-3, 3, -3, 3)
+    )
     for line, prototype in zip(ax.lines, prototypes, strict=True):
         start, end = line.get_xydata()
         assert start.tolist() == [0, 0]
-        assert np.linalg.norm(end) == pytest.approx(6)
-        assert end @ prototype == pytest.approx(6 * np.linalg.norm(prototype))
+        assert np.linalg.norm(end) == pytest.approx(9)
+        assert end @ prototype == pytest.approx(9 * np.linalg.norm(prototype))
 
 
 def test_prototypes_draw_the_host_dashed_under_the_marked(ax):
@@ -92,11 +98,21 @@ def test_against_keeps_zeros_visible_and_says_so(ax):
 
 def test_anchors_draw_a_thumbnail_at_each_point(ax):
     images = rng.random((3, 1, 8, 8))
-    plots.anchors(ax, XY[:3], images, ["a", "b", "c"])
+    plots.anchors(ax, XY[:3], images)
     boxes = [a for a in ax.artists if isinstance(a, mpl.offsetbox.AnnotationBbox)]
     assert np.allclose([box.xy for box in boxes], XY[:3])
     assert np.allclose(boxes[1].offsetbox.get_data(), images[1, 0])
-    assert [text.get_text() for text in ax.texts] == ["a", "b", "c"]
+
+
+def test_common_extent_holds_nearly_all_points_of_every_set():
+    sets = [XY, XY * 5 + 2]
+    left, right, bottom, top = plots.common_extent(sets)
+    for xy in sets:
+        inside = (xy > [left, bottom]).all(1) & (xy < [right, top]).all(1)
+        assert inside.mean() > 0.95
+    left, right, bottom, top = plots.common_extent(sets, square=True)
+    assert -left == right == -bottom == top
+    assert 0.8 * right < np.abs(sets[1]).max() < 1.3 * right
 
 
 def test_every_method_looks_different():

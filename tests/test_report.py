@@ -28,7 +28,9 @@ def test_output_keeps_pictures_with_their_description(tmp_path):
 
 def test_output_keeps_the_numbers(tmp_path):
     out = report.Output(tmp_path)
-    frame = pd.DataFrame({"twl": [1.0, 123456789.0]}, index=pd.Index(["a", "b"], name="m"))
+    frame = pd.DataFrame(
+        {"twl": [1.0, 123456789.0]}, index=pd.Index(["a", "b"], name="m")
+    )
     assert out.table(frame, "numbers") is frame
     again = pd.read_csv(tmp_path / "numbers.csv", index_col="m")
     assert again.twl.tolist() == [1.0, 1.23457e8]

@@ -115,9 +115,14 @@ def test_make_notices_a_changed_result(store):
 def test_written_replaces_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), runs.written(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def half():
+        with runs.written(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
     assert path.read_text() == "old"
     with runs.written(path) as temporary:
         temporary.write_text("new")

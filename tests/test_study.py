@@ -132,7 +132,9 @@ def test_the_manifest_records_disjoint_splits(study):
 
 
 def test_a_host_of_your_own_is_protected(study, network):
-    host = fl.models.wrap(network, image_size=8, mean=study.data.mean, std=study.data.std)
+    host = fl.models.wrap(
+        network, image_size=8, mean=study.data.mean, std=study.data.std
+    )
     own = fl.Study(SMALL, host=host)
     table = own.table(["FTLL", "scratch"])
     assert torch.equal(own.host().head.weight, host.head.weight)
@@ -155,7 +157,9 @@ def test_a_diverged_run_keeps_its_last_good_state(study):
         return step.logits.sum() * math.nan
 
     method = fl.Method("explodes", preserves={explode: 1.0})
-    with pytest.raises(fl.runs.Diverged, match="The last good state is in") as caught:
+    with pytest.raises(
+        fl.training.Diverged, match="The last good state is in"
+    ) as caught:
         study.marked(method)
     folder = str(caught.value).rsplit(" is in ", 1)[1].rstrip(".")
     kept = fl.models.load(f"{folder}/model.safetensors", like=study.host())
@@ -175,15 +179,16 @@ def test_a_damaged_run_says_what_to_do(study, tmp_path, monkeypatch):
 
 def test_premise_holds_for_this_study_and_fails_for_others(study, monkeypatch):
     assert "FTAL" in study.check_premise(["FTAL", "FTLL"])
-    report = study.fidelity("host")
+    table = study.table(["FTAL"])
     cases = [
-        ({"host_accuracy": 0.1}, "hardly more than a guess"),
-        ({"host_trigger_accuracy": 0.4}, "prove no watermark"),
-        ({"trigger_accuracy": 0.5}, "no method answers the triggers"),
+        ("host", "accuracy_test", 0.1, "hardly more than a guess"),
+        ("host", "trigger_accuracy", 0.4, "prove no watermark"),
+        ("FTAL", "trigger_accuracy", 0.5, "no method answers the triggers"),
     ]
-    for change, message in cases:
-        changed = fl.fidelity.Fidelity(**vars(report) | change)
-        monkeypatch.setattr(study, "fidelity", lambda *a, c=changed: c)
+    for row, column, value, message in cases:
+        changed = table.copy()
+        changed.loc[row, column] = value
+        monkeypatch.setattr(study, "table", lambda methods, c=changed: c)
         with pytest.raises(ValueError, match=message):
             study.check_premise(["FTAL"])
 

@@ -21,7 +21,11 @@ def notebook(*sources):
     cells[1].metadata["tags"] = ["parameters"]
     book = nbformat.v4.new_notebook(cells=cells)
     book.metadata = {
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        "kernelspec": {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
     }
     return book
 
@@ -110,7 +114,9 @@ def test_run_takes_several_at_a_time(project):
     assert [r.name for r in results] == ["n0", "n1", "n2", "n3"]
     assert {r.status for r in results} == {"made"}
     numbers = [
-        (project / "figures" / "many" / f"n{i}-numbers.csv").read_text()[-3:].strip("\n,")
+        (project / "figures" / "many" / f"n{i}-numbers.csv")
+        .read_text()[-3:]
+        .strip("\n,")
         for i in range(4)
     ]
     assert numbers == ["0", "10", "20", "30"]
@@ -131,7 +137,10 @@ def test_run_takes_a_dask_cluster(project):
 @pytest.mark.parametrize(
     ("listed", "message"),
     [
-        ("[{notebook: good, nmber: 4}]", "unknown parameter 'nmber'; good.ipynb has numb"),
+        (
+            "[{notebook: good, nmber: 4}]",
+            "unknown parameter 'nmber'; good.ipynb has numb",
+        ),
         ("[{notebook: good, output: x}]", "unknown parameter 'output'"),
         ("[{notebook: good, number: four}]", "number is 'four'; good.ipynb wants int"),
         ("[{notebook: good, number: 1.5}]", "wants int"),
@@ -161,11 +170,18 @@ def test_read_names_the_suites_there_are(project, tmp_path, monkeypatch):
 
 
 def test_a_killed_notebook_is_run_again(project):
-    slow = WORK + "\nimport time\nopen('started', 'w').close()\ntime.sleep(float(fraction))"
-    nbformat.write(notebook(PARAMETERS, slow, LAST), project / "notebooks" / "good.ipynb")
+    slow = (
+        WORK
+        + "\nimport time\nopen('started', 'w').close()\ntime.sleep(float(fraction))"
+    )
+    nbformat.write(
+        notebook(PARAMETERS, slow, LAST), project / "notebooks" / "good.ipynb"
+    )
     write_suite(project, "one", "[{notebook: good, fraction: 2}]")
     command = [sys.executable, "-m", "fidlib", "figures", "--suite", "one"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     while not (project / "started").exists():
         assert process.poll() is None
         time.sleep(0.1)
@@ -178,7 +194,9 @@ def test_a_killed_notebook_is_run_again(project):
     assert "10" in (project / "figures" / "one" / "good-numbers.csv").read_text()
 
 
-@pytest.mark.parametrize("name", [p.stem for p in (ROOT / "notebooks/suites").glob("*")])
+@pytest.mark.parametrize(
+    "name", [p.stem for p in (ROOT / "notebooks/suites").glob("*")]
+)
 def test_every_suite_of_the_project_is_sound(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     suite = suites.read(name)
@@ -205,5 +223,9 @@ def test_the_smoke_suite_runs_every_notebook(tmp_path, monkeypatch):
         record = json.loads((result.folder / "pictures/provenance.json").read_text())
         assert record["parameters"]["train_images"] == 400
     published = {p.name for p in (tmp_path / "figures" / "smoke").iterdir()}
-    assert {"index.html", "01_embed-curves.png", "02_features_64-features.pdf"} <= published
+    assert {
+        "index.html",
+        "01_embed-curves.png",
+        "02_features_64-features.pdf",
+    } <= published
     assert runs.runs_root() not in (tmp_path / "figures").parents

@@ -49,7 +49,9 @@ def changed(before, after):
 
 BODY = {"body.0.weight", "body.0.bias"}
 NORM = {"body.1.weight", "body.1.bias"}
-STATISTICS = {f"body.1.{n}" for n in ("running_mean", "running_var", "num_batches_tracked")}
+STATISTICS = {
+    f"body.1.{n}" for n in ("running_mean", "running_var", "num_batches_tracked")
+}
 HEAD = {"head.weight", "head.bias"}
 
 
@@ -81,7 +83,9 @@ def test_embed_trains_its_part_and_leaves_the_host(host, few, secret, method, ex
 def test_fit_learns(host, few, digits):
     start = fl.models.fresh(host, fl.runs.stream(3))
     longer = QUICK.with_epochs(12)
-    before = fl.metrics.accuracy(fl.features.outputs(start, few.images).logits, few.labels)
+    before = fl.metrics.accuracy(
+        fl.features.outputs(start, few.images).logits, few.labels
+    )
     after = fit(start, few, longer, seed=0).model
     logits = fl.features.outputs(after, few.images).logits
     assert fl.metrics.accuracy(logits, few.labels) > before + 0.2
@@ -99,7 +103,7 @@ def test_embed_follows_its_seed_to_the_byte(host, few, secret):
         return embed(host, fl.METHODS["scratch"], few, secret, QUICK, seed=seed).model
 
     assert changed(marked(0), marked(0)) == set()
-    assert BODY <= changed(marked(0), marked(1))
+    assert changed(marked(0), marked(1)) >= BODY
 
 
 def plain_loop(host, few, secret, terms):
@@ -121,7 +125,9 @@ def plain_loop(host, few, secret, terms):
                 group["lr"] = 2e-3 * (cosine if rate is None else max(rate, 0.01))
             logits = model(secret.images[drawn])
             loss = torch.nn.functional.cross_entropy(logits, secret.labels[drawn])
-            difference = model.features(few.images[index]) - host.features(few.images[index])
+            difference = model.features(few.images[index]) - host.features(
+                few.images[index]
+            )
             loss = loss + 0.02 * difference.square().sum(1).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -212,7 +218,9 @@ def test_divergence_stops_with_the_epoch_and_the_last_good_state(host, few, secr
         return step.logits.sum() * (math.nan if len(calls) > 4 else 0.0)
 
     method = fl.Method("mine", preserves={explode: 1.0})
-    with pytest.raises(fl.runs.Diverged, match=r"loss of epoch 2 is nan; lower") as caught:
+    with pytest.raises(
+        fl.training.Diverged, match=r"loss of epoch 2 is nan; lower"
+    ) as caught:
         embed(host, method, few, secret, QUICK, seed=0, measure=lambda m: {})
     good = caught.value.trained
     assert all(p.isfinite().all() for p in good.model.state_dict().values())

@@ -52,7 +52,9 @@ def test_noise_chain_is_decided_by_its_seed():
 
 def test_noise_chain_starts_differ_between_chains():
     starts = noise(chain())[:, 0].flatten(1)
-    gram = torch.nn.functional.normalize(starts) @ torch.nn.functional.normalize(starts).T
+    gram = (
+        torch.nn.functional.normalize(starts) @ torch.nn.functional.normalize(starts).T
+    )
     assert (gram - torch.eye(10)).abs().max() < 0.5
 
 
