@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from fidlib import data, metrics, models, runs, training, triggers
+from fidlib.data import Split
 from fidlib.features import Outputs, outputs
 from fidlib.fidelity import Comparison, Fidelity
 from fidlib.methods import METHODS, Method, find
@@ -76,9 +77,16 @@ class Study:
         config: What it is about.
         host: A trained classifier of your own to protect, e.g. from `models.wrap`; the
             configuration's model is trained when None.
+        watermark: Triggers of your own; the configuration's noise chain when None.
     """
 
-    def __init__(self, config: Config | None = None, *, host: Classifier | None = None):
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        host: Classifier | None = None,
+        watermark: Split | None = None,
+    ) -> None:
         self.config = config = config or Config()
         self.device = runs.pick_device()
         self.precision = runs.pick_precision(config.precision, self.device)
@@ -89,15 +97,7 @@ class Study:
         self.train = self.data.train.first(config.train_images or len(self.data.train))
         self.train = self.train.to(self.device)
         self.test = self.data.test.to(self.device)
-        self.triggers = triggers.noise_chain(
-            self.data.image_shape,
-            num_classes=len(self.data.classes),
-            mean=self.data.mean,
-            std=self.data.std,
-            chains=config.chains,
-            links=config.links,
-            seed=config.seed,
-        ).to(self.device)
+        self.triggers = (watermark or self._noise_chain()).to(self.device)
         self._models: dict[str, Classifier] = {}
         self._folders: dict[str, Path] = {}
         self._comparisons: dict[str, Comparison] = {}
@@ -274,6 +274,17 @@ class Study:
             )
         return model.to(self.device)
 
+    def _noise_chain(self) -> Split:
+        return triggers.noise_chain(
+            self.data.image_shape,
+            num_classes=len(self.data.classes),
+            mean=self.data.mean,
+            std=self.data.std,
+            chains=self.config.chains,
+            links=self.config.links,
+            seed=self.config.seed,
+        )
+
     def _check_given(self, host: Classifier) -> None:
         if not isinstance(host, Classifier):
             raise ValueError(
@@ -295,10 +306,7 @@ class Study:
             "data": self.data.manifest(),
             "train_images": len(self.train),
             "triggers": {
-                "family": "noise chain",
-                "chains": config.chains,
-                "links": config.links,
-                "seed": config.seed,
+                "images": len(self.triggers),
                 "sha256": self.triggers.fingerprint,
             },
             "model": [config.model, runs.code(network) if own else None],

@@ -145,6 +145,18 @@ def test_a_host_of_your_own_is_protected(study, network):
     assert fl.Study(SMALL, host=host).folder("host") != own.folder("host")
 
 
+def test_triggers_of_your_own_are_embedded(study):
+    images = study.test.images[:10]
+    secret = fl.data.Split(images, (study.test.labels[:10] + 1) % 10)
+    own = fl.Study(SMALL, watermark=secret)
+    assert own.folder("host") != study.folder("host")
+    report = own.fidelity("FTAL")
+    logits = own.marked("FTAL")(images)
+    expected = (logits.argmax(1) == secret.labels).double().mean().item()
+    assert report.trigger_accuracy == pytest.approx(expected)
+    assert report.trigger_accuracy > report.host_trigger_accuracy
+
+
 def test_a_host_of_other_classes_is_refused(network):
     with pytest.raises(ValueError, match="the host has 4 classes, digits 10"):
         fl.Study(SMALL, host=fl.models.wrap(network, num_classes=4))
