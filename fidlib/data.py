@@ -263,7 +263,7 @@ def _download(name: str, path: Path) -> None:
 
 def _read_npz(name: str, path: Path) -> ImageSet:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = dict(file)
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
         raise ValueError(

@@ -1,5 +1,6 @@
 """Features of a model on images; maps of them to two dimensions."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -82,7 +83,10 @@ def common_map(
             f"(N, D) with N > {2 * neighbors}: lower neighbors, or show more images."
         )
     mapper = _umap(neighbors, seed) if projection == "umap" else _pca()
-    fitted = mapper.fit_transform(base)
+    with warnings.catch_warnings():
+        # Classes far apart make a graph of several parts, which UMAP lays out by parts.
+        warnings.filterwarnings("ignore", "Graph is not fully connected")
+        fitted = mapper.fit_transform(base)
     # One call for all others: UMAP prepares a search each time.
     rest = {n: f[len(base) :] if n == fit else f for n, f in features.items()}
     sizes = np.cumsum([len(r) for r in rest.values()])[:-1]
@@ -108,8 +112,6 @@ def trustworthiness(features: np.ndarray, xy: np.ndarray, neighbors: int = 15) -
 
 
 def _umap(neighbors: int, seed: int):
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # umap's own imports: tensorflow, numba
         import umap

@@ -281,6 +281,7 @@ def wrap(
     convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
     channels = next((c.in_channels for c in convolutions), 3)
     model = Classifier(body, head, mean=mean, std=std, channels=channels)
+    model.to(memory_format=torch.channels_last)  # pyright: ignore
     _check_split(module, model, image_size)
     if num_classes is not None and num_classes != head.out_features:
         bias = head.bias is not None

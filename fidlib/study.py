@@ -47,7 +47,8 @@ class Config:
     precision: Precision = "auto"
     """Type to train in; auto: bfloat16 where the hardware is fast at it."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise ValueError if a field has a type or value that makes no sense."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             kind = int if isinstance(field.default, int) else str
@@ -88,6 +89,7 @@ class Study:
         watermark: Split | None = None,
     ) -> None:
         self.config = config = config or Config()
+        config.check()
         self.device = runs.pick_device()
         self.precision = runs.pick_precision(config.precision, self.device)
         self.data = data.load(config.dataset)

@@ -193,8 +193,8 @@ def run(
         raise ValueError(f"jobs is {jobs}; run at least one notebook at a time.")
     results: dict[str, Result] = {}
     with (
-        _bar(suite.name, chosen) as finished,
         _backend(backend, scheduler, jobs) as pool,
+        _bar(suite.name, chosen) as finished,
     ):
         from joblib import delayed
 

@@ -226,7 +226,6 @@ class _Loop:
         )
         self.train, self.triggers = train, triggers
         self.model = model
-        model.to(memory_format=torch.channels_last)  # pyright: ignore
         self.host, self.host_parameters = host, dict(host.named_parameters())
         self.terms = method.weighted(recipe.weights_of(method))
         self.precision = precision

@@ -28,7 +28,7 @@ def pair(digits):
     marked = fl.models.fresh(host, fl.runs.stream(0)).eval()
     with torch.no_grad():
         for a, b in zip(host.parameters(), marked.parameters(), strict=True):
-            b.copy_(a + 0.05 * b)
+            b.copy_(a + 0.5 * b)
     return host, marked
 
 

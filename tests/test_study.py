@@ -103,7 +103,7 @@ def test_ref_is_the_host(study):
 def test_history_ends_at_what_is_reported(study):
     history = study.history("FTAL")
     last, report = history.iloc[-1], study.fidelity("FTAL")
-    assert last.epoch == 6
+    assert last.epoch == 8
     for name in ("twl", "pfl", "spl", "agreement", "trigger_accuracy"):
         assert last[name] == pytest.approx(getattr(report, name), rel=1e-6)
     assert last.accuracy == pytest.approx(report.marked_accuracy)
@@ -218,7 +218,7 @@ def test_premise_holds_for_this_study_and_fails_for_others(study, monkeypatch):
 )
 def test_config_refuses_what_makes_no_sense(change, message):
     with pytest.raises(ValueError, match=message):
-        fl.Config(**change)
+        fl.Study(fl.Config(**change))
 
 
 def test_study_names_what_is_unknown():
