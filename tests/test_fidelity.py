@@ -13,23 +13,8 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="module")
-def pair(digits):
-    """Two trained-alike classifiers on digits, and a plain float64 copy of each."""
-    options = {
-        "num_classes": 10,
-        "feature_dim": 6,
-        "mean": digits.mean,
-        "std": digits.std,
-    }
-    torch.manual_seed(0)
-    host = fl.models.build("resnet18", **options).eval()
-    with torch.no_grad():
-        host.head.weight *= 30
-    marked = fl.models.fresh(host, fl.runs.stream(0)).eval()
-    with torch.no_grad():
-        for a, b in zip(host.parameters(), marked.parameters(), strict=True):
-            b.copy_(a + 0.5 * b)
-    return host, marked
+def pair(study):
+    return study.host(), study.marked("FTAL")
 
 
 def plainly(host, marked, split, triggers):

@@ -103,7 +103,7 @@ def test_ref_is_the_host(study):
 def test_history_ends_at_what_is_reported(study):
     history = study.history("FTAL")
     last, report = history.iloc[-1], study.fidelity("FTAL")
-    assert last.epoch == 8
+    assert last.epoch == 12
     for name in ("twl", "pfl", "spl", "agreement", "trigger_accuracy"):
         assert last[name] == pytest.approx(getattr(report, name), rel=1e-6)
     assert last.accuracy == pytest.approx(report.marked_accuracy)
