@@ -84,6 +84,11 @@ class Plane:
         across, up = torch.eye(2)
         return cls(torch.zeros(2), across, up, torch.zeros(1, 2))
 
+    def to(self, device: torch.device) -> "Plane":
+        """The same plane on `device`, where its regions are then computed."""
+        parts = (self.origin, self.across, self.up, self.anchors)
+        return Plane(*(part.to(device) for part in parts))
+
     def points(self, xy: Tensor) -> Tensor:
         """`(M, ...)` points of the space at `(M, 2)` coordinates of the plane."""
         directions = torch.stack([self.across.flatten(), self.up.flatten()])
@@ -111,7 +116,10 @@ class Plane:
             extent: The part.
             resolution: R, points a side.
         """
-        return regions(lambda xy: decide(self.points(xy)), extent, resolution)
+        device = self.origin.device
+        return regions(
+            lambda xy: decide(self.points(xy.to(device))), extent, resolution
+        )
 
 
 @torch.inference_mode()

@@ -344,7 +344,7 @@ def _bar(title: str, jobs: Sequence[Job]) -> Iterator:
             if job.name not in done:
                 seen, line = _seen(job)
                 count += min(seen, cells[job.name])
-                doing = doing or (f"{job.name} {line}" if seen else "")
+                doing = doing or f"{job.name} {line}" * bool(seen)
         bar.n = max(bar.n, count)
         bar.set_postfix_str(doing[:60])
 

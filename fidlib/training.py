@@ -23,7 +23,7 @@ from fidlib.methods import METHODS, Method, Step
 from fidlib.models import Classifier, fresh
 from fidlib.runs import stream
 
-CURVE_POINTS = 8
+CURVE_POINTS = 6
 """A learning curve has this many measurements, spread evenly, and one at the start."""
 
 
