@@ -8,6 +8,7 @@ name is the path of an `.npz` in Keras' layout.
 import hashlib
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fidlib.runs import locked, written
+from fidlib.runs import locked, project_root, written
 
 DOWNLOADED = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 """Sets that torchvision can fetch, by their name here and its class there."""
@@ -29,6 +30,13 @@ NORMALISATION = {
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
 }
 """Mean and standard deviation per channel that the paper's code subtracts."""
+
+
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError),
+    *(TypeError, NotImplementedError),
+)
+"""What numpy raises for files that are cut, changed or something else."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,10 @@ def load(name: str, root: str | Path | None = None) -> ImageSet:
         return _digits()
     folder = Path(root or os.environ.get("FIDLIB_DATA") or "~/.cache/fidlib")
     folder = folder.expanduser()
-    path = Path(name).expanduser() if name.endswith(".npz") else folder / f"{name}.npz"
+    path = folder / f"{name}.npz"
+    if name.endswith(".npz"):
+        path = Path(name).expanduser()  # from here, or from the project root
+        path = path if path.exists() else project_root() / path
     if not path.exists():
         if name not in DOWNLOADED:
             known = ", ".join(["digits", *DOWNLOADED])
@@ -265,7 +276,7 @@ def _read_npz(name: str, path: Path) -> ImageSet:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = dict(file)
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"{path} is damaged or no .npz ({error}): delete it and fetch it again."
         ) from error

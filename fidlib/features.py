@@ -1,5 +1,6 @@
 """Features of a model on images; maps of them to two dimensions."""
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -33,8 +34,11 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 500) -> Outp
     """
     training = model.training
     model.eval()
+    # cuDNN would round float32 to TF32, which a small PFL would show.
+    full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     try:
-        parts = [model.features(part) for part in images.split(batch_size)]
+        with full if images.is_cuda else contextlib.nullcontext():
+            parts = [model.features(part) for part in images.split(batch_size)]
         features = torch.cat(parts)
         return Outputs(features, model.head(features))
     finally:

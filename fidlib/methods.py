@@ -131,10 +131,16 @@ class Method:
             "trained": self.trained,
             "learns": self.learns,
             "preserves": [
-                [_term_name(term), code(term) if callable(term) else None, weight]
+                [_term_name(term), _term_code(term), weight]
                 for term, weight in self.preserves.items()
             ],
         }
+
+
+def _term_code(term: str | Term) -> list[str] | None:
+    """The text of a term that is not fidlib's own, wherever it is registered."""
+    function = term if callable(term) else TERMS[term]
+    return None if function.__module__ == __name__ else code(function)
 
 
 def _term_name(term: str | Term) -> str:

@@ -96,11 +96,11 @@ class Classifier(nn.Module):
             )
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
-        elif not images.is_floating_point():
+        if not images.is_floating_point():
             raise ValueError(
                 f"images are {images.dtype}; pass uint8 pixels, or floats in [0, 1]."
             )
-        return (images - self.mean) / self.std
+        return (images.to(self.mean.dtype) - self.mean) / self.std
 
 
 class _Block(nn.Module):
@@ -218,6 +218,7 @@ def build(
     feature_dim: int,
     mean: Sequence[float],
     std: Sequence[float],
+    image_size: int = 64,
 ) -> Classifier:
     """A classifier of a named architecture, freshly initialised.
 
@@ -227,19 +228,35 @@ def build(
         feature_dim: D.
         mean: Channel means of pixels in [0, 1].
         std: Channel standard deviations of pixels in [0, 1].
+        image_size: Side of its images, pixels; for networks that fix it.
 
     Raises:
         ValueError: If the name is unknown or the architecture cannot have D features.
+    """
+    network = find(name)(num_classes, feature_dim)
+    norm = {"mean": mean, "std": std}
+    model = wrap(network, num_classes=num_classes, image_size=image_size, **norm)
+    model.spec = {
+        "model": name,
+        "num_classes": num_classes,
+        "feature_dim": feature_dim,
+        "image_size": image_size,
+    }
+    return model
+
+
+def find(name: str) -> Callable[[int, int], nn.Module]:
+    """The builder of that name in `MODELS`.
+
+    Raises:
+        ValueError: If there is none.
     """
     if name not in MODELS:
         raise ValueError(
             f"unknown model {name!r}; use one of {', '.join(MODELS)}, or add your own "
             "to fidlib.MODELS."
         )
-    network = MODELS[name](num_classes, feature_dim)
-    model = wrap(network, num_classes=num_classes, mean=mean, std=std)
-    model.spec = {"model": name, "num_classes": num_classes, "feature_dim": feature_dim}
-    return model
+    return MODELS[name]
 
 
 def wrap(
@@ -259,7 +276,8 @@ def wrap(
         module: Takes normalised images, returns logits.
         num_classes: K. A head of another size is replaced by a fresh one, as transfer
             learning does; None keeps the module's own.
-        mean: Channel means that the module expects to be subtracted; one or C.
+        mean: Channel means that the module expects to be subtracted; one, or as many
+            as its first convolution has channels.
         std: Channel standard deviations, likewise.
         image_size: Side of a blank image the module can take, pixels; it is shown two
             images to verify that head and body together still are the module.
@@ -279,7 +297,7 @@ def wrap(
     head = cast(nn.Linear, body.get_submodule(linear[-1]))
     setattr(body.get_submodule(parent), leaf, nn.Identity())
     convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
-    channels = next((c.in_channels for c in convolutions), 3)
+    channels = next((c.in_channels for c in convolutions), len(mean))
     model = Classifier(body, head, mean=mean, std=std, channels=channels)
     model.to(memory_format=torch.channels_last)  # pyright: ignore
     _check_split(module, model, image_size)
@@ -352,6 +370,7 @@ def load_authors(path: str | Path, *, dataset: str = "mnist") -> Classifier:
         "model": "resnet18",
         "num_classes": classes,
         "feature_dim": feature_dim,
+        "image_size": 28,
     }
     return model.eval()
 

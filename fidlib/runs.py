@@ -45,7 +45,8 @@ def project_root() -> Path:
 
 def runs_root() -> Path:
     """The folder of all runs: `$FIDLIB_RUNS`, else `runs/` in the project root."""
-    return Path(os.environ.get("FIDLIB_RUNS") or project_root() / "runs").expanduser()
+    named = Path(os.environ.get("FIDLIB_RUNS") or "runs").expanduser()
+    return project_root() / named
 
 
 def canonical(value: object) -> str:
@@ -58,21 +59,50 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
-def code(function: Callable) -> list[str]:
-    """What tells a user's function from others: its text, defaults and closure.
+def code(thing: Callable) -> list[str]:
+    """What tells a user's function or class from others, as text.
+
+    Its source, defaults and closure, and those of the functions, classes and constants
+    of its own module that it uses.
 
     Raises:
-        ValueError: If its text cannot be read.
+        ValueError: If its source cannot be read.
     """
+    return _code(thing, set())
+
+
+def _code(thing: Callable, seen: set[int]) -> list[str]:
+    if id(thing) in seen:
+        return []
+    seen.add(id(thing))
     try:
-        function = getattr(function, "__func__", function)
-        closure = inspect.getclosurevars(function).nonlocals
-        return [inspect.getsource(function), repr(function.__defaults__), repr(closure)]
+        found = [inspect.getsource(thing)]
     except (OSError, TypeError) as error:
         raise ValueError(
-            f"{function!r} has no text to tell its runs apart by: define it with def, "
-            "in a module or a notebook cell."
+            f"{thing!r} has no text to tell its runs apart by: define it with def or "
+            "class, in a module or a notebook cell."
         ) from error
+    if not inspect.isfunction(thing) and not inspect.isclass(thing):
+        raise ValueError(
+            f"{thing!r} may hold state that its text does not show: pass a function."
+        )
+    members = vars(thing).values() if inspect.isclass(thing) else [thing]
+    for function in filter(inspect.isfunction, members):
+        used = inspect.getclosurevars(function)
+        found.append(_text((function.__defaults__, function.__kwdefaults__)))
+        found += [f"{k}={_text(v)}" for k, v in sorted(used.nonlocals.items())]
+        for name, value in sorted(used.globals.items()):
+            if isinstance(value, int | float | str | tuple):
+                found.append(f"{name}={value!r}")
+            elif getattr(value, "__module__", None) == thing.__module__:
+                found += _code(value, seen) if callable(value) else []
+    return found
+
+
+def _text(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return digest(value.detach().cpu().tolist())
+    return repr(value)
 
 
 def stream(seed: int, *names: str) -> torch.Generator:
@@ -159,7 +189,8 @@ def make(kind: str, key: dict, build: Callable[[Path], None]) -> Path:
 def unfinished(kind: str, key: dict) -> Path:
     """Where the run of `key` is being made, if it is."""
     folder = _folder(kind, key)
-    return folder.with_name(f".{folder.name}.making")
+    found = sorted(folder.parent.glob(f".{folder.name}.making-*"))
+    return found[-1] if found else folder.with_name(f".{folder.name}.making-")
 
 
 def _folder(kind: str, key: dict) -> Path:
@@ -167,9 +198,10 @@ def _folder(kind: str, key: dict) -> Path:
 
 
 def _build(folder: Path, key: dict, build: Callable[[Path], None]) -> None:
-    temporary = folder.with_name(f".{folder.name}.making")
-    if temporary.exists():
-        shutil.rmtree(temporary)  # of a killed process: we hold the lock
+    for leftover in folder.parent.glob(f".{folder.name}.making-*"):
+        shutil.rmtree(leftover)  # of a killed process: we hold the lock
+    # A name of our own: a killed runner's kernel may still be writing to the old one.
+    temporary = folder.with_name(f".{folder.name}.making-{os.urandom(4).hex()}")
     temporary.mkdir(parents=True)
     started = time.perf_counter()
     try:

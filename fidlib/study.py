@@ -1,5 +1,6 @@
 """From a `Config` to host, marked models and reports: made once, then read back."""
 
+import copy
 import dataclasses
 import json
 from collections.abc import Iterable
@@ -42,8 +43,8 @@ class Config:
     """Train on the first so many images; 0: on all."""
     chains: int = 10
     """Chains of triggers, n."""
-    links: int = 10
-    """Triggers in a chain, m; at most the number of classes."""
+    links: int = 0
+    """Triggers in a chain, m; 0: one for each class, ten at most."""
     precision: Precision = "auto"
     """Type to train in; auto: bfloat16 where the hardware is fast at it."""
 
@@ -57,7 +58,8 @@ class Config:
                     f"{field.name} is {value!r}; expected {kind.__name__}, such as "
                     f"{field.default!r}."
                 )
-        for name, least in (("feature_dim", 1), ("epochs", 0), ("train_images", 0)):
+        least_values = {"feature_dim": 1, "epochs": 0, "train_images": 0, "links": 0}
+        for name, least in least_values.items():
             if getattr(self, name) < least:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; it must be at least {least}."
@@ -103,11 +105,13 @@ class Study:
         self._models: dict[str, Classifier] = {}
         self._folders: dict[str, Path] = {}
         self._comparisons: dict[str, Comparison] = {}
-        self._given = host
+        self._manifest = self.data.manifest()
+        self._check_triggers()
+        self._given: Classifier | None = None
         if host is not None:
             self._check_given(host)
-        elif config.model not in models.MODELS:
-            models.build(config.model, num_classes=1, feature_dim=1, mean=(), std=())
+        else:
+            models.find(config.model)
 
     def __repr__(self) -> str:
         config, shape = self.config, "x".join(map(str, self.data.image_shape))
@@ -227,13 +231,16 @@ class Study:
         """
         classes, row = len(self.data.classes), self.table([*methods])
         accuracy, answered = row.loc["host", ["accuracy_test", "trigger_accuracy"]]
-        if accuracy < 2 / classes:
+        guess = 1 / classes
+        if accuracy < min(2 * guess, (1 + guess) / 2):
             raise ValueError(
                 f"the host gets {accuracy:.1%} of the test images right, hardly more "
                 f"than a guess among {classes} classes: train it longer (epochs), or "
                 "choose another seed."
             )
-        if answered > 1 / classes + 0.15:
+        # Three standard deviations of a guesser on so many triggers, or 0.15.
+        chance = 3 * (guess * (1 - guess) / len(self.triggers)) ** 0.5
+        if answered > guess + max(0.15, chance):
             raise ValueError(
                 f"the host answers {answered:.1%} of the triggers, so they prove no "
                 "watermark: choose another seed, or more chains."
@@ -273,6 +280,7 @@ class Study:
                 feature_dim=self.config.feature_dim,
                 mean=self.data.mean,
                 std=self.data.std,
+                image_size=self.data.image_shape[1],
             )
         return model.to(self.device)
 
@@ -283,9 +291,23 @@ class Study:
             mean=self.data.mean,
             std=self.data.std,
             chains=self.config.chains,
-            links=self.config.links,
+            links=self.config.links or min(10, len(self.data.classes)),
             seed=self.config.seed,
         )
+
+    def _check_triggers(self) -> None:
+        shape, classes = tuple(self.triggers.images.shape[1:]), len(self.data.classes)
+        if shape != self.data.image_shape:
+            raise ValueError(
+                f"triggers are {shape}, the images {self.data.image_shape} (channels, "
+                "height, width); make them alike."
+            )
+        labels = self.triggers.labels
+        if not len(labels) or labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(
+                f"the triggers' labels are {sorted(set(labels.tolist()))}; give at "
+                f"least one trigger, and labels from 0 to {classes - 1}."
+            )
 
     def _check_given(self, host: Classifier) -> None:
         if not isinstance(host, Classifier):
@@ -298,14 +320,16 @@ class Study:
                 f"the host has {host.num_classes} classes, {self.config.dataset} "
                 f"{len(self.data.classes)}; use the host's own data set."
             )
-        self._given = host.to(self.device).eval()
+        # A copy: what its owner does to it later is no part of this study.
+        self._given = copy.deepcopy(host).to(self.device).eval()
+        self._given_fingerprint = models.fingerprint(self._given)
 
     def _common_key(self) -> dict[str, object]:
         config = self.config
         network = models.MODELS[config.model]
         own = not network.__module__.startswith("fidlib.")
         return {
-            "data": self.data.manifest(),
+            "data": self._manifest,
             "train_images": len(self.train),
             "triggers": {
                 "images": len(self.triggers),
@@ -321,7 +345,7 @@ class Study:
 
     def _host_key(self) -> dict[str, object]:
         if self._given is not None:
-            return self._common_key() | {"model": models.fingerprint(self._given)}
+            return self._common_key() | {"model": self._given_fingerprint}
         schedule = self.recipe.schedule(METHODS["ref"])
         return self._common_key() | {"schedule": dataclasses.asdict(schedule)}
 
@@ -340,6 +364,7 @@ class Study:
             trained = training.Trained(self._given)
         else:
             trained = self._kept(
+                self._host_key(),
                 training.fit,
                 self._blank(),
                 self.train,
@@ -350,6 +375,7 @@ class Study:
 
     def _make_marked(self, method: Method, folder: Path) -> None:
         trained = self._kept(
+            self._marked_key(method),
             training.embed,
             self.host(),
             method,
@@ -360,13 +386,13 @@ class Study:
         )
         self._store(folder, trained, self.host())
 
-    def _kept(self, train, *arguments, measure) -> training.Trained:
+    def _kept(self, key, train, *arguments, measure) -> training.Trained:
         """Train; what was reached before a divergence is kept, apart from the runs."""
         options = {"seed": self.config.seed, "precision": self.precision}
         try:
             return train(*arguments, **options, measure=measure)
         except Diverged as error:
-            folder = runs.runs_root() / "diverged" / runs.digest(str(error))
+            folder = runs.runs_root() / "diverged" / runs.digest([key, str(error)])
             models.save(error.trained.model, folder / "model.safetensors")
             pd.DataFrame(error.trained.history).to_csv(folder / "history.csv")
             kept = f"{error} The last good state is in {folder}."

@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,7 @@ import nbformat
 import yaml
 from tqdm import tqdm
 
-from fidlib import report, runs
+from fidlib import data, report, runs
 
 Backend = Literal["loky", "dask"]
 
@@ -40,10 +41,12 @@ class Job:
     parameters: dict[str, object]
     """What the suite sets, by name; the rest is the notebook's own."""
 
+    @cached_property
     def key(self) -> dict[str, object]:
-        """What decides its pictures: cells, parameters and the library's code."""
+        """What decides its pictures: cells, parameters, data and the library's code."""
         cells = nbformat.read(self.notebook, 4).cells
         return {
+            "data": _data_digest(str(self.parameters.get("dataset", "digits"))),
             "notebook": self.notebook.stem,
             "cells": runs.digest([[c.cell_type, c.source] for c in cells]),
             "parameters": self.parameters,
@@ -228,7 +231,7 @@ def execute(job: Job, root: Path, store: Path) -> Result:
             raise
 
     try:
-        folder = runs.make("notebook", job.key(), build)
+        folder = runs.make("notebook", job.key, build)
     except Exception as error:
         known = isinstance(error, papermill.PapermillExecutionError)
         lines = error.traceback if known else [f"{type(error).__name__}: {error}"]
@@ -314,8 +317,12 @@ def _backend(backend: Backend, scheduler: str, jobs: int) -> Iterator:
     if backend == "dask":
         if not scheduler:
             raise ValueError("backend dask needs --scheduler, such as tcp://host:8786.")
-        from distributed import Client
-
+        try:
+            from distributed import Client
+        except ImportError as error:
+            raise ValueError(
+                "backend dask needs the extra cluster: pip install 'fidlib[cluster]'."
+            ) from error
         with Client(scheduler), joblib.parallel_config("dask"):
             yield joblib.Parallel(n_jobs=-1, return_as="generator_unordered")
         return
@@ -339,12 +346,13 @@ def _bar(title: str, jobs: Sequence[Job]) -> Iterator:
     )
 
     def look() -> None:
-        count, doing = sum(cells[name] for name in done), ""
+        count, doing = sum(cells[name] for name in tuple(done)), ""
         for job in jobs:
             if job.name not in done:
                 seen, line = _seen(job)
                 count += min(seen, cells[job.name])
-                doing = doing or f"{job.name} {line}" * bool(seen)
+                if seen and not doing:
+                    doing = f"{job.name} {line}"
         bar.n = max(bar.n, count)
         bar.set_postfix_str(doing[:60])
 
@@ -370,7 +378,7 @@ def _bar(title: str, jobs: Sequence[Job]) -> Iterator:
 
 def _seen(job: Job) -> tuple[int, str]:
     """Cells executed so far and the last line printed, of a run in progress."""
-    folder = runs.unfinished("notebook", job.key())
+    folder = runs.unfinished("notebook", job.key)
     notebook = folder / "notebook.ipynb"
     if not notebook.exists():
         return 0, ""
@@ -382,6 +390,11 @@ def _seen(job: Job) -> tuple[int, str]:
 def _code_cells(notebook: Path) -> int:
     cells = nbformat.read(notebook, 4).cells
     return sum(cell.cell_type == "code" for cell in cells)
+
+
+@cache
+def _data_digest(dataset: str) -> str:
+    return runs.digest(data.load(dataset).manifest())
 
 
 def _library_digest() -> str:

@@ -273,11 +273,11 @@ class _Loop:
         bar = tqdm(range(epochs), title, unit="epoch", leave=False, disable=_quiet())
         for epoch in bar:
             loss = self._epoch(epoch, optimizer)
-            if not math.isfinite(loss):
+            if not (math.isfinite(loss) and self._finite()):
                 self.model.load_state_dict(good)
                 raise Diverged(
-                    f"training {title} diverged: the loss of epoch {epoch + 1} is "
-                    f"{loss}; lower the learning rate ({rate:g}) or the weights "
+                    f"training {title} diverged in epoch {epoch + 1} (mean loss "
+                    f"{loss:g}): lower the learning rate ({rate:g}) or the weights "
                     f"({self.recipe.weights_of(self.method)}) of the recipe.",
                     Trained(self.model.eval(), history),
                 )
@@ -285,6 +285,10 @@ class _Loop:
             record(epoch + 1, loss)
         self.model.requires_grad_(True)
         return Trained(self.model.eval(), history)
+
+    def _finite(self) -> bool:
+        """Whether the last step, too, left numbers behind."""
+        return all(t.isfinite().all() for t in self.model.state_dict().values())
 
     def _epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> float:
         self.model.train(self.method.start == "random")

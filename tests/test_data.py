@@ -114,6 +114,32 @@ def test_load_says_that_a_flipped_byte_is_damage(tmp_path):
         data.load("own", root=tmp_path)
 
 
+@pytest.mark.parametrize("place", [200, 400, 700])
+def test_load_says_that_a_changed_compressed_file_is_damaged(tmp_path, place):
+    path = tmp_path / "own.npz"
+    arrays = write_npz(path)
+    np.savez_compressed(path, **arrays)
+    content = bytearray(path.read_bytes())
+    content[place : place + 4] = b"\xff\x00\xff\x00"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged or no \.npz"):
+        data.load("own", root=tmp_path)
+
+
+def test_load_says_that_a_renamed_npy_is_no_npz(tmp_path):
+    with (tmp_path / "own.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match=r"damaged or no \.npz"):
+        data.load("own", root=tmp_path)
+
+
+def test_load_finds_a_relative_path_from_the_notebooks_too(tmp_path, monkeypatch):
+    (tmp_path / "notebooks" / "suites").mkdir(parents=True)
+    write_npz(tmp_path / "own.npz")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert len(data.load("own.npz").train) == 20
+
+
 def test_load_names_the_folder_of_an_unknown_set(tmp_path):
     with pytest.raises(FileNotFoundError, match="no image set 'mnits'") as caught:
         data.load("mnits", root=tmp_path)

@@ -11,7 +11,16 @@ from fidlib.__main__ import COMMANDS, main
 from tests.conftest import SMALL
 
 ROOT = Path(__file__).parents[1]
-SMALL_FLAGS = ["--scale", "smoke", "--train-images", "400", "--chains", "1"]
+SMALL_FLAGS = [
+    "--scale",
+    "smoke",
+    "--train-images",
+    "400",
+    "--chains",
+    "1",
+    "--precision",
+    "float32",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -89,14 +89,16 @@ def _count(folder):
     build(folder)
 
 
-def _ask(store):
+def _ask(store, together):
     os.environ["FIDLIB_RUNS"] = str(store)
+    together.wait(60)
     assert (runs.make("kind", {}, _count) / "result.txt").read_text() == "whole"
 
 
 def test_make_builds_once_for_two_processes(store):
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_ask, args=(store,)) for _ in range(2)]
+    options = {"target": _ask, "args": (store, context.Barrier(2))}
+    processes = [context.Process(**options) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -136,6 +138,30 @@ def test_stream_is_of_its_own_for_every_purpose():
 
     assert draw(0, "a") == draw(0, "a")
     assert len({tuple(draw(*n)) for n in [(0, "a"), (0, "b"), (1, "a"), (0,)]}) == 4
+
+
+FACTOR = 2
+
+
+def uses_a_constant(x):
+    return FACTOR * x
+
+
+def uses_a_helper(x):
+    return uses_a_constant(x) + 1
+
+
+class Module:
+    def forward(self, x):
+        return uses_a_constant(x)
+
+
+@pytest.mark.parametrize("thing", [uses_a_constant, uses_a_helper, Module])
+def test_code_notices_what_a_function_rests_on(thing, monkeypatch):
+    before = runs.code(thing)
+    assert runs.code(thing) == before
+    monkeypatch.setitem(globals(), "FACTOR", 3)
+    assert runs.code(thing) != before
 
 
 def test_code_tells_functions_apart():

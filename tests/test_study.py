@@ -1,5 +1,9 @@
 import json
 import math
+import multiprocessing
+import os
+import signal
+import time
 
 import pandas as pd
 import pytest
@@ -58,6 +62,31 @@ def test_the_same_seed_gives_the_same_bytes_in_another_store(
     monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
     again = fl.Study(SMALL)
     assert (again.folder("FTAL") / "model.safetensors").read_bytes() == first
+
+
+def _train(store):
+    os.environ["FIDLIB_RUNS"] = str(store)
+    fl.Study(SMALL).folder("host")
+
+
+def test_a_killed_training_ends_as_an_undisturbed_one(study, tmp_path, monkeypatch):
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train, args=(tmp_path,)
+    )
+    process.start()
+    while not list(tmp_path.glob("host/.*.making-*")):
+        assert process.is_alive()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not list(tmp_path.rglob("done.json"))
+    assert list(tmp_path.glob("host/.*.making-*"))
+    expected = (study.folder("host") / "model.safetensors").read_bytes()
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
+    again = fl.Study(SMALL).folder("host")
+    assert again.is_relative_to(tmp_path)
+    assert (again / "model.safetensors").read_bytes() == expected
+    assert not list(tmp_path.glob("host/.*.making-*"))
 
 
 def test_fidelity_is_compare_of_the_stored_models(study):
@@ -140,9 +169,43 @@ def test_a_host_of_your_own_is_protected(study, network):
     assert torch.equal(own.host().head.weight, host.head.weight)
     assert table.loc["FTLL", "pfl_test"] == 0
     assert table.loc["FTLL", "twl"] > 0
+    before = own.host().head.weight.clone()
     with torch.no_grad():
         host.head.weight += 1
+    assert torch.equal(own.host().head.weight, before)
     assert fl.Study(SMALL, host=host).folder("host") != own.folder("host")
+
+
+def test_triggers_that_cannot_be_shown_are_refused(study):
+    images = study.test.images[:10]
+    wide = fl.data.Split(torch.zeros(2, 1, 9, 9), torch.zeros(2).long())
+    strange = fl.data.Split(images, torch.full((10,), 12))
+    with pytest.raises(ValueError, match="make them alike"):
+        fl.Study(SMALL, watermark=wide)
+    with pytest.raises(ValueError, match="labels from 0 to 9"):
+        fl.Study(SMALL, watermark=strange)
+
+
+class Flat(torch.nn.Sequential):
+    """A network that fixes the size of its images and has no convolution."""
+
+    def __init__(self, num_classes, feature_dim):
+        super().__init__(
+            torch.nn.Flatten(),
+            torch.nn.Linear(64, feature_dim),
+            torch.nn.ReLU(),
+            torch.nn.Linear(feature_dim, num_classes),
+        )
+
+
+def test_a_model_of_your_own_is_trained(monkeypatch):
+    monkeypatch.setitem(fl.MODELS, "flat", Flat)
+    config = fl.Config(**vars(SMALL) | {"model": "flat", "feature_dim": 32})
+    own = fl.Study(config)
+    assert own.fidelity("host").host_accuracy > 0.5
+    assert own.fidelity("scratch").twl > 0
+    again = fl.models.load(own.folder("host"))
+    assert torch.equal(again.head.weight, own.host().head.weight)
 
 
 def test_triggers_of_your_own_are_embedded(study):

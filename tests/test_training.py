@@ -217,7 +217,7 @@ def test_divergence_stops_with_the_epoch_and_the_last_good_state(host, few, secr
 
     method = fl.Method("mine", preserves={explode: 1.0})
     with pytest.raises(
-        fl.training.Diverged, match=r"loss of epoch 2 is nan; lower"
+        fl.training.Diverged, match=r"in epoch 2 \(mean loss nan\): lower"
     ) as caught:
         embed(host, method, few, secret, QUICK, seed=0, measure=lambda m: {})
     good = caught.value.trained
