@@ -315,7 +315,8 @@ def _check_split(module: nn.Module, model: Classifier, image_size: int) -> None:
     images = images.view(2, model.channels, image_size, image_size)
     modes = [(m, m.training) for net in (module, model) for m in net.modules()]
     try:
-        module.eval(), model.eval()
+        module.eval()
+        model.eval()
         expected, features = module(images), model.body(images)
         same = features.ndim == 2 and torch.allclose(
             model.head(features), expected, rtol=1e-4, atol=1e-5
