@@ -63,7 +63,9 @@ class Comparison:
                 f"{marked.num_classes}; compare classifiers of the same classes."
             )
         # Sums of many small squares: in double, so that the order does not show.
-        features, logits = (t.double() for t in outputs(marked, self.split.images))
+        same = marked is self.host
+        found = self.outputs if same else outputs(marked, self.split.images)
+        features, logits = (t.double() for t in found)
         host_features, host_logits = (t.double() for t in self.outputs)
         pair = [
             {n: p.detach().double() for n, p in m.named_parameters()}

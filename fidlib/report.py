@@ -121,7 +121,8 @@ figure { margin: 1.5rem 0; } figcaption, .made { color: #555; font-size: .87rem;
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .82rem;
         font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; }
+th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap;
+         border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; }
 pre { background: #fff3f0; border-left: 3px solid #c1121f; padding: .6rem;
       overflow-x: auto; font-size: .8rem; }

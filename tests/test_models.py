@@ -99,7 +99,7 @@ def test_wrap_gives_a_head_of_the_size_asked_for(network):
     ("wrong", "message"),
     [
         (
-            nn.Sequential(nn.Flatten(), nn.Linear(64 * 64 * 3, 10), nn.Softmax(1)),
+            nn.Sequential(nn.Flatten(), nn.Linear(64 * 64, 10), nn.Softmax(1)),
             "softmax",
         ),
         (nn.Sequential(nn.Conv2d(3, 10, 64), nn.Flatten()), "no linear layer"),
