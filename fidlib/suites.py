@@ -124,6 +124,11 @@ def read(name: str) -> Suite:
 def _job(folder: Path, item: dict[str, object], common: dict[str, object]) -> Job:
     stem = str(item.pop("notebook"))
     name = str(item.pop("name", stem))
+    if not re.fullmatch(r"\w+", name):
+        raise ValueError(
+            f"a job is called {name!r}: use letters, digits and _, for its files are "
+            "named after it."
+        )
     path = folder / f"{stem}.ipynb"
     if not path.exists():
         here = ", ".join(sorted(p.stem for p in folder.glob("*.ipynb")))

@@ -146,6 +146,7 @@ def test_run_takes_a_dask_cluster(project):
         ("[{notebook: good, number: 1.5}]", "wants int"),
         ("[{notebook: god}]", "no notebook 'god'; use one of bad, good"),
         ("[{notebook: good}, {notebook: good}]", "two jobs of one name"),
+        ("[{notebook: good, name: a-b}]", "use letters, digits and _"),
         ("[{name: x}]", "cannot be read"),
         ("[", "cannot be read"),
     ],
