@@ -7,6 +7,7 @@ from fidlib import (
     fidelity,
     metrics,
     models,
+    networks,
     plots,
     report,
     runs,
@@ -14,7 +15,8 @@ from fidlib import (
     triggers,
 )
 from fidlib.methods import METHODS, TERMS, Method, Step
-from fidlib.models import MODELS, Classifier
+from fidlib.models import Classifier
+from fidlib.networks import MODELS
 from fidlib.study import Config, Study
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "fidelity",
     "metrics",
     "models",
+    "networks",
     "plots",
     "report",
     "runs",

@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 import torch
 
-from fidlib import data, metrics, models, runs, training, triggers
+from fidlib import data, metrics, models, networks, runs, training, triggers
 from fidlib.data import Split
 from fidlib.features import Outputs, outputs
 from fidlib.fidelity import Comparison, Fidelity
@@ -111,7 +111,7 @@ class Study:
         if host is not None:
             self._check_given(host)
         else:
-            models.find(config.model)
+            networks.find(config.model)
 
     def __repr__(self) -> str:
         config, shape = self.config, "x".join(map(str, self.data.image_shape))
@@ -326,7 +326,7 @@ class Study:
 
     def _common_key(self) -> dict[str, object]:
         config = self.config
-        network = models.MODELS[config.model]
+        network = networks.MODELS[config.model]
         own = not network.__module__.startswith("fidlib.")
         return {
             "data": self._manifest,

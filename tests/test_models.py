@@ -3,6 +3,7 @@ import torch
 import torchvision
 from torch import nn
 
+import fidlib as fl
 from fidlib import models
 from fidlib.runs import stream
 
@@ -124,7 +125,7 @@ def test_build_names_the_models_there_are():
 
 
 def test_a_model_of_your_own_builds_saves_and_loads(tmp_path, monkeypatch, network):
-    monkeypatch.setitem(models.MODELS, "mine", lambda num_classes, feature_dim: network)
+    monkeypatch.setitem(fl.MODELS, "mine", lambda num_classes, feature_dim: network)
     model = models.build("mine", num_classes=10, feature_dim=16, mean=(0,), std=(1,))
     models.save(model, tmp_path / "m.safetensors")
     again = models.load(tmp_path / "m.safetensors")
@@ -165,7 +166,7 @@ def test_load_says_that_a_truncated_file_is_damaged(tmp_path, keep):
 
 
 def test_load_authors_reads_their_names_and_says_what_is_wrong(tmp_path):
-    network = models.ResNet18(10, 2).eval()
+    network = fl.networks.ResNet18(10, 2).eval()
     path = tmp_path / "host.pt"
     torch.save(network.state_dict(), path)
     model = models.load_authors(path)
