@@ -9,17 +9,19 @@ from fidlib import (
     models,
     networks,
     plots,
+    quiet,
     report,
     runs,
     training,
     triggers,
 )
-from fidlib.methods import METHODS, TERMS, Method, Step
+from fidlib.methods import FLOORS, METHODS, TERMS, Method, Step
 from fidlib.models import Classifier
 from fidlib.networks import MODELS
 from fidlib.study import Config, Study
 
 __all__ = [
+    "FLOORS",
     "METHODS",
     "MODELS",
     "TERMS",
@@ -36,6 +38,7 @@ __all__ = [
     "models",
     "networks",
     "plots",
+    "quiet",
     "report",
     "runs",
     "training",

@@ -228,6 +228,26 @@ def crop_and_flip(
     return picked.permute(0, 3, 1, 2)
 
 
+def mix(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image mixed with another of the batch, in shares drawn from [0, 1].
+
+    What a network does between the images of a class, and between classes, is seen on
+    such mixtures (Zhang et al., "mixup", ICLR 2018, without its labels).
+
+    Args:
+        images: `(N, C, H, W)` pixels.
+        generator: Source of the shares and the pairs (on the CPU).
+
+    Returns:
+        `(N, C, H, W)` float pixels, 0 to 1 where `images` are.
+    """
+    count, device = len(images), images.device
+    share = torch.rand(count, 1, 1, 1, generator=generator).to(device)
+    other = torch.randperm(count, generator=generator).to(device)
+    pixels = images / 255 if images.dtype == torch.uint8 else images
+    return pixels.lerp(pixels[other], share)
+
+
 def _digits() -> ImageSet:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

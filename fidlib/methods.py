@@ -93,6 +93,11 @@ class Method:
     """The labels in the cross-entropy."""
     preserves: Mapping[str | Term, float | None] = field(default_factory=dict)
     """Term, by name in `TERMS` or your own function -> weight; None: the recipe's."""
+    mixes: bool = False
+    """Whether terms see mixtures of two training images each, not the images."""
+    quiet: float = 0.0
+    """Weights move where a layer's inputs on the host's images have less energy than
+    this many times their mean (`fidlib.quiet`); 0: everywhere."""
 
     def __post_init__(self) -> None:
         parts = {"start": Start, "trained": Trained, "learns": Learns}
@@ -102,6 +107,17 @@ class Method:
                     f"method {self.name!r}: {name} is {getattr(self, name)!r}; use "
                     f"{', '.join(get_args(choices))}."
                 )
+        if self.mixes and self.learns != "triggers":
+            raise ValueError(
+                f"method {self.name!r} mixes images and learns {self.learns}: mixtures "
+                'have no labels; use learns="triggers".'
+            )
+        if self.quiet < 0 or (self.quiet and self.start != "host"):
+            raise ValueError(
+                f"method {self.name!r}: quiet is {self.quiet}, start {self.start!r}; "
+                "quiet is 0 or more, and only what starts from the host has quiet "
+                "directions."
+            )
         for term in self.preserves:
             if not callable(term) and term not in TERMS:
                 raise ValueError(
@@ -134,6 +150,8 @@ class Method:
                 [_term_name(term), _term_code(term), weight]
                 for term, weight in self.preserves.items()
             ],
+            "mixes": self.mixes,
+            "quiet": self.quiet,
         }
 
 
@@ -165,8 +183,32 @@ _FROM_SCRATCH = tuple(
     if method.name in ("FixLL", "FixLL+PFL", "FixLL+SPL")
 )
 
-METHODS: dict[str, Method] = {m.name: m for m in (*_PAPER, *_FROM_SCRATCH)}
-"""Name -> method: the ten of [2], then its from-scratch deep-fidelity ones."""
+_features = Method("FixLL+PFL", trained="body", learns="triggers")
+_BEYOND = (
+    replace(_features, name="FixLL+PFL+SPL", preserves={"PFL": None, "SPL": None}),
+    replace(
+        _features,
+        name="FixLL+PFL+mix+quiet",
+        preserves={"PFL": None},
+        mixes=True,
+        quiet=0.01,
+    ),
+)
+_FLOORS = (
+    Method("retrained", start="random", learns="train"),
+    Method("retrained again", start="random", learns="train"),
+    Method("fine-tuned", learns="train"),
+)
+
+METHODS: dict[str, Method] = {
+    m.name: m for m in (*_PAPER, *_FROM_SCRATCH, *_BEYOND, *_FLOORS)
+}
+"""Name -> method: the ten of [2], its from-scratch deep-fidelity ones, fidlib's own
+and the `FLOORS`."""
+
+FLOORS: tuple[str, ...] = tuple(m.name for m in _FLOORS)
+"""Methods without a watermark: how far honest training alone goes from the host. Two
+hosts from other random starts, and the host trained on for as long as an embedding."""
 
 
 def find(method: str | Method) -> Method:

@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from fidlib.data import Split, batches, crop_and_flip, endless_batches
+from fidlib.data import Split, batches, crop_and_flip, endless_batches, mix
 from fidlib.features import outputs
 from fidlib.methods import METHODS, Method, Step
 from fidlib.models import Classifier, fresh
+from fidlib.quiet import QuietAdam, projections
 from fidlib.runs import stream
 
 CURVE_POINTS = 6
@@ -233,6 +234,7 @@ class _Loop:
         role = "host" if triggers is None else method.name
         self.order = stream(seed, role, "order")
         self.augmentation = stream(seed, role, "augmentation")
+        self.changes_images = recipe.augment or method.mixes
         draws = stream(seed, role, "triggers")
         self.draws: Iterator[Tensor] | None = None
         if triggers is not None and method.learns != "train":
@@ -254,9 +256,8 @@ class _Loop:
                 parameter.requires_grad_(trained)
 
     def run(self, title: str, measure: Measure | None) -> Trained:
-        trained = [p for p in self.model.parameters() if p.requires_grad]
         rate, epochs = self.schedule.learning_rate, self.schedule.epochs
-        optimizer = torch.optim.Adam(trained, rate, fused=True)
+        optimizer = self._optimizer()
         history: list[dict[str, float]] = []
         points = {round(epochs * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
         started = time.perf_counter()
@@ -286,6 +287,14 @@ class _Loop:
         self.model.requires_grad_(True)
         return Trained(self.model.eval(), history)
 
+    def _optimizer(self) -> torch.optim.Adam:
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        rate = self.schedule.learning_rate
+        if not self.method.quiet:
+            return torch.optim.Adam(trained, rate, fused=True)
+        where = projections(self.model, self.train.images, self.method.quiet)
+        return QuietAdam(trained, rate, where)
+
     def _finite(self) -> bool:
         """Whether the last step, too, left numbers behind."""
         return all(t.isfinite().all() for t in self.model.state_dict().values())
@@ -311,6 +320,8 @@ class _Loop:
         images, labels = self.train.images[index], self.train.labels[index]
         if self.recipe.augment:
             images = crop_and_flip(images, self.augmentation)
+        if self.method.mixes:
+            images = mix(images, self.augmentation)
         drawn = None if self.draws is None else next(self.draws)
         features = self._features(index, images, drawn)
         if self.triggers is not None and drawn is not None:
@@ -359,7 +370,7 @@ class _Loop:
     @torch.no_grad()
     def _host_outputs(self, index: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """The host's answer: looked up, unless augmentation changes the images."""
-        if self.recipe.augment:
+        if self.changes_images:
             features = self._body(self.host, self.host.normalise(images))
             return features, self.host.head(features)
         if self.host_table is None:
