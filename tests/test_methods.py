@@ -21,12 +21,32 @@ PAPER = {  # start, trained, learns, preserves: reference of [1] and [2]
 }
 
 
-def test_methods_are_the_papers():
+BEYOND = {
+    "FixLL+PFL+SPL": ("host", "body", "triggers", ["PFL", "SPL"]),
+    "FixLL+PFL+mix+quiet": ("host", "body", "triggers", ["PFL"]),
+    "retrained": ("random", "all", "train", []),
+    "retrained again": ("random", "all", "train", []),
+    "fine-tuned": ("host", "all", "train", []),
+}
+
+
+def test_methods_are_the_papers_and_more():
     found = {
         n: (m.start, m.trained, m.learns, list(m.preserves))
         for n, m in fl.METHODS.items()
     }
-    assert found == PAPER
+    assert found == PAPER | BEYOND
+    changed = {n for n, m in fl.METHODS.items() if m.mixes or m.quiet}
+    assert changed == {"FixLL+PFL+mix+quiet"}
+
+
+def test_floors_carry_no_watermark_and_take_as_long_as_they_should():
+    assert fl.FLOORS == ("retrained", "retrained again", "fine-tuned")
+    for dataset in ("digits", "mnist", "cifar100"):
+        recipe = fl.training.recipe(dataset)
+        host, *floors = (recipe.schedule(fl.METHODS[n]) for n in ("ref", *fl.FLOORS))
+        assert floors[:2] == [host, host]
+        assert floors[2] == recipe.schedule(fl.METHODS["FixLL+PFL"])
 
 
 def test_weights_are_the_methods_or_the_recipes():
@@ -57,6 +77,8 @@ def test_definition_changes_with_anything_that_matters():
         fl.Method("a", start="random"),
         fl.Method("a", trained="body"),
         fl.Method("a", learns="triggers"),
+        fl.Method("a", learns="triggers", mixes=True),
+        fl.Method("a", quiet=0.1),
         fl.Method("a", preserves={"PFL": None}),
         fl.Method("a", preserves={"PFL": 1.0}),
         fl.Method("a", preserves={term: 1.0}),
