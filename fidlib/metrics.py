@@ -141,6 +141,21 @@ def rank_correlations(measures: pd.DataFrame) -> pd.DataFrame:
     return measures.corr(method="spearman")
 
 
+def pareto_front(costs: pd.DataFrame) -> pd.Series:
+    """Which rows no other row beats: none is as low in every column and lower in one.
+
+    Args:
+        costs: A row per model, a column per cost, each better when lower.
+
+    Returns:
+        Bool, a value per row.
+    """
+    values = costs.to_numpy(float)[:, None]
+    others = values.swapaxes(0, 1)
+    beaten = (others <= values).all(2) & (others < values).any(2)
+    return pd.Series(~beaten.any(1), costs.index)
+
+
 def _same_shape(what: str, a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape or a.ndim != 2 or not len(a):
         raise ValueError(

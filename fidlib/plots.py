@@ -26,8 +26,11 @@ DOUBLE = 6.9
 Extent = tuple[float, float, float, float]
 """Left, right, bottom, top."""
 
-_FAMILIES = {"ref": "0.6", "scratch": "0.25", "FTLL": "#e69f00", "FTAL": "#d55e00"}
-_FIXED, _FIXED_FROM_SCRATCH = "#0072b2", "#009e73"
+_FAMILIES = {
+    **{"ref": "0.6", "scratch": "0.25", "FTLL": "#e69f00", "FTAL": "#d55e00"},
+    **{"retrained": "0.6", "retrained again": "0.6", "fine-tuned": "0.75"},
+}
+_FIXED, _FIXED_FROM_SCRATCH, _QUIET = "#0072b2", "#009e73", "#cc3d8f"
 _TERMS = {
     "TWL": ("--", "s"),
     "PGR": (":", "D"),
@@ -72,8 +75,9 @@ def method_style(name: str) -> dict[str, Any]:
     line and marker what is preserved. Names unknown to the paper get a colour too.
     """
     parts = name.split("+")
-    fixed = "FixLL" in parts
-    if fixed:
+    if "quiet" in parts:
+        color = _QUIET
+    elif "FixLL" in parts:
         color = _FIXED_FROM_SCRATCH if parts[0] == "scratch" else _FIXED
     else:
         other = _OTHERS[sum(name.encode()) % len(_OTHERS)]
@@ -332,6 +336,25 @@ def against(
     return ax
 
 
+def floors(
+    ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]
+) -> Axes:
+    """How far honest training goes: a level each, marked where it lies.
+
+    Args:
+        ax: Where, on logarithmic axes.
+        x: `(F,)` values.
+        y: `(F,)` values, the levels.
+        names: F trainings without a watermark.
+    """
+    for across, level, name in zip(x, y, names, strict=True):
+        look = {"color": method_style(name)["color"], "label": name}
+        line = ":" if name == "fine-tuned" else "--"
+        ax.axhline(level, linewidth=0.7, linestyle=line, color=look["color"])
+        ax.plot(across, level, "*", markersize=6, **look)
+    return ax
+
+
 def correlations(ax: Axes, values: np.ndarray, names: Sequence[str]) -> Axes:
     """A square of rank correlations, blue for -1 over white to red for 1.
 
@@ -355,3 +378,43 @@ def correlations(ax: Axes, values: np.ndarray, names: Sequence[str]) -> Axes:
         yticklabels=list(names),
         ax=ax,
     )
+
+
+def tradeoff(
+    ax: Axes, x: Sequence[np.ndarray], y: Sequence[np.ndarray], name: str
+) -> Axes:
+    """A method's path as one setting is turned: means, with the range over seeds.
+
+    Args:
+        ax: Where.
+        x: A setting after another, `(S,)` values of its S seeds.
+        y: Likewise.
+        name: The method.
+    """
+    look = method_style(name)
+    across, up = ([np.asarray(v, float) for v in values] for values in (x, y))
+    means = [np.array([v.mean() for v in values]) for values in (across, up)]
+    spread = [
+        np.array([[abs(v.min() - v.mean()), v.max() - v.mean()] for v in values]).T
+        for values in (across, up)
+    ]
+    thin = {"elinewidth": 0.6, "linewidth": 0.8, "markersize": 4}
+    ax.errorbar(*means, xerr=spread[0], yerr=spread[1], label=name, **thin, **look)
+    # The last setting is filled, so that a path has a direction.
+    ax.plot(means[0][:-1], means[1][:-1], look["marker"], color="w", markersize=2)
+    return ax
+
+
+def intervals(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Values with their intervals, one below the other.
+
+    Args:
+        ax: Where.
+        table: A row each; columns value, low and high.
+    """
+    rows = np.arange(len(table))[::-1]
+    value, low, high = table.to_numpy(float).T
+    ax.axvline(0, color="0.7", linewidth=0.6)
+    ax.errorbar(value, rows, xerr=[value - low, high - value], fmt="ko", markersize=3)
+    ax.set(yticks=rows, yticklabels=list(table.index))
+    return ax
