@@ -173,7 +173,9 @@ def seed_residual(
         ValueError: If there is no other seed.
     """
     if not seeds:
-        raise ValueError("seeds is empty; comparing a map takes one other seed or more.")
+        raise ValueError(
+            "seeds is empty; a map is compared with one of another seed or more."
+        )
     settings = {"projection": projection, "neighbors": neighbors}
     others = (
         common_map({"fit": features}, fit="fit", seed=seed, **settings)["fit"]
@@ -219,9 +221,8 @@ def _umap(neighbors: int, seed: int):
         import umap
 
     # A seed makes umap use one thread; saying so keeps it from warning.
-    return umap.UMAP(
-        n_neighbors=neighbors, min_dist=0.5, random_state=seed, n_jobs=1
-    )
+    # The distance keeps the points of a tight class far enough apart to be seen.
+    return umap.UMAP(n_neighbors=neighbors, min_dist=0.5, random_state=seed, n_jobs=1)
 
 
 def _pca():

@@ -133,7 +133,8 @@ def classes_below(
         )
     if arrows:
         arrow = {"marker": r"$\rightarrow$", "linestyle": "", "markersize": 8}
-        handles.append(Line2D([], [], color="k", label="from the host's", **arrow))
+        arrow |= {"color": "k", "label": "displacement from the host"}
+        handles.append(Line2D([], [], **arrow))
     columns = min(len(handles), 12)
     figure.legend(
         handles=handles,
@@ -162,9 +163,13 @@ def common_extent(points: Iterable[np.ndarray], *, square: bool = False) -> Exte
     return left, right, bottom, top
 
 
-def squared(extent: Extent) -> Extent:
-    """The extent made square, its shorter side widened around its middle."""
-    left, right, bottom, top = extent
+def square_extent(points: Iterable[np.ndarray]) -> Extent:
+    """The smallest square around `common_extent` and the origin.
+
+    Args:
+        points: Arrays `(N, 2)`.
+    """
+    left, right, bottom, top = common_extent([*points, np.zeros((1, 2))])
     half = max(right - left, top - bottom) / 2
     x, y = (left + right) / 2, (bottom + top) / 2
     return x - half, x + half, y - half, y + half
@@ -181,13 +186,11 @@ def close_up(ax: Axes, extent: Extent, *, size: float = 0.56) -> Axes:
     Returns:
         The inset, its limits set, to be drawn on.
     """
-    left, right, bottom, top = extent
-    far = [
-        0.0 if (low + high) / 2 > np.mean(limits) else 1 - size
-        for low, high, limits in ((left, right, ax.get_xlim()), (bottom, top, ax.get_ylim()))
-    ]
-    inset = ax.inset_axes((*far, size, size), xticks=[], yticks=[])
-    inset.set(xlim=(left, right), ylim=(bottom, top))
+    limits = np.reshape([*ax.get_xlim(), *ax.get_ylim()], (2, 2))
+    middle = np.reshape(extent, (2, 2)).mean(1)
+    corner = np.where(middle > limits.mean(1), 0, 1 - size)
+    inset = ax.inset_axes((*corner, size, size), xticks=[], yticks=[])
+    inset.set(xlim=extent[:2], ylim=extent[2:])
     inset.spines[:].set(visible=True, color="0.5")
     ax.indicate_inset_zoom(inset, edgecolor="0.5", alpha=1)
     return inset
@@ -232,21 +235,25 @@ def features(
         for color, prototype in zip(colors, prototypes, strict=True):
             x, y = prototype / np.linalg.norm(prototype) * reach
             ax.plot([0, x], [0, y], color=color, linewidth=0.6, alpha=0.7, zorder=0.5)
-        ax.set_aspect("equal")
-    ax.set(xlim=extent[:2], ylim=extent[2:])
+    ax.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
     return ax
 
 
 def caption(ax: Axes, numbers: Mapping[str, float]) -> Axes:
     """Named numbers below the axes, small, two a line."""
-    words = [f"{name} {value:.2f}" for name, value in numbers.items()]
+    words = [f"{name} {value:.3f}" for name, value in numbers.items()]
     lines = [", ".join(words[i : i + 2]) for i in range(0, len(words), 2)]
     ax.set_xlabel("\n".join(lines), fontsize=6.5, color="0.35")
     return ax
 
 
 def displacements(
-    ax: Axes, before: np.ndarray, after: np.ndarray, *, color, alpha: float = 0.5
+    ax: Axes,
+    before: np.ndarray,
+    after: np.ndarray,
+    *,
+    labels: np.ndarray | None = None,
+    num_classes: int = 0,
 ) -> Axes:
     """Arrows from where the host puts images to where the marked model does.
 
@@ -254,22 +261,18 @@ def displacements(
         ax: Where.
         before: `(N, 2)` under the host.
         after: `(N, 2)` under the marked model, on the same map.
-        color: One colour, or N.
-        alpha: Opacity.
+        labels: `(N,)` class indices, for the arrows' colours; None for triggers, whose
+            arrows are black and pale.
+        num_classes: K, with labels.
     """
-    thin = {"units": "inches", "width": 0.006, "headwidth": 5, "headlength": 6}
-    ax.quiver(
-        *before.T,
-        *(after - before).T,
-        color=color,
-        alpha=alpha,
-        angles="xy",
-        scale_units="xy",
-        scale=1,
-        headaxislength=5,
-        minlength=0,
-        **thin,
-    )
+    look: dict[str, Any] = {"color": "k", "alpha": 0.2}
+    if labels is not None:
+        colors = class_colors(num_classes)
+        look = {"color": [colors[k] for k in labels], "alpha": 0.6}
+    head = {"headwidth": 5, "headlength": 6, "headaxislength": 5, "minlength": 0}
+    thin = {"units": "inches", "width": 0.006} | head
+    in_data = {"angles": "xy", "scale_units": "xy", "scale": 1}
+    ax.quiver(*before.T, *(after - before).T, **look, **thin, **in_data)
     return ax
 
 
