@@ -173,9 +173,7 @@ def seed_residual(
         ValueError: If there is no other seed.
     """
     if not seeds:
-        raise ValueError(
-            "seeds is empty; a map is compared with one of another seed or more."
-        )
+        raise ValueError("seeds is empty; name at least one other seed.")
     settings = {"projection": projection, "neighbors": neighbors}
     others = (
         common_map({"fit": features}, fit="fit", seed=seed, **settings)["fit"]
