@@ -53,6 +53,12 @@ def use_style() -> None:
             "legend.fontsize": 7,
             "legend.frameon": False,
             "axes.linewidth": 0.6,
+            "xtick.major.width": 0.6,
+            "ytick.major.width": 0.6,
+            "xtick.major.size": 2.5,
+            "ytick.major.size": 2.5,
+            "xtick.major.pad": 2,
+            "ytick.major.pad": 2,
             "axes.spines.top": False,
             "axes.spines.right": False,
             "lines.linewidth": 1.2,
@@ -113,9 +119,13 @@ def legend_below(figure: Figure, ax: Axes, columns: int) -> None:
 
 
 def classes_below(
-    figure: Figure, classes: Sequence[str], *, triggers: bool = False
+    figure: Figure,
+    classes: Sequence[str],
+    *,
+    triggers: bool = False,
+    arrows: bool = False,
 ) -> None:
-    """Colours of the classes, and the triggers' marker, for a whole figure."""
+    """Colours of the classes, what crosses and arrows are, for a whole figure."""
     dot = {"marker": "o", "linestyle": "", "markersize": 4}
     handles = [
         Line2D([], [], color=c, label=name, **dot)
@@ -125,7 +135,11 @@ def classes_below(
         handles.append(
             Line2D([], [], color="k", marker="x", linestyle="", label="trigger")
         )
-    columns = min(len(handles), 11)
+    if arrows:
+        arrow = {"marker": r"$\rightarrow$", "linestyle": "", "markersize": 8}
+        arrow |= {"color": "k", "label": "displacement from the host"}
+        handles.append(Line2D([], [], **arrow))
+    columns = min(len(handles), 12)
     figure.legend(
         handles=handles,
         loc="outside lower center",
@@ -151,6 +165,39 @@ def common_extent(points: Iterable[np.ndarray], *, square: bool = False) -> Exte
     room = 0.08 * (high - low)
     (left, bottom), (right, top) = low - room, high + room
     return left, right, bottom, top
+
+
+def square_extent(points: Iterable[np.ndarray]) -> Extent:
+    """The smallest square around `common_extent` and the origin.
+
+    Args:
+        points: Arrays `(N, 2)`.
+    """
+    left, right, bottom, top = common_extent([*points, np.zeros((1, 2))])
+    half = max(right - left, top - bottom) / 2
+    x, y = (left + right) / 2, (bottom + top) / 2
+    return x - half, x + half, y - half, y + half
+
+
+def close_up(ax: Axes, extent: Extent, *, size: float = 0.56) -> Axes:
+    """An inset for a small part of square axes, in the corner farthest from the part.
+
+    Args:
+        ax: Where; its limits are set.
+        extent: The part, outlined on the axes.
+        size: Of the inset, as a fraction of the axes.
+
+    Returns:
+        The inset, its limits set, to be drawn on.
+    """
+    limits = np.reshape([*ax.get_xlim(), *ax.get_ylim()], (2, 2))
+    middle = np.reshape(extent, (2, 2)).mean(1)
+    corner = np.where(middle > limits.mean(1), 0, 1 - size)
+    inset = ax.inset_axes((*corner, size, size), xticks=[], yticks=[])
+    inset.set(xlim=extent[:2], ylim=extent[2:])
+    inset.spines[:].set(visible=True, color="0.5")
+    ax.indicate_inset_zoom(inset, edgecolor="0.5", alpha=1)
+    return inset
 
 
 def features(
@@ -179,32 +226,70 @@ def features(
     ax.scatter(
         *xy[order].T,
         c=[colors[k] for k in labels[order]],
-        s=2.5,
+        s=np.clip(4000 / len(xy), 2, 6),
         linewidths=0,
-        alpha=0.7,
+        alpha=0.6,
         rasterized=True,
     )
     if triggers is not None:
-        thin = {"marker": "x", "s": 4, "linewidths": 0.35, "alpha": 0.8}
+        thin = {"marker": "x", "s": 4, "linewidths": 0.35, "alpha": 0.6}
         ax.scatter(*triggers.T, c="k", rasterized=True, **thin)
     if prototypes is not None:
         reach = 3 * np.abs(extent).max()
         for color, prototype in zip(colors, prototypes, strict=True):
             x, y = prototype / np.linalg.norm(prototype) * reach
-            ax.plot([0, x], [0, y], color=color, linewidth=0.7, zorder=0.5)
-        ax.set_aspect("equal")
-    ax.set(xlim=extent[:2], ylim=extent[2:])
+            ax.plot([0, x], [0, y], color=color, linewidth=0.6, alpha=0.7, zorder=0.5)
+    ax.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
     return ax
 
 
-def prototypes(ax: Axes, marked: np.ndarray, host: np.ndarray, *, limit: float) -> Axes:
+def caption(ax: Axes, numbers: Mapping[str, float]) -> Axes:
+    """Named numbers below the axes, small, two a line."""
+    words = [f"{name} {value:.3f}" for name, value in numbers.items()]
+    lines = [", ".join(words[i : i + 2]) for i in range(0, len(words), 2)]
+    ax.set_xlabel("\n".join(lines), fontsize=6.5, color="0.35")
+    return ax
+
+
+def displacements(
+    ax: Axes,
+    before: np.ndarray,
+    after: np.ndarray,
+    *,
+    labels: np.ndarray | None = None,
+    num_classes: int = 0,
+) -> Axes:
+    """Arrows from where the host puts images to where the marked model does.
+
+    Args:
+        ax: Where.
+        before: `(N, 2)` under the host.
+        after: `(N, 2)` under the marked model, on the same map.
+        labels: `(N,)` class indices, for the arrows' colours; None for triggers, whose
+            arrows are black and pale.
+        num_classes: K, with labels.
+    """
+    look: dict[str, Any] = {"color": "k", "alpha": 0.2}
+    if labels is not None:
+        colors = class_colors(num_classes)
+        look = {"color": [colors[k] for k in labels], "alpha": 0.6}
+    head = {"headwidth": 5, "headlength": 6, "headaxislength": 5, "minlength": 0}
+    thin = {"units": "inches", "width": 0.006} | head
+    in_data = {"angles": "xy", "scale_units": "xy", "scale": 1}
+    ax.quiver(*before.T, *(after - before).T, **look, **thin, **in_data)
+    return ax
+
+
+def prototypes(
+    ax: Axes, marked: np.ndarray, host: np.ndarray, *, extent: Extent
+) -> Axes:
     """Prototypes as arrows from the origin: the host's dashed under the marked's.
 
     Args:
         ax: Where.
         marked: `(K, 2)` rows of the head.
         host: `(K, 2)` of the host.
-        limit: Half the side of the square shown.
+        extent: Axis limits, the same for panels to be compared.
     """
     for color, before, after in zip(class_colors(len(host)), host, marked, strict=True):
         for (x, y), line in ((before, (0, (2, 1.5))), (after, "-")):
@@ -213,7 +298,7 @@ def prototypes(ax: Axes, marked: np.ndarray, host: np.ndarray, *, limit: float) 
             if line != "-":
                 arrow |= {"alpha": 0.55, "linewidth": 1.6}
             ax.annotate("", xy=(x, y), xytext=(0, 0), arrowprops=arrow)
-    ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    ax.set(xlim=extent[:2], ylim=extent[2:])
     ax.set_aspect("equal")
     return ax
 

@@ -1,6 +1,10 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import procrustes
 from sklearn.manifold import trustworthiness
 
 from fidlib import features, models
@@ -65,6 +69,67 @@ def test_pca_is_exact_in_two_dimensions():
     assert features.trustworthiness(plane, xy) == 1
     before = np.linalg.norm(plane[0] - plane[1])
     assert np.linalg.norm(xy[0] - xy[1]) == pytest.approx(before, rel=1e-4)
+
+
+def test_pca_needs_no_umap():
+    code = (
+        "import sys, numpy as np; from fidlib import features as f;"
+        "f.common_map({'host': np.eye(40)}, fit='host', projection='pca');"
+        "sys.exit('umap' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_map_is_reported_with_what_it_and_the_model_keep():
+    spaces = {
+        "host": POINTS,
+        "turned": POINTS @ np.linalg.qr(rng.normal(size=(16, 16)))[0].astype("f4"),
+        "shuffled": rng.permutation(POINTS),
+    }
+    found = features.common_map(spaces, fit="host", first=140, projection="pca")
+    report = features.map_report(spaces, found, fit="host", first=140, neighbors=7)
+    near = {}
+    for name, rows in spaces.items():
+        distances = np.linalg.norm(rows[:140, None] - rows[None, :140], axis=2)
+        near[name] = [set(row[1:8]) for row in distances.argsort(1)]
+    for name in spaces:
+        pairs = zip(near["host"], near[name], strict=True)
+        kept = np.mean([len(a & b) / 7 for a, b in pairs])
+        laid = procrustes(found["host"][:140], found[name][:140])[2]
+        trust = trustworthiness(spaces[name][:140], found[name][:140], n_neighbors=7)
+        row = report.loc[name]
+        assert row.neighbor_overlap == pytest.approx(kept)
+        assert row.map_procrustes == pytest.approx(laid, abs=1e-6)
+        assert row.trustworthiness == pytest.approx(trust)
+    assert report.neighbor_overlap["turned"] > 0.99 > report.map_procrustes["turned"]
+    assert report.neighbor_overlap["shuffled"] < 0.2
+    assert report.map_procrustes["shuffled"] > 0.9
+
+
+def test_a_map_is_as_stable_as_its_projection():
+    xy = features.common_map({"host": POINTS}, fit="host", projection="pca")["host"]
+    same = {"seeds": range(1, 3), "projection": "pca"}
+    assert features.seed_residual(POINTS, xy, **same) == pytest.approx(0, abs=1e-9)
+    chance = features.seed_residual(POINTS, rng.normal(size=xy.shape), **same)
+    assert 0.9 < chance <= 1
+
+    # One cloud: UMAP lays out several parts differently even with equal seeds.
+    cloud = rng.normal(size=(150, 4)).astype(np.float32)
+    maps = [features.common_map({"m": cloud}, fit="m", seed=s)["m"] for s in range(3)]
+    found = features.seed_residual(cloud, maps[0], seeds=[1, 2])
+    by_hand = [procrustes(maps[0], other)[2] for other in maps[1:]]
+    assert found == pytest.approx(np.mean(by_hand), rel=1e-3)
+    assert found > 1e-3
+    with pytest.raises(ValueError, match="at least one other seed"):
+        features.seed_residual(POINTS, xy, seeds=range(1, 1))
+
+
+def test_most_moved_are_those_farthest_in_feature_space():
+    far = POINTS.copy()
+    far[[7, 80, 3]] += np.array([[3], [-9], [5]], np.float32)
+    assert features.most_moved(POINTS, far, 3).tolist() == [80, 3, 7]
+    assert features.most_moved(POINTS, far, 2).tolist() == [80, 3]
+    assert len(features.most_moved(POINTS, far, 1000)) == len(POINTS)
 
 
 def test_a_map_refuses_what_it_cannot_show():

@@ -38,6 +38,7 @@ def test_features_draw_every_point_in_its_class_colour(ax):
     assert np.allclose(crosses.get_offsets(), XY[:7])
     assert tuple(crosses.get_edgecolors()[0][:3]) not in set(colors)
     assert (ax.get_xlim(), ax.get_ylim()) == ((-3, 3), (-2, 2))
+    assert ax.get_aspect() == 1
 
 
 def test_features_draw_prototypes_as_rays_from_the_origin(ax):
@@ -52,14 +53,47 @@ def test_features_draw_prototypes_as_rays_from_the_origin(ax):
         assert end @ prototype == pytest.approx(9 * np.linalg.norm(prototype))
 
 
+def test_displacements_lead_from_host_to_marked_in_the_class_colour(ax):
+    after = XY + rng.normal(size=XY.shape)
+    after[0] = XY[0]  # what has not moved must not fail
+    plots.displacements(ax, XY, after, labels=LABELS, num_classes=10)
+    plots.displacements(ax, XY, after)
+    images, triggers = ax.collections
+    for arrows in (images, triggers):
+        assert np.allclose(arrows.get_offsets(), XY)
+        ends = arrows.get_offsets() + np.stack([arrows.U, arrows.V], 1)
+        assert np.allclose(ends, after)
+        assert (arrows.angles, arrows.scale_units, arrows.scale) == ("xy", "xy", 1)
+    for color, label in zip(images.get_facecolors(), LABELS, strict=True):
+        expected = mpl.colors.to_rgb(plots.class_colors(10)[label])
+        assert tuple(color[:3]) == pytest.approx(expected)
+    assert tuple(triggers.get_facecolors()[0][:3]) == (0, 0, 0)
+
+
+def test_close_up_enlarges_a_part_in_the_farthest_corner(ax):
+    ax.set(xlim=(0, 10), ylim=(0, 10))
+    for part, corner in {(1, 2, 7, 8): (0.5, 0), (8, 9, 1, 2): (0, 0.5)}.items():
+        inset = plots.close_up(ax, part, size=0.5)
+        assert (*inset.get_xlim(), *inset.get_ylim()) == part
+        ax.figure.canvas.draw()
+        where = ax.transAxes.inverted().transform_bbox(inset.get_window_extent())
+        assert np.allclose([where.p0, where.size], [corner, (0.5, 0.5)], atol=1e-6)
+
+
+def test_caption_writes_two_named_numbers_a_line(ax):
+    plots.caption(ax, {"kNN kept": 0.25, "residual": 0.0314, "trust": 1})
+    assert ax.get_xlabel() == "kNN kept 0.250, residual 0.031\ntrust 1.000"
+
+
 def test_prototypes_draw_the_host_dashed_under_the_marked(ax):
     host, marked = rng.normal(size=(2, 4, 2))
-    plots.prototypes(ax, marked, host, limit=4)
+    plots.prototypes(ax, marked, host, extent=(-4, 5, -6, 7))
     arrows = [(tuple(a.xy), a.arrow_patch.get_linestyle()) for a in ax.texts]
     dashed = [xy for xy, style in arrows if style != "-"]
     solid = [xy for xy, style in arrows if style == "-"]
     assert np.allclose(dashed, host)
     assert np.allclose(solid, marked)
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-4, 5), (-6, 7))
 
 
 def test_regions_share_colours_with_the_points(ax):
@@ -115,6 +149,16 @@ def test_common_extent_holds_nearly_all_points_of_every_set():
     assert 0.8 * right < np.abs(sets[1]).max() < 1.3 * right
 
 
+def test_square_extent_is_the_smallest_square_with_the_origin():
+    away = XY + np.array([40, 5])
+    left, right, bottom, top = plots.square_extent([away])
+    assert right - left == pytest.approx(top - bottom)
+    assert left < 0 < 40 < right < 55
+    assert bottom < 0 < top
+    assert np.mean((away > [left, bottom]) & (away < [right, top])) > 0.95
+    assert left > -6  # no half of the square is left to the other side
+
+
 def test_every_method_looks_different():
     styles = [plots.method_style(name) for name in fl.METHODS]
     assert len({str(s) for s in styles}) == len(styles)
@@ -125,8 +169,10 @@ def test_classes_and_methods_are_named_below(ax):
     plots.curves(ax, {"FTAL": pd.Series([1.0], index=[0])})
     plots.legend_below(ax.figure, ax, columns=2)
     plots.classes_below(ax.figure, ["a", "b"], triggers=True)
+    plots.classes_below(ax.figure, ["a"], arrows=True)
     texts = [[t.get_text() for t in legend.texts] for legend in ax.figure.legends]
-    assert texts == [["FTAL"], ["a", "b", "trigger"]]
+    named = ["a", "displacement from the host"]
+    assert texts == [["FTAL"], ["a", "b", "trigger"], named]
 
 
 def test_correlations_write_their_numbers(ax):
