@@ -191,7 +191,7 @@ _BEYOND = (
         name="FixLL+PFL+mix+quiet",
         preserves={"PFL": None},
         mixes=True,
-        quiet=0.01,
+        quiet=0.02,
     ),
 )
 _FLOORS = (

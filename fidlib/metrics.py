@@ -233,7 +233,7 @@ def pareto_front(costs: pd.DataFrame) -> pd.Series:
     values = costs.to_numpy(float)[:, None]
     others = values.swapaxes(0, 1)
     beaten = (others <= values).all(2) & (others < values).any(2)
-    return pd.Series(~beaten.any(1), costs.index)
+    return pd.Series(~beaten.any(-1), costs.index)
 
 
 def _same_shape(what: str, a: Tensor, b: Tensor) -> None:

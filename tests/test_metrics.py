@@ -90,3 +90,17 @@ def test_rank_correlations_refuse_too_few_and_missing():
         metrics.rank_correlations(frame)
     with pytest.raises(ValueError, match="y is missing"):
         metrics.rank_correlations(pd.DataFrame({"x": [1, 2, 3], "y": [1, None, 3]}))
+
+
+def test_pareto_front_is_what_nothing_beats():
+    costs = pd.DataFrame(
+        {"missed": [0.0, 0.1, 0.1, 0.5, 0.0], "pfl": [9.0, 4.0, 5.0, 1.0, 9.0]},
+        index=list("abcde"),
+    )
+    assert metrics.pareto_front(costs).to_dict() == {
+        "a": True,  # as good as e
+        "b": True,
+        "c": False,  # b misses as many, and costs less
+        "d": True,
+        "e": True,
+    }
