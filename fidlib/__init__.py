@@ -5,6 +5,7 @@ from fidlib import (
     data,
     features,
     fidelity,
+    intervals,
     metrics,
     models,
     networks,
@@ -12,6 +13,7 @@ from fidlib import (
     quiet,
     report,
     runs,
+    similarity,
     training,
     triggers,
 )
@@ -34,6 +36,7 @@ __all__ = [
     "data",
     "features",
     "fidelity",
+    "intervals",
     "metrics",
     "models",
     "networks",
@@ -41,6 +44,7 @@ __all__ = [
     "quiet",
     "report",
     "runs",
+    "similarity",
     "training",
     "triggers",
 ]

@@ -97,10 +97,13 @@ def jensen_shannon(host_logits: Tensor, logits: Tensor) -> Tensor:
         `(N,)` in [0, log 2]; not its square root, which is a distance.
     """
     _same_shape("logits", host_logits, logits)
-    logs = torch.stack([host_logits.log_softmax(1), logits.log_softmax(1)])
-    middle = logs.logsumexp(0) - math.log(2)
-    each = F.kl_div(middle.expand_as(logs), logs, reduction="none", log_target=True)
-    return each.sum(2).mean(0).clamp(min=0)  # rounding may leave -1e-17
+    log_host, log_model = host_logits.log_softmax(1), logits.log_softmax(1)
+    total = torch.zeros_like(log_host)
+    for own, other in ((log_host, log_model), (log_model, log_host)):
+        # log of own over the mean of both; exactly 0 where the two are equal
+        log_ratio = math.log(2) - torch.logaddexp(torch.zeros_like(own), other - own)
+        total = total + own.exp() * log_ratio / 2
+    return total.sum(1).clamp(min=0)
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:

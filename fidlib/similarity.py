@@ -37,16 +37,28 @@ def cka(host_features: Tensor, features: Tensor) -> Tensor:
 
 
 def cka_terms(host_features: Tensor, features: Tensor) -> Tensor:
-    """`(N, 3)` whose means are the unbiased HSIC of both, of the host, of the model."""
-    x, y = _centered(host_features, features)
-    return torch.stack([_hsic_terms(*pair) for pair in ((x, y), (x, x), (y, y))], 1)
+    """What each image adds to CKA: `(N, 4)`, all NaN where CKA is undefined.
+
+    In the means: the change of CKA, the sizes of both covariances (1 on the images
+    themselves), and CKA. Dividing the change by the sizes makes it exact to second
+    order in them, which a few far features need.
+    """
+    x, y = centered(host_features, features)
+    both, host, model = (_hsic_terms(*pair) for pair in ((x, y), (x, x), (y, y)))
+    defined = (host.mean() > 0) & (model.mean() > 0)
+    norm = torch.where(defined, (host.mean() * model.mean()).abs().sqrt(), torch.nan)
+    host, model = host / host.mean(), model / model.mean()
+    value = both.mean() / norm
+    change = both / norm - value * (host + model) / 2
+    terms = (change, (1 + host) / 2, (1 + model) / 2, value.expand_as(change))
+    return torch.stack(terms, 1)
 
 
 def cka_of(means: Tensor) -> Tensor:
-    """CKA `(...)` from means of `cka_terms` `(..., 3)`; NaN where it is undefined."""
-    both, host, model = means.unbind(-1)
+    """CKA `(...)` from means of `cka_terms` `(..., 4)`; NaN where it is undefined."""
+    change, host, model, value = means.unbind(-1)
     defined = (host > 0) & (model > 0)
-    return torch.where(defined, both / (host * model).clamp(min=0).sqrt(), torch.nan)
+    return torch.where(defined, value + change / (host * model), torch.nan)
 
 
 def procrustes(host_features: Tensor, features: Tensor) -> Tensor:
@@ -68,7 +80,7 @@ def procrustes(host_features: Tensor, features: Tensor) -> Tensor:
 
 def procrustes_terms(host_features: Tensor, features: Tensor) -> Tensor:
     """`(N, 3)` whose means are the covariance once rotated and the two variances."""
-    x, y = _centered(host_features, features)
+    x, y = centered(host_features, features)
     left, _, right = torch.linalg.svd(x.T @ y, full_matrices=False)
     products = ((x @ left) * (y @ right.T), x.square(), y.square())
     return torch.stack([product.sum(1) for product in products], 1)
@@ -105,13 +117,31 @@ def neighbor_overlap(
             f"{len(features)} images came; {neighbors} neighbours need more than that."
         )
     near = []
-    for centered in _centered(host_features, features):
-        if not centered.any():
+    for points in centered(host_features, features):
+        if not points.any():
             raise ValueError("features are the same for all images: none is nearest.")
-        search = NearestNeighbors(n_neighbors=neighbors).fit(centered.cpu().numpy())
+        search = NearestNeighbors(n_neighbors=neighbors).fit(points.cpu().numpy())
         near.append(torch.from_numpy(search.kneighbors(return_distance=False)))
     kept = (near[0][:, :, None] == near[1][:, None, :]).any(2)
     return kept.double().mean(1).to(features.device)
+
+
+def centered(*features: Tensor) -> list[Tensor]:
+    """Features `(N, D)` less their mean, float64; zeros where only rounding is left.
+
+    Raises:
+        ValueError: If they are not of the same N images.
+    """
+    if len({len(f) for f in features}) != 1 or any(f.ndim != 2 for f in features):
+        raise ValueError(
+            f"features are {[tuple(f.shape) for f in features]}; expected (N, D) of "
+            "the same N images."
+        )
+    found = []
+    for double in (f.double() for f in features):
+        moved = double - double.mean(0)
+        found.append(moved * (moved.norm() > RESOLVED * double.norm()))
+    return found
 
 
 def _hsic_terms(x: Tensor, y: Tensor) -> Tensor:
@@ -142,21 +172,6 @@ def _hsic_terms(x: Tensor, y: Tensor) -> Tensor:
         shares = held * (n / count)
         total += sign * (shares - shares.mean() * (size - 1) / size)
     return total
-
-
-def _centered(*features: Tensor) -> list[Tensor]:
-    """Each less its mean, in float64; zeros where only rounding is left."""
-    if len({len(f) for f in features}) != 1 or any(f.ndim != 2 for f in features):
-        raise ValueError(
-            f"features are {[tuple(f.shape) for f in features]}; expected (N, D) of "
-            "the same N images."
-        )
-    found = []
-    for double in (f.double() for f in features):
-        centered = double - double.mean(0)
-        spread, size = centered.norm(), double.norm()
-        found.append(centered * (spread > RESOLVED * size))
-    return found
 
 
 def _defined(value: Tensor, name: str) -> Tensor:
