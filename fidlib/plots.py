@@ -486,7 +486,7 @@ def tradeoff(
     thin = {"elinewidth": 0.6, "linewidth": 0.8, "markersize": 4}
     ax.errorbar(*means, xerr=spread[0], yerr=spread[1], label=name, **thin, **look)
     # The last setting is filled, so that a path has a direction.
-    ax.plot(means[0][:-1], means[1][:-1], look["marker"], color="w", markersize=2)
+    ax.plot(means[0][:-1], means[1][:-1], "o", color="w", markersize=2, zorder=3)
     return ax
 
 
