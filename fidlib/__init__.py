@@ -12,6 +12,7 @@ from fidlib import (
     runs,
     training,
     triggers,
+    yardsticks,
 )
 from fidlib.methods import METHODS, TERMS, Method, Step
 from fidlib.models import MODELS, Classifier
@@ -37,4 +38,5 @@ __all__ = [
     "runs",
     "training",
     "triggers",
+    "yardsticks",
 ]
