@@ -34,6 +34,7 @@ _TERMS = {
     "PFL": ("-.", "^"),
     "SPL": ((0, (1, 1)), "v"),
 }
+_SERIES = ("#0072b2", "#e69f00", "#d55e00", "#009e73")
 _OTHERS = ("#cc79a7", "#56b4e9", "#8c564b", "#b8b000")
 
 
@@ -347,7 +348,8 @@ def yardstick(
     """
     frame = pd.DataFrame({"x": changed, "y": values, "kind": kinds})
     floor = frame.y[frame.y > 0].min() / 4 if (frame.y > 0).any() else 1e-6
-    looks = zip(mpl.color_sequences["petroff10"], "oDs^vXP*<>", strict=True)
+    colors = (*_SERIES, *_OTHERS)
+    looks = zip(colors, "os^Dv*XP", strict=True)
     for (kind, rows), (color, marker) in zip(
         frame.groupby("kind", sort=False), looks, strict=False
     ):
@@ -374,7 +376,7 @@ def bars(ax: Axes, lengths: pd.DataFrame, *, stacked: bool = False) -> Axes:
         lengths: Indexed by name, a column a series.
         stacked: Each row's bars end to end rather than below each other.
     """
-    colors = ["#0072b2", "#e69f00", "#009e73", "0.6"][: lengths.shape[1]]
+    colors = list(_SERIES[: lengths.shape[1]])
     lengths.plot.barh(ax=ax, stacked=stacked, color=colors, width=0.75, legend=False)
     ax.invert_yaxis()
     ax.set_ylabel("")

@@ -262,11 +262,10 @@ def _hidden(body: nn.Module) -> Iterator[tuple[Layer, Norm | None, Layer]]:
             f"({str(error).splitlines()[0]}): its forward must not branch on its input."
         ) from error
     calls = Counter(n.target for n in nodes if n.op == "call_module")
-    modules = {
-        node: body.get_submodule(node.target)
-        for node in nodes
-        if calls[node.target] == 1  # what is used twice has no one place
-    }
+    modules = {n: body.get_submodule(n.target) for n in nodes if n.target in calls}
+    for node, module in list(modules.items()):
+        if calls[node.target] > 1 and not isinstance(module, _HOMOGENEOUS):
+            del modules[node]  # its weights have more than one place
     for node in nodes:
         before, norm = modules.get(node), None
         while _is_layer(before) and len(node.users) == 1:
