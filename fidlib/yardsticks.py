@@ -223,7 +223,7 @@ def null_space(head: nn.Linear) -> Tensor:
     return torch.linalg.svd(centred).Vh[rank:].T
 
 
-def probes(
+def inputs(
     images: Tensor, generator: torch.Generator, *, count: int = 500
 ) -> dict[str, Tensor]:
     """Inputs to compare answers on: test images, and what lies away from them.

@@ -213,9 +213,9 @@ def test_flipped_says_what_it_cannot(host, images):
         yardsticks.flipped(host, images, 0.9, steps=2)
 
 
-def test_probes_are_what_they_say(images):
+def test_inputs_are_what_they_say(images):
     pixels = images.double() / 255
-    found = yardsticks.probes(images, stream(0), count=50)
+    found = yardsticks.inputs(images, stream(0), count=50)
     assert list(found) == ["images", "mixtures", "planes", "noise"]
     assert all(x.shape == (50, 1, 8, 8) for x in found.values())
     rows = {tuple(p) for p in pixels.flatten(1).float().tolist()}
@@ -225,7 +225,7 @@ def test_probes_are_what_they_say(images):
     assert found["noise"].mean() == pytest.approx(0.5, abs=0.02)
     assert found["noise"].var() == pytest.approx(1 / 12, rel=0.05)
     assert found["planes"].min() < -0.05  # outside the triangles too
-    grey = yardsticks.probes(pixels.float(), stream(0), count=50)
+    grey = yardsticks.inputs(pixels.float(), stream(0), count=50)
     assert torch.equal(grey["planes"], found["planes"])
 
 
