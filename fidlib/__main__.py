@@ -1,6 +1,6 @@
 """The command line: `fidlib ...` or `python -m fidlib ...`."""
 
-import dataclasses
+import math
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -95,7 +95,7 @@ class Embed:
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare two stored classifiers on an image set."""
+    """Compare two stored classifiers on an image set, on every level."""
 
     host: tyro.conf.Positional[Path]
     """A model.safetensors, a run's folder, or an authors' .pt."""
@@ -105,6 +105,10 @@ class Compare:
     """digits, mnist, cifar10, cifar100, or the path of an .npz."""
     split: Literal["train", "test"] = "test"
     """Its images to compare on."""
+    by_class: bool = False
+    """Print a column for each class as well."""
+    layers: bool = False
+    """Print each layer's part of the total weight loss as well."""
 
     def __call__(self) -> int:
         from fidlib import data, fidelity, models, runs
@@ -112,10 +116,9 @@ class Compare:
         device = runs.pick_device()
         host, marked = (models.load(p).to(device) for p in (self.host, self.marked))
         split = getattr(data.load(self.data), self.split).to(device)
-        report = dataclasses.asdict(fidelity.compare(host, marked, split))
-        for name, value in report.items():
-            text = "–" if value is None else f"{value:.6g}"
-            print(f"{name:24} {text}")
+        report = fidelity.compare(host, marked, split)
+        print(f"{report.images:,} {self.split} images of {self.data}; 95 % intervals")
+        print(_blocks(report.table(by_class=self.by_class, layers=self.layers)))
         return 0
 
 
@@ -193,6 +196,23 @@ def _text(table) -> str:
         )
         formats[name] = digits.format
     return table.to_string(formatters=formats)
+
+
+def _blocks(table) -> str:
+    """A report's table as fixed-width text: a block for each level."""
+    numbers = table.drop(columns="level").map(_number)
+    lines = numbers.rename_axis(None).to_string().split("\n")
+    heads = table["level"].where(~table["level"].duplicated())
+    text = [lines[0]]
+    for head, line in zip(heads, lines[1:], strict=True):
+        text += [f"\n{head}", line] if isinstance(head, str) else [line]
+    return "\n".join(text)
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Planes and grids, and the labels a given function gives them."""
+"""Planes, grids and segments, and the labels a given function gives them."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -121,6 +122,11 @@ class Plane:
             lambda xy: decide(self.points(xy.to(device))), extent, resolution
         )
 
+    def grid(self, *, resolution: int = 9) -> Tensor:
+        """`(R * R, ...)` points of the space, a grid over the extent."""
+        xy = _grid(self.extent(), resolution).to(self.origin.device)
+        return self.points(xy)
+
 
 @torch.inference_mode()
 def regions(decide: Decide, extent: Extent, resolution: int = 120) -> Regions:
@@ -131,12 +137,101 @@ def regions(decide: Decide, extent: Extent, resolution: int = 120) -> Regions:
         extent: Left, right, bottom, top.
         resolution: R, points a side.
     """
-    left, right, bottom, top = extent
-    x = torch.linspace(left, right, resolution)
-    y = torch.linspace(bottom, top, resolution)
-    xy = torch.cartesian_prod(y, x).flip(1)
+    xy = _grid(extent, resolution)
     logits = torch.cat([decide(part) for part in xy.split(2000)]).float().cpu()
     best = logits.topk(2, 1).values
     shape = (resolution, resolution)
     margin = (best[:, 0] - best[:, 1]).view(shape)
     return Regions(logits.argmax(1).view(shape), margin, extent)
+
+
+def class_tuples(
+    labels: Tensor, size: int, *, count: int, generator: torch.Generator
+) -> Tensor:
+    """Random images of different classes, such as the corners of planes.
+
+    The classes take turns at the first place, so that each has as many.
+
+    Args:
+        labels: `(N,)` class indices.
+        size: T, images a tuple.
+        count: Tuples.
+        generator: Source of the draws (on the CPU).
+
+    Returns:
+        `(count, T)` indices of images; none where there are fewer than T classes.
+    """
+    present = labels.cpu().unique()
+    count = count if len(present) >= size else 0
+    rows = torch.empty(count, size, dtype=torch.long)
+    for place, row in enumerate(rows):
+        first = place % len(present)
+        order = torch.randperm(len(present) - 1, generator=generator)[: size - 1]
+        others = order + (order >= first)
+        for column, label in enumerate(present[[first, *others.tolist()]]):
+            members = (labels.cpu() == label).nonzero()[:, 0]
+            draw = torch.randint(len(members), (), generator=generator)
+            row[column] = members[draw]
+    return rows
+
+
+def plane_grids(corners: Tensor, *, resolution: int = 9) -> Tensor:
+    """Points on the planes through triples of images.
+
+    Args:
+        corners: `(P, 3, ...)`; triples on one line, which span no plane, are left out.
+        resolution: R, points a side of the square around a triple.
+
+    Returns:
+        `(at most P, R * R, ...)`.
+    """
+    grids = [corners.new_empty(0, resolution**2, *corners.shape[2:], dtype=torch.float)]
+    for triple in corners:
+        with contextlib.suppress(ValueError):
+            grids.append(Plane.through(triple).grid(resolution=resolution)[None])
+    return torch.cat(grids)
+
+
+def segments(ends: Tensor, *, steps: int = 16) -> Tensor:
+    """Points on the straight lines between pairs of images, both ends included.
+
+    Args:
+        ends: `(S, 2, ...)` first and last points.
+        steps: T, points on each, evenly spaced.
+
+    Returns:
+        `(S, T, ...)`.
+    """
+    first, last = ends.float().unbind(1)
+    along = torch.linspace(0, 1, steps, device=ends.device)
+    return torch.lerp(
+        first[:, None], last[:, None], along.view(1, -1, *[1] * (first.ndim - 1))
+    )
+
+
+def crossings(margins: Tensor) -> Tensor:
+    """How far along segments the boundary is first crossed.
+
+    Between the last point before it and the first one behind, the margin is taken as
+    linear.
+
+    Args:
+        margins: `(S, T)` of the class named at the start over the best other one, at
+            points evenly spaced.
+
+    Returns:
+        `(S,)` shares of the length in [0, 1]; 1 where the class stays to the end.
+    """
+    across = margins < 0
+    behind = across.int().argmax(1).clamp(min=1)[:, None]
+    before, after = margins.gather(1, behind - 1), margins.gather(1, behind)
+    share = (behind - 1 + before / (before - after)) / (margins.shape[1] - 1)
+    return torch.where(across.any(1), share[:, 0], torch.ones_like(share[:, 0]))
+
+
+def _grid(extent: Extent, resolution: int) -> Tensor:
+    """`(R * R, 2)` coordinates, row by row from the lowest second one up."""
+    left, right, bottom, top = extent
+    x = torch.linspace(left, right, resolution)
+    y = torch.linspace(bottom, top, resolution)
+    return torch.cartesian_prod(y, x).flip(1)

@@ -1,10 +1,11 @@
 """Numbers from tensors and arrays; knows no model and no data set.
 
 Losses (`twl`, `pfl`, `spl`, `pgr`, `lp`) return a scalar tensor with its gradient, so
-the number that is reported is the one that training minimises. [1] and [2] are the
-papers named in the README.
+the number that is reported is the one that training minimises; `pfl` and `spl` are
+means of what each image contributes. [1] and [2] are the papers named in the README.
 """
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -40,8 +41,7 @@ def pfl(host_features: Tensor, features: Tensor) -> Tensor:
         host_features: `(N, D)`.
         features: `(N, D)` of the compared model: same images, same order.
     """
-    _same_shape("features", host_features, features)
-    return (features - host_features).square().sum(1).mean()
+    return feature_distances(host_features, features).mean()
 
 
 def spl(host_logits: Tensor, logits: Tensor) -> Tensor:
@@ -51,9 +51,7 @@ def spl(host_logits: Tensor, logits: Tensor) -> Tensor:
         host_logits: `(N, K)`.
         logits: `(N, K)` of the compared model: same images, same order.
     """
-    _same_shape("logits", host_logits, logits)
-    log_host, log_model = host_logits.log_softmax(1), logits.log_softmax(1)
-    return F.kl_div(log_model, log_host, reduction="batchmean", log_target=True)
+    return divergences(host_logits, logits).mean()
 
 
 def lp(host_prototypes: Tensor, prototypes: Tensor) -> Tensor:
@@ -70,6 +68,91 @@ def pgr(host_prototypes: Tensor, prototypes: Tensor) -> Tensor:
     """
     _same_shape("prototypes", host_prototypes, prototypes)
     return torch.linalg.vector_norm(prototypes - host_prototypes, dim=1).sum()
+
+
+def feature_distances(host_features: Tensor, features: Tensor) -> Tensor:
+    """Squared L2 distance of each image's features `(N, D)`: `(N,)`, mean `pfl`."""
+    _same_shape("features", host_features, features)
+    return (features - host_features).square().sum(1)
+
+
+def divergences(host_logits: Tensor, logits: Tensor) -> Tensor:
+    """KL(host || model) of each image's softmax, nats: `(N,)`, mean `spl`."""
+    _same_shape("logits", host_logits, logits)
+    log_host, log_model = host_logits.log_softmax(1), logits.log_softmax(1)
+    return F.kl_div(log_model, log_host, reduction="none", log_target=True).sum(1)
+
+
+def jensen_shannon(host_logits: Tensor, logits: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of each image's softmax, nats (Lin 1991).
+
+    Mean KL to the mean of the two distributions: symmetric, and log 2 at most, where
+    `divergences` may be as large as logits are.
+
+    Args:
+        host_logits: `(N, K)`.
+        logits: `(N, K)` of the compared model: same images, same order.
+
+    Returns:
+        `(N,)` in [0, log 2]; not its square root, which is a distance.
+    """
+    _same_shape("logits", host_logits, logits)
+    log_host, log_model = host_logits.log_softmax(1), logits.log_softmax(1)
+    total = torch.zeros_like(log_host)
+    for own, other in ((log_host, log_model), (log_model, log_host)):
+        # log of own over the mean of both; exactly 0 where the two are equal
+        log_ratio = math.log(2) - torch.logaddexp(torch.zeros_like(own), other - own)
+        total = total + own.exp() * log_ratio / 2
+    return total.sum(1).clamp(min=0)
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logit of each image's true class over the best other one: `(N,)`.
+
+    Positive where the image is classified rightly, 0 on the boundary.
+
+    Args:
+        logits: `(N, K)`, K > 1.
+        labels: `(N,)` class indices.
+    """
+    true = labels[:, None]
+    best = logits.scatter(1, true, -math.inf).max(1).values
+    return logits.gather(1, true)[:, 0] - best
+
+
+def calibration_error(logits: Tensor, labels: Tensor) -> float:
+    """Expected calibration error: |confidence - accuracy| in bins (Guo et al. 2017).
+
+    Confidence is the highest softmax probability, in 15 bins of equal width; the gap of
+    a bin counts by its share of the images.
+
+    Args:
+        logits: `(N, K)`.
+        labels: `(N,)` class indices.
+
+    Returns:
+        Error in [0, 1]; 0 if confidence and accuracy are equal in every bin.
+    """
+    return calibration_gaps(logits, labels).mean(0).abs().sum().item()
+
+
+def calibration_gaps(logits: Tensor, labels: Tensor, *, bins: int = 15) -> Tensor:
+    """Confidence minus correctness of each image, in the column of its bin.
+
+    `calibration_error` is the sum over bins of their means' absolute values.
+
+    Args:
+        logits: `(N, K)`.
+        labels: `(N,)` class indices.
+        bins: Of equal width, open below and closed above.
+
+    Returns:
+        `(N, bins)`, one entry a row not zero.
+    """
+    confidence, answers = logits.softmax(1).max(1)
+    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gap = confidence - (answers == labels).to(confidence)
+    return F.one_hot(place, bins) * gap[:, None]
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

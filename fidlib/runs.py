@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from filelock import FileLock
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised when the meaning of stored results changes; older ones are then not read."""
 
 Precision = Literal["auto", "float32", "bfloat16"]

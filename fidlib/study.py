@@ -382,7 +382,7 @@ class Study:
             self.train,
             self.triggers,
             self.recipe,
-            measure=lambda model: self._judge(model) | self._distance(model),
+            measure=lambda model: self._judge(model) | self._distances(model),
         )
         self._store(folder, trained, self.host())
 
@@ -406,9 +406,8 @@ class Study:
             "trigger_accuracy": metrics.accuracy(secret, self.triggers.labels),
         }
 
-    def _distance(self, model: Classifier) -> dict[str, float]:
-        report = self._comparison(self.host(), "test")(model)
-        return {k: getattr(report, k) for k in ("agreement", "twl", "lp", "pfl", "spl")}
+    def _distances(self, model: Classifier) -> dict[str, float | None]:
+        return self._comparison(self.host(), "test").distances(model)
 
     def _comparison(self, host: Classifier, part: Part) -> Comparison:
         """The host's side, computed once a study."""

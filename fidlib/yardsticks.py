@@ -109,31 +109,28 @@ def shifted(model: Classifier, size: float, generator: torch.Generator) -> Class
     Raises:
         ValueError: If the head has no null space.
     """
-    free = _free(model)
-    direction = free @ torch.randn(free.shape[1], generator=generator).double()
-    return _mapped(
-        model, torch.eye(len(free)).double(), size * direction / direction.norm()
-    )
+    move = size * _unseen_direction(model, generator)
+    return _mapped(model, torch.eye(len(move)).double(), move)
 
 
 def sheared(model: Classifier, size: float, generator: torch.Generator) -> Classifier:
-    """The same probabilities from features that scatter where the head does not look.
+    """The same probabilities from features stretched where the head does not look.
 
-    A random linear map of the features is added in the head's null space: every image
-    moves in a way of its own, and no measure of features can be blind to it.
+    Along one vector of the head's null space every image moves by a random linear
+    function of its features: their distances change, and every measure that looks at
+    features alone says so.
 
     Args:
         model: Any classifier with a null space; as for `rotated`.
-        size: Length of the move, about so many times a feature vector's own.
+        size: Length of the moves, about so many times that of the features.
         generator: On the CPU.
 
     Raises:
         ValueError: If the head has no null space.
     """
-    free = _free(model)
-    dim, left = free.shape
-    gauss = torch.randn((left, dim), generator=generator, dtype=torch.float64)
-    return _mapped(model, torch.eye(dim).double() + size * left**-0.5 * free @ gauss)
+    move = size * _unseen_direction(model, generator)
+    slope = torch.randn(len(move), generator=generator, dtype=torch.float64)
+    return _mapped(model, torch.eye(len(move)).double() + move.outer(slope))
 
 
 @torch.no_grad()
@@ -311,15 +308,16 @@ def _mapped(
     return model
 
 
-def _free(model: Classifier) -> Tensor:
-    """The head's null space; raises ValueError if there is none."""
+def _unseen_direction(model: Classifier, generator: torch.Generator) -> Tensor:
+    """A random unit vector `(D,)` of the head's null space."""
     free = null_space(model.head)
     if not free.shape[1]:
         raise ValueError(
             f"the head sees all D = {model.feature_dim} directions of its features, "
             f"for K = {model.num_classes} classes: a null space needs D >= K."
         )
-    return free
+    weights = torch.randn(free.shape[1], generator=generator, dtype=torch.float64)
+    return F.normalize(free @ weights, dim=0)
 
 
 def _norm(tensors: Iterable[Tensor]) -> Tensor:

@@ -1,0 +1,171 @@
+"""How alike two sets of features are, however they are turned, shifted or scaled.
+
+CKA and the Procrustes residual are functions of means over images: `*_terms` gives
+what each image adds, `*_of` the measure from the means. At the plain means the measure
+is exact; at the means of a resample it is right to first order, because what was fitted
+to all images (the centre, the rotation, the other images of a pair) is kept. So an
+interval by bootstrap costs one matrix product, at any number of features.
+"""
+
+import torch
+from torch import Tensor
+
+RESOLVED = 1e-7
+"""Features that spread less than this share of their size vary by rounding alone."""
+
+
+def cka(host_features: Tensor, features: Tensor) -> Tensor:
+    """Centered kernel alignment, linear and debiased (Kornblith et al. 2019).
+
+    1 for features that differ by a rotation, a shift and a scale. HSIC is estimated
+    without bias (Song et al. 2012), so features that have nothing in common give 0 on
+    average even where N < D; a single value may then be negative.
+
+    Args:
+        host_features: `(N, D)`.
+        features: `(N, E)` of the compared model: same images, same order.
+
+    Returns:
+        Scalar. Time O(N D E), memory O(N + D E).
+
+    Raises:
+        ValueError: If N < 4, or one of the two is the same for all images.
+    """
+    if len(features) < 4:
+        raise ValueError(f"{len(features)} images came; debiased CKA needs four.")
+    return _defined(cka_of(cka_terms(host_features, features).mean(0)), "CKA")
+
+
+def cka_terms(host_features: Tensor, features: Tensor) -> Tensor:
+    """`(N, 3)` whose means are the unbiased HSIC of both, of the host, of the model."""
+    x, y = centered(host_features, features)
+    return torch.stack([_hsic_terms(*pair) for pair in ((x, y), (x, x), (y, y))], 1)
+
+
+def cka_of(means: Tensor) -> Tensor:
+    """CKA `(...)` from means of `cka_terms` `(..., 3)`; NaN where it is undefined."""
+    both, host, model = means.unbind(-1)
+    defined = (host > 0) & (model > 0)
+    return torch.where(defined, both / (host * model).clamp(min=0).sqrt(), torch.nan)
+
+
+def procrustes(host_features: Tensor, features: Tensor) -> Tensor:
+    """What the best rotation, shift and scale leave of the difference, in [0, 1].
+
+    Squared distance over the host's variance, both scaled to unit size first: the
+    disparity of `scipy.spatial.procrustes`, a reflection allowed.
+
+    Args:
+        host_features: `(N, D)`.
+        features: `(N, E)` of the compared model; the narrower is padded by zeros.
+
+    Raises:
+        ValueError: If one of the two is the same for all images.
+    """
+    terms = procrustes_terms(host_features, features)
+    return _defined(procrustes_of(terms.mean(0)), "the Procrustes residual")
+
+
+def procrustes_terms(host_features: Tensor, features: Tensor) -> Tensor:
+    """`(N, 3)` whose means are the covariance once rotated and the two variances."""
+    x, y = centered(host_features, features)
+    left, _, right = torch.linalg.svd(x.T @ y, full_matrices=False)
+    products = ((x @ left) * (y @ right.T), x.square(), y.square())
+    return torch.stack([product.sum(1) for product in products], 1)
+
+
+def procrustes_of(means: Tensor) -> Tensor:
+    """Residual `(...)` from means of `procrustes_terms`; NaN where it is undefined."""
+    both, host, model = means.unbind(-1)
+    residual = 1 - both.square() / (host * model)
+    return torch.where(residual < 1e-12, torch.zeros_like(residual), residual)
+
+
+def neighbor_overlap(
+    host_features: Tensor, features: Tensor, *, neighbors: int = 10
+) -> Tensor:
+    """Share of each image's nearest neighbours that it keeps: `(N,)` in [0, 1].
+
+    Neighbours by L2 distance, the image itself left out; chance is
+    `neighbors / (N - 1)`.
+
+    Args:
+        host_features: `(N, D)`.
+        features: `(N, E)` of the compared model: same images, same order.
+        neighbors: k.
+
+    Raises:
+        ValueError: If there are not more images than neighbours, or one of the two is
+            the same for all images.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    if len(features) <= neighbors:
+        raise ValueError(
+            f"{len(features)} images came; {neighbors} neighbours need more than that."
+        )
+    near = []
+    for points in centered(host_features, features):
+        if not points.any():
+            raise ValueError("features are the same for all images: none is nearest.")
+        search = NearestNeighbors(n_neighbors=neighbors).fit(points.cpu().numpy())
+        near.append(torch.from_numpy(search.kneighbors(return_distance=False)))
+    kept = (near[0][:, :, None] == near[1][:, None, :]).any(2)
+    return kept.double().mean(1).to(features.device)
+
+
+def centered(*features: Tensor) -> list[Tensor]:
+    """Features `(N, D)` less their mean, float64; zeros where only rounding is left.
+
+    Raises:
+        ValueError: If they are not of the same N images.
+    """
+    if len({len(f) for f in features}) != 1 or any(f.ndim != 2 for f in features):
+        raise ValueError(
+            f"features are {[tuple(f.shape) for f in features]}; expected (N, D) of "
+            "the same N images."
+        )
+    found = []
+    for double in (f.double() for f in features):
+        moved = double - double.mean(0)
+        found.append(moved * (moved.norm() > RESOLVED * double.norm()))
+    return found
+
+
+def _hsic_terms(x: Tensor, y: Tensor) -> Tensor:
+    """`(N,)` with the unbiased HSIC of linear kernels as mean.
+
+    HSIC is A - 2 C + B: averages of k_ij l_ij, k_ij l_iq and k_ij l_qr over distinct
+    images. An average over m images changes, with the weight of one of them, by m times
+    what the tuples that hold it are above the average.
+
+    Args:
+        x: `(N, D)`, centered, so that the row sums of its kernel are `-|x|^2` once the
+            diagonal is left out.
+        y: `(N, E)`, centered.
+    """
+    n = len(x)
+    xx, yy = x.square().sum(1), y.square().sum(1)
+    own = xx * yy
+    pairs = ((x @ (x.T @ y)) * y).sum(1) - own
+    cross = x @ (x.T @ yy) + y @ (y.T @ xx)
+    triples = 3 * (own - pairs) - cross
+    twos = 2 * (xx * yy.sum() + yy * xx.sum() - 8 * own + 2 * cross + 4 * pairs)
+    total = torch.zeros_like(own)
+    tuples = (1.0, 2, 2 * pairs), (-2.0, 3, triples), (1.0, 4, twos)
+    for sign, size, held in tuples:
+        count = 1.0
+        for taken in range(size):
+            count *= n - taken
+        shares = held * (n / count)
+        total += sign * (shares - shares.mean() * (size - 1) / size)
+    return total
+
+
+def _defined(value: Tensor, name: str) -> Tensor:
+    if value.isnan():
+        raise ValueError(
+            f"features are the same for all images, or for too few to tell: {name} is "
+            "undefined."
+        )
+    return value
