@@ -147,7 +147,7 @@ def test_bars_run_from_the_top_and_stack(ax):
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
     assert ax.yaxis_inverted()
     widths = [[bar.get_width() for bar in container] for container in ax.containers]
-    assert widths == [[0.2, 0.5], [0.8, 0.5]]
+    assert np.allclose(widths, [[0.2, 0.5], [0.8, 0.5]])
     assert [bar.get_x() for bar in ax.containers[1]] == [0.2, 0.5]
 
 
