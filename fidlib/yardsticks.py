@@ -165,7 +165,8 @@ def flipped(
 
     Args:
         model: Any classifier.
-        images: `(N, C, H, W)` pixels; no label is used.
+        images: `(N, C, H, W)` pixels, a few hundred: they are run at once, and no
+            label is used.
         share: Fraction of images whose answer is to change, in (0, 1].
         step: Length of a step, relative to the norm of all parameters.
         steps: Budget.
