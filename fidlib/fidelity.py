@@ -155,7 +155,8 @@ class Comparison:
                 model gives numbers that are not finite.
         """
         host, labels = self.host, self.split.labels
-        features, logits = zip(self.outputs, self._run(marked), strict=True)
+        shown = self.outputs if marked is host else self._run(marked)
+        features, logits = zip(self.outputs, shown, strict=True)
         found = _weights(host, marked)
         found |= estimates.of_images(features, logits, labels, seed=self.seed)
         found |= self._probes(marked)
@@ -192,8 +193,6 @@ class Comparison:
                 f"the host has {self.host.num_classes} classes, the marked model "
                 f"{model.num_classes}; compare classifiers of the same classes."
             )
-        if model is self.host and hasattr(self, "outputs"):
-            return self.outputs
         found = outputs(model, self.split.images)
         if not all(tensor.isfinite().all() for tensor in found):
             raise ValueError(

@@ -79,10 +79,9 @@ def bootstrap(
     def measures(indices: np.ndarray, axis: int) -> np.ndarray:
         """`(M, B)` of `(B, N)` indices: scipy joins batches along the last axis."""
         rows = torch.from_numpy(indices).view(-1, count)
-        drawn = torch.zeros(rows.shape, dtype=torch.float64)
-        drawn.scatter_add_(1, rows, torch.ones_like(drawn[:1, :1]).expand_as(drawn))
-        weights = drawn / count
-        parts = (weights @ terms).split(widths, 1)
+        times = torch.zeros(rows.shape, dtype=torch.float64)
+        times.scatter_add_(1, rows, torch.ones_like(times[:1, :1]).expand_as(times))
+        parts = (times @ terms / count).split(widths, 1)
         values = [s.of(m) for s, m in zip(known.values(), parts, strict=True)]
         stacked = torch.stack(values)
         defined.logical_and_(stacked.isfinite().all(1))

@@ -37,16 +37,28 @@ def cka(host_features: Tensor, features: Tensor) -> Tensor:
 
 
 def cka_terms(host_features: Tensor, features: Tensor) -> Tensor:
-    """`(N, 3)` whose means are the unbiased HSIC of both, of the host, of the model."""
+    """What each image adds to CKA: `(N, 4)`, all NaN where CKA is undefined.
+
+    In the means: the change of CKA, the sizes of both covariances (1 on the images
+    themselves), and CKA. Dividing the change by the sizes makes it exact to second
+    order in them, which a few far features need.
+    """
     x, y = centered(host_features, features)
-    return torch.stack([_hsic_terms(*pair) for pair in ((x, y), (x, x), (y, y))], 1)
+    both, host, model = (_hsic_terms(*pair) for pair in ((x, y), (x, x), (y, y)))
+    defined = (host.mean() > 0) & (model.mean() > 0)
+    norm = torch.where(defined, (host.mean() * model.mean()).abs().sqrt(), torch.nan)
+    host, model = host / host.mean(), model / model.mean()
+    value = both.mean() / norm
+    change = both / norm - value * (host + model) / 2
+    terms = (change, (1 + host) / 2, (1 + model) / 2, value.expand_as(change))
+    return torch.stack(terms, 1)
 
 
 def cka_of(means: Tensor) -> Tensor:
-    """CKA `(...)` from means of `cka_terms` `(..., 3)`; NaN where it is undefined."""
-    both, host, model = means.unbind(-1)
+    """CKA `(...)` from means of `cka_terms` `(..., 4)`; NaN where it is undefined."""
+    change, host, model, value = means.unbind(-1)
     defined = (host > 0) & (model > 0)
-    return torch.where(defined, both / (host * model).clamp(min=0).sqrt(), torch.nan)
+    return torch.where(defined, value + change / (host * model), torch.nan)
 
 
 def procrustes(host_features: Tensor, features: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from fidlib import boundary
 from fidlib.boundary import Plane, regions
 
 
@@ -78,3 +79,62 @@ def test_regions_differ_where_the_labels_do():
     other = regions(lambda xy: xy, (0.0, 1.0, 0.0, 1.0), 50)
     with pytest.raises(ValueError, match="one grid"):
         found[0].differs_from(other)
+
+
+def test_plane_grids_hold_the_planes_and_leave_out_lines():
+    corners = torch.rand(3, 3, 1, 2, 2, generator=torch.Generator().manual_seed(2))
+    corners[1, 2] = 2 * corners[1, 1] - corners[1, 0]
+    found = boundary.plane_grids(corners, resolution=5)
+    assert found.shape == (2, 25, 1, 2, 2)
+    for points, triple in zip(found, corners[[0, 2]], strict=True):
+        plane = Plane.through(triple)
+        xy = plane.locate(points)
+        assert torch.allclose(plane.points(xy), points, atol=1e-5)
+        left, right, bottom, top = plane.extent()
+        assert xy[0].tolist() == pytest.approx([left, bottom], abs=1e-5)
+        assert xy[-1].tolist() == pytest.approx([right, top], abs=1e-5)
+    assert boundary.plane_grids(corners[1:2]).shape == (0, 81, 1, 2, 2)
+
+
+def test_class_tuples_are_of_different_classes_in_turn():
+    labels = torch.tensor([4, 0, 0, 7, 4, 7, 7, 2])
+
+    def draw(seed, size=3, count=40):
+        generator = torch.Generator().manual_seed(seed)
+        return boundary.class_tuples(labels, size, count=count, generator=generator)
+
+    found = labels[draw(0)]
+    assert all(len(set(row)) == 3 for row in found.tolist())
+    assert found[:, 0].bincount().tolist() == [10, 0, 10, 0, 10, 0, 0, 10]
+    assert set(draw(0).flatten().tolist()) == set(range(8))
+    assert torch.equal(draw(0), draw(0))
+    assert not torch.equal(draw(0), draw(1))
+    assert draw(0, size=5).shape == (0, 5)
+
+
+def test_segments_go_evenly_from_end_to_end():
+    ends = torch.rand(4, 2, 1, 3, 3, generator=torch.Generator().manual_seed(3))
+    found = boundary.segments(ends, steps=5)
+    assert torch.equal(found[:, 0], ends[:, 0])
+    assert torch.equal(found[:, -1], ends[:, 1])
+    assert torch.allclose(found[:, 1], 0.75 * ends[:, 0] + 0.25 * ends[:, 1])
+
+
+def test_crossings_are_exact_for_a_linear_margin():
+    generator = torch.Generator().manual_seed(4)
+    first, last = torch.rand(2, 200, generator=generator, dtype=torch.float64)
+    last = 1 - 3 * last
+    margins = torch.lerp(
+        first[:, None], last[:, None], torch.linspace(0, 1, 9).double()
+    )
+    expected = [
+        (a / (a - b)).item() if b < 0 else 1.0 for a, b in zip(first, last, strict=True)
+    ]
+    found = boundary.crossings(margins)
+    assert found.tolist() == pytest.approx(expected)
+    assert 0.2 < (found == 1).double().mean() < 0.5
+
+
+def test_crossings_are_the_first_ones():
+    margins = torch.tensor([[1.0, -1, 1, -1, 3], [0, 0, 0, 0, 0], [0, -2, 1, 1, 1]])
+    assert boundary.crossings(margins).tolist() == [0.125, 1, 0]

@@ -8,6 +8,7 @@ import pytest
 
 import fidlib as fl
 from fidlib.__main__ import COMMANDS, main
+from fidlib.fidelity import LEVELS
 from tests.conftest import SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -49,11 +50,30 @@ def test_embed_and_compare_agree(study, capsys):
     assert main(["host", *SMALL_FLAGS]) == 0
     host = capsys.readouterr().out.splitlines()[-1]
     assert main(["compare", host, folder]) == 0
-    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    printed = {words[0]: words[1:] for words in lines if len(words) == 4}
     report = study.fidelity("FTAL")
-    assert float(printed["pfl"]) == pytest.approx(report.pfl, rel=1e-4)
-    assert float(printed["marked_accuracy"]) == pytest.approx(report.marked_accuracy)
-    assert printed["trigger_accuracy"] == "–"
+    expected = [f"{report.agreement:.4g}"]
+    expected += [f"{bound:.4g}" for bound in report.intervals["agreement"]]
+    assert printed["agreement"] == expected
+    pfl = float(printed["pfl"][0].replace(",", ""))
+    assert pfl == pytest.approx(report.pfl, rel=1e-3)
+    assert printed["trigger_accuracy"] == ["–"] * 3
+    assert [words for words in lines if len(words) == 1] == [[n] for n in LEVELS]
+
+
+def test_compare_prints_classes_and_layers(study, capsys):
+    folders = [str(study.folder(name)) for name in ("host", "FTAL")]
+    assert (
+        main(["compare", *folders, "--by-class", "--layers", "--split", "train"]) == 0
+    )
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert lines[0] == "1,297 train images of digits; 95 % intervals"
+    assert lines[1].split() == ["value", "low", "high", *map(str, range(10))]
+    assert len({len(line) for line in lines if len(line.split()) > 9}) == 1
+    assert "twl body.layer4.0.conv1" in printed
+    assert len(next(x for x in lines if x.startswith("spl ")).split()) == 14
 
 
 @pytest.fixture

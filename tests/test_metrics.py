@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 from scipy.stats import spearmanr
 
@@ -61,6 +62,57 @@ def test_losses_are_zero_only_for_the_same(loss):
     assert loss(TA, TB).item() > 0
     with pytest.raises(ValueError, match="same shape"):
         loss(TA, TB[:, :3])
+
+
+LABELS = rng.integers(0, 7, 50)
+TLABELS = torch.from_numpy(LABELS)
+
+
+def test_losses_are_means_over_images():
+    distances = [np.sum((b - a) ** 2) for a, b in zip(A, B, strict=True)]
+    assert metrics.feature_distances(TA, TB).tolist() == pytest.approx(distances)
+    divergences = rel_entr(softmax(A, axis=1), softmax(B, axis=1)).sum(1)
+    assert metrics.divergences(TA, TB).tolist() == pytest.approx(list(divergences))
+
+
+def test_jensen_shannon_equals_scipys_squared():
+    expected = jensenshannon(softmax(A, axis=1), softmax(B, axis=1), axis=1) ** 2
+    found = metrics.jensen_shannon(TA, TB)
+    assert found.numpy() == pytest.approx(expected, rel=1e-9)
+    assert torch.equal(found, metrics.jensen_shannon(TB, TA))
+    assert not metrics.jensen_shannon(TA, TA + 1e-17).any()
+    sure = torch.tensor([[1000.0, 0.0]])
+    assert metrics.jensen_shannon(sure, sure.flip(1)).item() == pytest.approx(np.log(2))
+
+
+def test_margins_are_over_the_best_other_class():
+    expected = [
+        row[label] - max(v for k, v in enumerate(row) if k != label)
+        for row, label in zip(A, LABELS, strict=True)
+    ]
+    found = metrics.margins(TA, TLABELS)
+    assert found.tolist() == pytest.approx(expected)
+    assert torch.equal(found > 0, TA.argmax(1) == TLABELS)
+
+
+def test_calibration_error_equals_a_loop_over_bins():
+    probabilities = softmax(A / 3, axis=1)
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == LABELS
+    expected = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence > low) & (confidence <= low + 1 / 15)
+        if inside.any():
+            gap = abs(confidence[inside].mean() - right[inside].mean())
+            expected += inside.mean() * gap
+    assert metrics.calibration_error(TA / 3, TLABELS) == pytest.approx(expected)
+
+
+def test_calibration_error_is_what_overconfidence_costs():
+    logits = torch.tensor([[0.0, np.log(4)]] * 10)  # 80 per cent sure of class 1
+    for right in (8, 3):
+        labels = torch.tensor([1] * right + [0] * (10 - right))
+        expected = pytest.approx(0.8 - right / 10, abs=1e-6)
+        assert metrics.calibration_error(logits, labels) == expected
 
 
 def test_accuracy_counts():

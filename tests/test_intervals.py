@@ -1,0 +1,189 @@
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from fidlib import estimates, intervals, metrics, similarity
+from fidlib.intervals import Statistic, bootstrap, ratio, wilson
+
+rng = np.random.default_rng(0)
+VALUES = rng.lognormal(size=(60, 2))
+TERMS = torch.from_numpy(VALUES)
+
+
+def scipys(statistic, count, seed=0):
+    """scipy's interval, its statistic computed on the drawn rows themselves."""
+    found = stats.bootstrap(
+        (np.arange(count),),
+        lambda index: statistic(index.astype(int)),
+        n_resamples=1000,
+        method="percentile",
+        vectorized=False,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return pytest.approx((found.low, found.high), rel=1e-10)
+
+
+def test_bootstrap_equals_scipys_one_measure_at_a_time():
+    statistics = {
+        "mean": Statistic(TERMS[:, :1]),
+        "ratio": ratio(TERMS[:, 0], TERMS[:, 1]),
+    }
+    found = bootstrap(statistics, seed=3)
+    assert found["mean"] == scipys(lambda i: VALUES[i, 0].mean(), 60, seed=3)
+    expected = scipys(lambda i: VALUES[i, 0].sum() / VALUES[i, 1].sum(), 60, seed=3)
+    assert found["ratio"] == expected
+    assert statistics["ratio"].value() == pytest.approx(
+        VALUES[:, 0].sum() / VALUES[:, 1].sum()
+    )
+
+
+def test_bootstrap_is_the_same_in_batches_of_any_size(monkeypatch):
+    statistics = {"a": Statistic(TERMS[:, :1]), "b": ratio(TERMS[:, 1], TERMS[:, 0])}
+    whole = bootstrap(statistics)
+    monkeypatch.setattr(intervals, "_BATCH", 600)
+    for name, interval in bootstrap(statistics).items():
+        assert interval == pytest.approx(whole[name], rel=1e-12)
+    assert bootstrap(statistics, seed=1) != whole
+
+
+def test_bootstrap_has_no_interval_where_a_measure_is_undefined():
+    undefined = Statistic(TERMS, lambda means: means[..., 0] * torch.nan)
+    at_times = Statistic(
+        TERMS[:, :1],
+        lambda m: torch.where(m[..., 0] > VALUES[:, 0].mean(), torch.nan, m[..., 0]),
+    )
+    known = Statistic(TERMS[:, :1])
+    found = bootstrap({"undefined": undefined, "at times": at_times, "known": known})
+    assert found == bootstrap({"known": known}) | {"undefined": None, "at times": None}
+    assert undefined.value() is None
+    assert ratio(TERMS[:, 0], 0 * TERMS[:, 0]).value() is None
+    assert bootstrap({"one image": Statistic(TERMS[:1, :1])}) == {"one image": None}
+    assert bootstrap({}) == {}
+
+
+def full_cka(x, y, index):
+    """CKA on drawn rows; an image drawn twice is not compared with itself."""
+    other = index[:, None] != index
+    k, m = ((f[index] @ f[index].T) * other for f in (x, y))
+    return hsic(k, m, index) / np.sqrt(hsic(k, k, index) * hsic(m, m, index))
+
+
+def hsic(k, m, index):
+    """Averages over tuples of distinct images; weights are how often they came."""
+    weights = np.bincount(index)
+    p1, p2, p3, p4 = (np.sum(weights.astype(float) ** power) for power in range(1, 5))
+    pairs, rows = np.sum(k * m), k.sum(1) @ m.sum(1)
+    # i = j = q is gone with the diagonals; j = q by image is what remains to take off.
+    same = index[:, None] == index
+    triples = rows - np.sum(k * (m @ same))
+    twos = k.sum() * m.sum() - 4 * triples - 2 * np.sum(k * (same @ m @ same))
+    counts = (
+        p1**2 - p2,
+        p1**3 - 3 * p1 * p2 + 2 * p3,
+        p1**4 - 6 * p1**2 * p2 + 8 * p1 * p3 + 3 * p2**2 - 6 * p4,
+    )
+    return pairs / counts[0] - 2 * triples / counts[1] + twos / counts[2]
+
+
+def test_interval_of_cka_is_that_of_a_full_bootstrap():
+    x = rng.normal(size=(150, 3))
+    y = x + rng.normal(size=(150, 3))
+    x, y = x - x.mean(0), y - y.mean(0)
+    terms = similarity.cka_terms(torch.from_numpy(x), torch.from_numpy(y))
+    (low, high) = bootstrap({"cka": Statistic(terms, similarity.cka_of)})["cka"]
+    draws = np.random.default_rng(0).integers(0, 150, (500, 150))
+    expected = np.percentile([full_cka(x, y, index) for index in draws], [2.5, 97.5])
+    value = similarity.cka(torch.from_numpy(x), torch.from_numpy(y)).item()
+    assert full_cka(x, y, np.arange(150)) == pytest.approx(value)
+    assert (low, high) == pytest.approx(tuple(expected), abs=0.02)
+    assert high - low == pytest.approx(expected[1] - expected[0], rel=0.1)
+
+
+def test_interval_of_procrustes_is_that_of_a_full_bootstrap():
+    x = torch.from_numpy(rng.normal(size=(200, 3)))
+    y = x + torch.from_numpy(rng.normal(size=(200, 3)))
+    terms = similarity.procrustes_terms(x, y)
+    found = bootstrap({"p": Statistic(terms, similarity.procrustes_of)})["p"]
+    draws = torch.from_numpy(np.random.default_rng(0).integers(0, 200, (500, 200)))
+    full = [similarity.procrustes(x[i], y[i]).item() for i in draws]
+    expected = np.percentile(full, [2.5, 97.5])
+    assert found == pytest.approx(tuple(expected), abs=0.02)
+    assert found[1] - found[0] == pytest.approx(expected[1] - expected[0], rel=0.15)
+
+
+def covered(interval, truth):
+    return interval[0] <= truth <= interval[1]
+
+
+def test_intervals_of_agreement_cover_at_95_per_cent():
+    for truth in (0.9, 0.985):
+        counts = np.random.default_rng(1).binomial(500, truth, size=2000)
+        by_count = {c: covered(wilson(int(c), 500), truth) for c in np.unique(counts)}
+        assert 0.9 <= np.mean([by_count[c] for c in counts]) <= 0.98
+
+
+def test_intervals_of_pfl_cover_at_95_per_cent():
+    draws = np.random.default_rng(2)
+    hits = []
+    for _ in range(250):
+        moves = np.sqrt(draws.lognormal(size=500))[:, None]  # skewed distances
+        host = torch.from_numpy(draws.normal(size=(500, 1)))
+        distances = metrics.feature_distances(host, host + torch.from_numpy(moves))
+        found = bootstrap({"pfl": Statistic(distances[:, None])})["pfl"]
+        hits.append(covered(found, np.exp(0.5)))
+    assert 0.9 <= np.mean(hits) <= 0.98
+
+
+def test_intervals_of_cka_cover_at_95_per_cent():
+    draws = np.random.default_rng(3)
+    hits = []
+    for _ in range(150):
+        x, noise = torch.from_numpy(draws.normal(size=(2, 300, 2)))
+        terms = similarity.cka_terms(x, x + noise)
+        found = bootstrap({"cka": Statistic(terms, similarity.cka_of)})["cka"]
+        hits.append(covered(found, 0.5))  # 1 / (1 + variance of the noise)
+    assert 0.9 <= np.mean(hits) <= 0.98
+
+
+def test_wilson_equals_its_formula_and_has_a_width_at_the_ends():
+    z, share, n = stats.norm.ppf(0.975), 0.3, 50
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    spread = np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) * z / (1 + z**2 / n)
+    assert wilson(15, 50) == pytest.approx((middle - spread, middle + spread))
+    assert wilson(500, 500) == (pytest.approx(0.9924, abs=1e-4), 1)
+    assert wilson(0, 500)[0] == 0
+
+
+def test_planes_are_drawn_whole():
+    host = torch.from_numpy(rng.integers(0, 3, (12, 30)))
+    marked = torch.from_numpy(rng.integers(0, 3, (12, 30)))
+    marked[:6] = host[:6]
+    differs = (host != marked).numpy()
+    found = estimates.of_planes(host, marked, classes=4)
+    assert found[0][0] == pytest.approx(differs.mean())
+    assert tuple(found[0][1:]) == scipys(lambda i: differs[i].mean(), 12)
+    inside = (host == 2).numpy()
+    expected = scipys(lambda i: (differs & inside)[i].sum() / inside[i].sum(), 12)
+    assert found[3][0] == pytest.approx(differs[inside].mean())
+    assert tuple(found[3][1:]) == expected
+    assert found[4] == [None] * 3
+
+
+def test_segments_count_for_the_class_they_start_in():
+    changes = torch.tensor([1.0, -2, 4, -5, 0])
+    labels = torch.tensor([0, 0, 2, 2, 2])
+    found = estimates.of_segments(changes, labels, classes=3)
+    assert [row[0] for row in found] == [
+        pytest.approx(12 / 5),
+        pytest.approx(3 / 2),
+        None,
+        3,
+    ]
+
+
+def test_answers_are_shares_of_each_class():
+    right, labels = torch.tensor([True, False, True]), torch.tensor([0, 0, 2])
+    found = estimates.of_answers(right, labels, classes=3)
+    assert [row[0] for row in found] == [2 / 3, 1 / 2, None, 1]
+    assert tuple(found[0][1:]) == wilson(2, 3)
