@@ -16,6 +16,7 @@ from fidlib import (
     similarity,
     training,
     triggers,
+    yardsticks,
 )
 from fidlib.methods import FLOORS, METHODS, TERMS, Method, Step
 from fidlib.models import Classifier
@@ -47,4 +48,5 @@ __all__ = [
     "similarity",
     "training",
     "triggers",
+    "yardsticks",
 ]

@@ -37,6 +37,7 @@ _TERMS = {
     "PFL": ("-.", "^"),
     "SPL": ((0, (1, 1)), "v"),
 }
+_SERIES = ("#0072b2", "#e69f00", "#d55e00", "#009e73")
 _OTHERS = ("#cc79a7", "#56b4e9", "#8c564b", "#b8b000")
 
 
@@ -437,6 +438,56 @@ def floors(
         line = ":" if name == "fine-tuned" else "--"
         ax.axhline(level, linewidth=0.7, linestyle=line, color=look["color"])
         ax.plot(across, level, "*", markersize=6, **look)
+    return ax
+
+
+def yardstick(
+    ax: Axes, changed: Sequence[float], values: Sequence[float], kinds: Sequence[str]
+) -> Axes:
+    """A measure against changed answers, a marker for each kind of change.
+
+    The measure's axis is logarithmic; a value of 0 is drawn at its lower end, hollow.
+
+    Args:
+        ax: Where.
+        changed: `(M,)` shares of answers that change, in [0, 1].
+        values: `(M,)` of the measure, 0 or more.
+        kinds: M kinds; equal ones share colour and marker, in order of appearance.
+    """
+    frame = pd.DataFrame({"x": changed, "y": values, "kind": kinds})
+    floor = frame.y[frame.y > 0].min() / 4 if (frame.y > 0).any() else 1e-6
+    colors = (*_SERIES, *_OTHERS)
+    looks = zip(colors, "os^Dv*XP", strict=True)
+    for (kind, rows), (color, marker) in zip(
+        frame.groupby("kind", sort=False), looks, strict=False
+    ):
+        ax.scatter(
+            rows.x,
+            rows.y.clip(lower=floor),
+            s=16,
+            marker=marker,
+            edgecolors=color,
+            facecolors=[color if y else "none" for y in rows.y],
+            linewidths=0.8,
+            label=kind,
+        )
+    ax.set_yscale("log")
+    ax.margins(0.1)
+    return ax
+
+
+def bars(ax: Axes, lengths: pd.DataFrame, *, stacked: bool = False) -> Axes:
+    """Horizontal bars, a group a row from the top, a colour a column.
+
+    Args:
+        ax: Where.
+        lengths: Indexed by name, a column a series.
+        stacked: Each row's bars end to end rather than below each other.
+    """
+    colors = list(_SERIES[: lengths.shape[1]])
+    lengths.plot.barh(ax=ax, stacked=stacked, color=colors, width=0.75, legend=False)
+    ax.invert_yaxis()
+    ax.set_ylabel("")
     return ax
 
 

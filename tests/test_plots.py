@@ -175,6 +175,28 @@ def test_classes_and_methods_are_named_below(ax):
     assert texts == [["FTAL"], ["a", "b", "trigger"], named]
 
 
+def test_yardstick_marks_kinds_and_keeps_zeros_visible(ax):
+    plots.yardstick(ax, [0, 0.5, 0.2, 0.1], [4.0, 8.0, 0.0, 2.0], ["a", "b", "b", "a"])
+    first, second = ax.collections
+    assert first.get_offsets().tolist() == [[0, 4], [0.1, 2]]
+    assert second.get_offsets().tolist() == [[0.5, 8], [0.2, 0.5]]
+    assert [c.get_label() for c in ax.collections] == ["a", "b"]
+    # A face for what is not zero, none (alpha 0) for what is.
+    assert second.get_facecolors()[:, 3].tolist() == [1, 0]
+    assert not np.allclose(first.get_edgecolors()[0], second.get_edgecolors()[0])
+    assert ax.get_yscale() == "log"
+
+
+def test_bars_run_from_the_top_and_stack(ax):
+    lengths = pd.DataFrame({"u": [0.2, 0.5], "v": [0.8, 0.5]}, index=["a", "b"])
+    plots.bars(ax, lengths, stacked=True)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    assert ax.yaxis_inverted()
+    widths = [[bar.get_width() for bar in container] for container in ax.containers]
+    assert np.allclose(widths, [[0.2, 0.5], [0.8, 0.5]])
+    assert [bar.get_x() for bar in ax.containers[1]] == [0.2, 0.5]
+
+
 def test_correlations_write_their_numbers(ax):
     plots.correlations(ax, np.array([[1, -0.25], [-0.25, 1]]), ["TWL", "PFL"])
     assert [text.get_text() for text in ax.texts] == ["1.00", "-0.25", "-0.25", "1.00"]
