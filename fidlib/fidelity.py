@@ -175,10 +175,16 @@ class Comparison:
         )
 
     def distances(self, marked: Classifier) -> dict[str, float | None]:
-        """The report's `twl`, `lp`, `pfl`, `spl` and `agreement` alone, quickly."""
+        """What a learning curve shows of the report, quickly: no planes, no intervals.
+
+        `accuracy` is the report's `marked_accuracy`; `twl`, `lp`, `pfl`, `spl`,
+        `agreement` and `trigger_accuracy` are its own.
+        """
         (x, host), (y, logits) = self.outputs, self._run(marked)
         weights = {n: row[0][0] for n, row in _weights(self.host, marked).items()}
         return {
+            "accuracy": metrics.accuracy(logits, self.split.labels),
+            "trigger_accuracy": _answers(marked, self.triggers)[0][0],
             "twl": weights.get("twl"),
             "lp": weights.get("lp"),
             "pfl": metrics.pfl(x, y).item() if x.shape == y.shape else None,

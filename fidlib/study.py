@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 import torch
 
-from fidlib import data, metrics, models, networks, runs, training, triggers
+from fidlib import data, models, networks, runs, training, triggers
 from fidlib.data import Split
 from fidlib.features import Outputs, outputs
 from fidlib.fidelity import Comparison, Fidelity
@@ -21,6 +21,9 @@ from fidlib.runs import Precision
 from fidlib.training import Diverged
 
 Part = Literal["train", "test"]
+
+CURVE_IMAGES = 2000
+"""Learning curves are measured on so many test images, at most; reports on all."""
 
 
 @dataclass(frozen=True)
@@ -382,15 +385,16 @@ class Study:
             self.train,
             self.triggers,
             self.recipe,
-            measure=lambda model: self._judge(model) | self._distances(model),
+            measure=self._comparison(self.host(), "curve").distances,
+            known=self._host_outputs(),
         )
         self._store(folder, trained, self.host())
 
-    def _kept(self, key, train, *arguments, measure) -> training.Trained:
+    def _kept(self, key, train, *arguments, **options) -> training.Trained:
         """Train; what was reached before a divergence is kept, apart from the runs."""
-        options = {"seed": self.config.seed, "precision": self.precision}
+        options |= {"seed": self.config.seed, "precision": self.precision}
         try:
-            return train(*arguments, **options, measure=measure)
+            return train(*arguments, **options)
         except Diverged as error:
             folder = runs.runs_root() / "diverged" / runs.digest([key, str(error)])
             models.save(error.trained.model, folder / "model.safetensors")
@@ -398,21 +402,25 @@ class Study:
             kept = f"{error} The last good state is in {folder}."
             raise Diverged(kept, error.trained) from error
 
-    def _judge(self, model: Classifier) -> dict[str, float]:
-        shown = outputs(model, self.test.images).logits
-        secret = outputs(model, self.triggers.images).logits
-        return {
-            "accuracy": metrics.accuracy(shown, self.test.labels),
-            "trigger_accuracy": metrics.accuracy(secret, self.triggers.labels),
-        }
+    def _judge(self, model: Classifier) -> dict[str, float | None]:
+        """A host's learning curve: it has no distance from itself."""
+        curve = self.test.first(CURVE_IMAGES)
+        found = Comparison(model, curve, self.triggers).distances(model)
+        return {name: found[name] for name in ("accuracy", "trigger_accuracy")}
 
-    def _distances(self, model: Classifier) -> dict[str, float | None]:
-        return self._comparison(self.host(), "test").distances(model)
+    def _host_outputs(self) -> Outputs:
+        """On the training images: what reports compare with, training may look up."""
+        return Outputs(
+            *(t.float() for t in self._comparison(self.host(), "train").outputs)
+        )
 
-    def _comparison(self, host: Classifier, part: Part) -> Comparison:
+    def _comparison(
+        self, host: Classifier, part: Literal["train", "test", "curve"]
+    ) -> Comparison:
         """The host's side, computed once a study."""
         if part not in self._comparisons:
-            split = self.train if part == "train" else self.test
+            curve = self.test.first(CURVE_IMAGES)
+            split = {"train": self.train, "test": self.test, "curve": curve}[part]
             self._comparisons[part] = Comparison(host, split, self.triggers)
         return self._comparisons[part]
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fidlib.data import Split, batches, crop_and_flip, endless_batches, mix
-from fidlib.features import outputs
+from fidlib.features import Outputs, outputs
 from fidlib.methods import METHODS, Method, Step
 from fidlib.models import Classifier, fresh
 from fidlib.quiet import QuietAdam, projections
@@ -123,7 +123,7 @@ class Trained:
 
     model: Classifier
     """In eval mode."""
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, float | None]] = field(default_factory=list)
     """A row per measured epoch: epoch, loss, seconds, and what `measure` gave."""
 
 
@@ -140,7 +140,7 @@ class Diverged(ArithmeticError):
         self.trained = trained
 
 
-Measure = Callable[[Classifier], dict[str, float]]
+Measure = Callable[[Classifier], Mapping[str, float | None]]
 """What a learning curve shows: numbers of a model, by name."""
 
 
@@ -180,6 +180,7 @@ def embed(
     seed: int,
     precision: torch.dtype = torch.float32,
     measure: Measure | None = None,
+    known: Outputs | None = None,
 ) -> Trained:
     """Embed a watermark: a marked model from a host, which is not changed.
 
@@ -192,6 +193,7 @@ def embed(
         seed: Decides random starts, the order of images and triggers, augmentation.
         precision: Type of the forward and backward pass.
         measure: Called at the start and at `CURVE_POINTS` epochs.
+        known: The host's outputs on `train`, float32; computed when needed if None.
 
     Raises:
         Diverged: If the loss is no longer a number.
@@ -203,6 +205,7 @@ def embed(
         if method.trained == "body":
             model.head.load_state_dict(host.head.state_dict())
     loop = _Loop(method, model, host, train, triggers, recipe, seed, precision)
+    loop.host_table = known
     return loop.run(method.name, measure)
 
 
@@ -240,7 +243,7 @@ class _Loop:
         if triggers is not None and method.learns != "train":
             size = recipe.trigger_batch_size
             self.draws = endless_batches(len(triggers), size, draws, self.device)
-        self.host_table: tuple[Tensor, Tensor] | None = None
+        self.host_table: Outputs | None = None
         self.trigger_table: Tensor | None = None
         self._select_trained_part()
 
@@ -258,7 +261,7 @@ class _Loop:
     def run(self, title: str, measure: Measure | None) -> Trained:
         rate, epochs = self.schedule.learning_rate, self.schedule.epochs
         optimizer = self._optimizer()
-        history: list[dict[str, float]] = []
+        history: list[dict[str, float | None]] = []
         points = {round(epochs * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
         started = time.perf_counter()
         good = copy.deepcopy(self.model.state_dict())
@@ -268,7 +271,7 @@ class _Loop:
                 self.model.eval()
                 seconds = round(time.perf_counter() - started, 2)
                 row = {"epoch": epoch, "loss": loss, "seconds": seconds}
-                history.append(row | measure(self.model))
+                history.append({**row, **measure(self.model)})
 
         record(0, math.nan)
         bar = tqdm(range(epochs), title, unit="epoch", leave=False, disable=_quiet())

@@ -167,12 +167,14 @@ def test_table_has_every_measure_under_its_level(pair, digits, study):
     assert numbers == {"images", "twl_layers", "intervals", "by_class"}
 
 
-def test_distances_are_the_reports(pair, digits):
+def test_distances_are_the_reports(pair, digits, study):
     host, marked = pair
-    comparison = Comparison(host, digits.test)
+    comparison = Comparison(host, digits.test, study.triggers)
     found, report = comparison.distances(marked), comparison(marked)
+    assert found.pop("accuracy") == report.marked_accuracy
     assert found == pytest.approx({name: getattr(report, name) for name in found})
-    assert list(found) == ["twl", "lp", "pfl", "spl", "agreement"]
+    expected = {"trigger_accuracy", "twl", "lp", "pfl", "spl", "agreement"}
+    assert set(found) == expected
 
 
 def test_compare_works_between_architectures(pair, digits, network):
