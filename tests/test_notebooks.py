@@ -12,7 +12,11 @@ import fidlib as fl
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-OTHER_DEFAULTS = {("05_yardsticks", "feature_dim"): 64}  # D = 2 leaves no null space
+OTHER_DEFAULTS = {
+    ("05_yardsticks", "feature_dim"): 64,  # D = 2 leaves no null space
+    ("06_tradeoffs", "model"): "convnet",  # dozens of models are trained
+    ("06_tradeoffs", "epochs"): 7,
+}
 
 
 def cells(path, kind):
