@@ -95,9 +95,9 @@ class Method:
     """Term, by name in `TERMS` or your own function -> weight; None: the recipe's."""
     mixes: bool = False
     """Whether terms see mixtures of two training images each, not the images."""
-    quiet: float = 0.0
+    quiet: float | None = 0.0
     """Weights move where a layer's inputs on the host's images have less energy than
-    this many times their mean (`fidlib.quiet`); 0: everywhere."""
+    this many times their mean (`fidlib.quiet`); 0: everywhere; None: the recipe's."""
 
     def __post_init__(self) -> None:
         parts = {"start": Start, "trained": Trained, "learns": Learns}
@@ -112,7 +112,8 @@ class Method:
                 f"method {self.name!r} mixes images and learns {self.learns}: mixtures "
                 'have no labels; use learns="triggers".'
             )
-        if self.quiet < 0 or (self.quiet and self.start != "host"):
+        loud = self.quiet is not None and self.quiet < 0
+        if loud or (self.quiet != 0 and self.start != "host"):
             raise ValueError(
                 f"method {self.name!r}: quiet is {self.quiet}, start {self.start!r}; "
                 "quiet is 0 or more, and only what starts from the host has quiet "
@@ -191,7 +192,7 @@ _BEYOND = (
         name="FixLL+PFL+mix+quiet",
         preserves={"PFL": None},
         mixes=True,
-        quiet=0.02,
+        quiet=None,
     ),
 )
 _FLOORS = (

@@ -358,6 +358,7 @@ class Study:
             "host": runs.digest(self._host_key()),
             "method": method.definition(),
             "weights": [weight for _, weight in terms],
+            "quiet": self.recipe.quiet_of(method),
             "schedule": dataclasses.asdict(self.recipe.schedule(method)),
             "trigger_batch_size": self.recipe.trigger_batch_size,
         }

@@ -60,6 +60,8 @@ class Recipe:
     """Triggers in a step."""
     augment: bool
     """Whether images are cropped and flipped at random."""
+    quiet: float
+    """Energy, in means over a layer's inputs, up to which a direction is quiet."""
     weights: Mapping[str, Mapping[str, float]]
     """`default`, or a method's name -> preserving term -> its weight in the loss."""
     schedules: Mapping[str, Schedule]
@@ -72,6 +74,10 @@ class Recipe:
     def weights_of(self, method: Method) -> dict[str, float]:
         """The weights of a method's terms: its own, else the default."""
         return {**self.weights["default"], **self.weights.get(method.name, {})}
+
+    def quiet_of(self, method: Method) -> float:
+        """How quiet a direction must be for a method to use it; 0: it uses all."""
+        return self.quiet if method.quiet is None else method.quiet
 
     def with_epochs(self, epochs: int) -> "Recipe":
         """The same recipe with every schedule at `epochs`."""
@@ -293,9 +299,10 @@ class _Loop:
     def _optimizer(self) -> torch.optim.Adam:
         trained = [p for p in self.model.parameters() if p.requires_grad]
         rate = self.schedule.learning_rate
-        if not self.method.quiet:
+        quiet = self.recipe.quiet_of(self.method)
+        if not quiet:
             return torch.optim.Adam(trained, rate, fused=True)
-        where = projections(self.model, self.train.images, self.method.quiet)
+        where = projections(self.model, self.train.images, quiet)
         return QuietAdam(trained, rate, where)
 
     def _finite(self) -> bool:

@@ -11,6 +11,7 @@ QUICK = Recipe(
     batch_size=32,
     trigger_batch_size=10,
     augment=False,
+    quiet=0.02,
     weights={"default": {"TWL": 0.01, "PGR": 0.1, "PFL": 0.02, "SPL": 2.0}},
     schedules={
         "random": Schedule(2, 2e-3, "cosine"),
@@ -261,6 +262,7 @@ def test_the_papers_recipes_are_published(dataset, method, epochs, rate, decay):
     assert (found.batch_size, found.trigger_batch_size) == (32, 4)
     weights = found.weights_of(fl.METHODS[method])
     assert weights == {"TWL": 0.01, "PGR": 0.1, "PFL": 0.01, "SPL": 1000}
+    assert found.quiet_of(fl.METHODS[method]) == 0
     assert found.augment == (dataset != "mnist")
 
 
