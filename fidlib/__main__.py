@@ -27,8 +27,8 @@ class Figures:
     """A file of notebooks/suites: digits, mnist, cifar10, cifar100, smoke."""
     only: tuple[str, ...] = ()
     """Notebooks, or jobs, of the suite to run; all when not given."""
-    jobs: int = 1
-    """Notebooks at a time on this machine."""
+    jobs: int | None = None
+    """Notebooks at a time on this machine; one a core when not given, one on a GPU."""
     backend: suites.Backend = "loky"
     """Where they run: this machine, or a Dask cluster."""
     scheduler: str = ""

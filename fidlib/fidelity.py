@@ -126,6 +126,8 @@ class Comparison:
         host: The reference.
         split: Images and labels to compare on.
         triggers: The watermark, if there is one.
+        boundary: Whether to look at planes and segments too, which costs 3,600 forwards
+            of each model.
         seed: Decides planes, segments, and the resamples of the intervals.
 
     Raises:
@@ -139,9 +141,11 @@ class Comparison:
         split: Split,
         triggers: Split | None = None,
         *,
+        boundary: bool = True,
         seed: int = 0,
     ) -> None:
         self.host, self.split, self.triggers, self.seed = host, split, triggers, seed
+        self.boundary = boundary
         for name, part in (("split", split), ("triggers", triggers)):
             if part is not None:
                 _check_labels(name, part, host.num_classes)
@@ -159,7 +163,7 @@ class Comparison:
         features, logits = zip(self.outputs, shown, strict=True)
         found = _weights(host, marked)
         found |= estimates.of_images(features, logits, labels, seed=self.seed)
-        found |= self._probes(marked)
+        found |= self._probes(marked) if self.boundary else {}
         found["host_trigger_accuracy"] = self._host_answers
         found["trigger_accuracy"] = _answers(marked, self.triggers)
         none = [NONE] * (host.num_classes + 1)

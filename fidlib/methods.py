@@ -197,7 +197,6 @@ _BEYOND = (
 )
 _FLOORS = (
     Method("retrained", start="random", learns="train"),
-    Method("retrained again", start="random", learns="train"),
     Method("fine-tuned", learns="train"),
 )
 
@@ -208,8 +207,9 @@ METHODS: dict[str, Method] = {
 and the `FLOORS`."""
 
 FLOORS: tuple[str, ...] = tuple(m.name for m in _FLOORS)
-"""Methods without a watermark: how far honest training alone goes from the host. Two
-hosts from other random starts, and the host trained on for as long as an embedding."""
+"""Methods without a watermark: how far honest training alone goes from the host. One
+is a host from another random start (as one of another seed), the other the host itself,
+trained on for as long as an embedding."""
 
 
 def find(method: str | Method) -> Method:

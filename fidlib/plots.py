@@ -28,7 +28,7 @@ Extent = tuple[float, float, float, float]
 
 _FAMILIES = {
     **{"ref": "0.6", "scratch": "0.25", "FTLL": "#e69f00", "FTAL": "#d55e00"},
-    **{"retrained": "0.6", "retrained again": "0.6", "fine-tuned": "0.75"},
+    **{"retrained": "0.6", "fine-tuned": "0.75"},
 }
 _FIXED, _FIXED_FROM_SCRATCH, _QUIET = "#0072b2", "#009e73", "#cc3d8f"
 _TERMS = {

@@ -422,7 +422,8 @@ class Study:
         if part not in self._comparisons:
             curve = self.test.first(CURVE_IMAGES)
             split = {"train": self.train, "test": self.test, "curve": curve}[part]
-            self._comparisons[part] = Comparison(host, split, self.triggers)
+            look = {"boundary": part == "test"}  # one boundary, seen from one split
+            self._comparisons[part] = Comparison(host, split, self.triggers, **look)
         return self._comparisons[part]
 
     def _store(self, folder: Path, trained: training.Trained, host: Classifier) -> None:

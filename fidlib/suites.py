@@ -168,7 +168,7 @@ def run(
     suite: Suite,
     *,
     only: Sequence[str] = (),
-    jobs: int = 1,
+    jobs: int | None = None,
     backend: Backend = "loky",
     scheduler: str = "",
 ) -> list[Result]:
@@ -177,7 +177,9 @@ def run(
     Args:
         suite: As `read` returned it.
         only: Names of jobs or notebooks to run; all when empty.
-        jobs: Notebooks at a time; each gets its share of the processor's threads.
+        jobs: Notebooks at a time; each gets its share of the processor's threads. None:
+            one a core, for much of a training of a small network is not shared among
+            threads; one where there is a GPU.
         backend: `loky` on this machine, `dask` on a cluster with a shared file system.
         scheduler: Address of the Dask scheduler, such as tcp://host:8786.
 
@@ -197,6 +199,9 @@ def run(
             f"{', '.join(sorted(set(only) - found))}; use one of "
             f"{', '.join(j.name for j in suite.jobs)}."
         )
+    if jobs is None:
+        cores = 1 if runs.pick_device().type == "cuda" else os.cpu_count() or 1
+        jobs = min(cores, len(chosen))
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}; run at least one notebook at a time.")
     results: dict[str, Result] = {}

@@ -25,7 +25,6 @@ BEYOND = {
     "FixLL+PFL+SPL": ("host", "body", "triggers", ["PFL", "SPL"]),
     "FixLL+PFL+mix+quiet": ("host", "body", "triggers", ["PFL"]),
     "retrained": ("random", "all", "train", []),
-    "retrained again": ("random", "all", "train", []),
     "fine-tuned": ("host", "all", "train", []),
 }
 
@@ -41,12 +40,13 @@ def test_methods_are_the_papers_and_more():
 
 
 def test_floors_carry_no_watermark_and_take_as_long_as_they_should():
-    assert fl.FLOORS == ("retrained", "retrained again", "fine-tuned")
+    assert fl.FLOORS == ("retrained", "fine-tuned")
     for dataset in ("digits", "mnist", "cifar100"):
         recipe = fl.training.recipe(dataset)
-        host, *floors = (recipe.schedule(fl.METHODS[n]) for n in ("ref", *fl.FLOORS))
-        assert floors[:2] == [host, host]
-        assert floors[2] == recipe.schedule(fl.METHODS["FixLL+PFL"])
+        names = ("ref", *fl.FLOORS, "FixLL+PFL")
+        host, again, on, embedded = (recipe.schedule(fl.METHODS[n]) for n in names)
+        assert again == host
+        assert on == embedded
 
 
 def test_weights_are_the_methods_or_the_recipes():
