@@ -295,7 +295,7 @@ def publish(suite: Suite, results: dict[str, Result]) -> Path:
     folder = runs.project_root() / "figures" / suite.name
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
-    for job in suite.jobs:
+    for job in sorted(suite.jobs, key=lambda job: job.name):  # as they are read
         result = results.get(job.name)
         traceback = result.traceback if result else ""
         if result and not traceback:

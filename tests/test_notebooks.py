@@ -15,7 +15,10 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 OTHER_DEFAULTS = {
     ("05_yardsticks", "feature_dim"): 64,  # D = 2 leaves no null space
     ("06_tradeoffs", "model"): "convnet",  # dozens of models are trained
-    ("06_tradeoffs", "epochs"): 7,
+    ("06_tradeoffs", "scale"): "sweep",
+    ("06_tradeoffs", "epochs"): 8,
+    ("06_tradeoffs", "feature_dim"): 16,
+    ("06_tradeoffs", "train_images"): 600,
 }
 
 
