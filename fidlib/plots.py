@@ -27,7 +27,7 @@ Extent = tuple[float, float, float, float]
 """Left, right, bottom, top."""
 
 _FAMILIES = {
-    **{"ref": "0.6", "scratch": "0.25", "FTLL": "#e69f00", "FTAL": "#d55e00"},
+    **{"ref": "0.45", "scratch": "0.25", "FTLL": "#e69f00", "FTAL": "#d55e00"},
     **{"retrained": "0.6", "fine-tuned": "0.75"},
 }
 _FIXED, _FIXED_FROM_SCRATCH, _QUIET = "#0072b2", "#009e73", "#cc3d8f"
@@ -89,7 +89,8 @@ def method_style(name: str) -> dict[str, Any]:
     else:
         other = _OTHERS[sum(name.encode()) % len(_OTHERS)]
         color = _FAMILIES.get(parts[0], other)
-    line, marker = next((_TERMS[p] for p in parts if p in _TERMS), ("-", "o"))
+    looks = [_TERMS[part] for part in parts if part in _TERMS] or [("-", "o")]
+    line, marker = looks[0] if len(looks) == 1 else ("-", "P")
     return {"color": color, "linestyle": line, "marker": marker}
 
 

@@ -158,7 +158,7 @@ class Study:
 
         Args:
             method: Of `METHODS` by name, or your own; `host` compares it with itself.
-            split: The images to compare on.
+            split: The images to compare on; only `test` is asked for the boundary.
         """
         if split not in ("train", "test"):
             raise ValueError(f"split is {split!r}; use train or test.")

@@ -105,7 +105,7 @@ def test_quiet_adam_moves_only_where_it_may():
 
 def test_a_quiet_watermark_moves_the_features_less(study):
     plain = fl.Method("plain", trained="body", learns="triggers")
-    quiet = fl.Method("quiet", trained="body", learns="triggers", quiet=0.01)
+    quiet = fl.Method("quiet", trained="body", learns="triggers", quiet=0.1)
     reports = [study.fidelity(method) for method in (plain, quiet)]
     assert all(report.trigger_accuracy >= 0.9 for report in reports)
     assert reports[1].pfl < 0.5 * reports[0].pfl

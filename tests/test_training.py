@@ -268,5 +268,5 @@ def test_the_papers_recipes_are_published(dataset, method, epochs, rate, decay):
 
 def test_recipe_names_the_scales_there_are():
     assert recipe("own.npz") == recipe("digits", "minutes")
-    with pytest.raises(ValueError, match="default or one of minutes, smoke, paper"):
+    with pytest.raises(ValueError, match="minutes, sweep, smoke, paper, hours"):
         recipe("mnist", "huge")
