@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from fidlib.data import Split, batches, crop_and_flip, endless_batches, mix
 from fidlib.features import Outputs, outputs
+from fidlib.folding import fold
 from fidlib.methods import METHODS, Method, Step
 from fidlib.models import Classifier, fresh
 from fidlib.quiet import QuietAdam, projections
@@ -252,6 +253,9 @@ class _Loop:
         self.host_table: Outputs | None = None
         self.trigger_table: Tensor | None = None
         self._select_trained_part()
+        # From the host, BatchNorm is frozen; the host's own always is.
+        self.body = self._folded(model) if method.start == "host" else model.body
+        self.host_body = self._folded(host) if triggers is not None else host.body
 
     def _select_trained_part(self) -> None:
         """Mark what is trained; BatchNorm's own parameters stay when it is frozen."""
@@ -263,6 +267,10 @@ class _Loop:
             trained = wanted[self.method.trained] and not (norm and frozen_norm)
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(trained)
+
+    def _folded(self, model: Classifier) -> torch.nn.Module:
+        few = model.normalise(self.train.images[:2])
+        return fold(model.body, few.contiguous(memory_format=torch.channels_last))
 
     def run(self, title: str, measure: Measure | None) -> Trained:
         rate, epochs = self.schedule.learning_rate, self.schedule.epochs
@@ -368,20 +376,20 @@ class _Loop:
         if triggers is not None:
             secret = self.model.normalise(triggers.images[drawn])
             shown = torch.cat([shown, secret])
-        return self._body(self.model, shown)
+        return self._body(self.body, shown)
 
-    def _body(self, model: Classifier, shown: Tensor) -> Tensor:
+    def _body(self, body: torch.nn.Module, shown: Tensor) -> Tensor:
         """Features of normalised images: float32, computed in training precision."""
         shown = shown.contiguous(memory_format=torch.channels_last)
         fast = self.precision != torch.float32
         with torch.autocast(self.device.type, self.precision, enabled=fast):
-            return model.body(shown).float()
+            return body(shown).float()
 
     @torch.no_grad()
     def _host_outputs(self, index: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """The host's answer: looked up, unless augmentation changes the images."""
         if self.changes_images:
-            features = self._body(self.host, self.host.normalise(images))
+            features = self._body(self.host_body, self.host.normalise(images))
             return features, self.host.head(features)
         if self.host_table is None:
             self.host_table = outputs(self.host, self.train.images)
