@@ -442,6 +442,22 @@ def floors(
     return ax
 
 
+def span(ax: Axes, values: Sequence[float], name: str) -> Axes:
+    """The range of some values as a band across, with a line at their mean.
+
+    Args:
+        ax: Where.
+        values: `(V,)`, V at least 1.
+        name: What they are.
+    """
+    grey = method_style("retrained")["color"]
+    ax.axhspan(min(values), max(values), color=grey, alpha=0.25, linewidth=0)
+    ax.axhline(
+        float(np.mean(values)), color=grey, linewidth=0.7, linestyle="--", label=name
+    )
+    return ax
+
+
 def yardstick(
     ax: Axes, changed: Sequence[float], values: Sequence[float], kinds: Sequence[str]
 ) -> Axes:

@@ -211,8 +211,7 @@ def embed(
         model = fresh(host, stream(seed, method.name, "start")).to(host.mean.device)
         if method.trained == "body":
             model.head.load_state_dict(host.head.state_dict())
-    loop = _Loop(method, model, host, train, triggers, recipe, seed, precision)
-    loop.host_table = known
+    loop = _Loop(method, model, host, train, triggers, recipe, seed, precision, known)
     return loop.run(method.name, measure)
 
 
@@ -229,6 +228,7 @@ class _Loop:
         recipe: Recipe,
         seed: int,
         precision: torch.dtype,
+        known: Outputs | None = None,
     ) -> None:
         self.method, self.recipe, self.schedule = (
             method,
@@ -250,7 +250,7 @@ class _Loop:
         if triggers is not None and method.learns != "train":
             size = recipe.trigger_batch_size
             self.draws = endless_batches(len(triggers), size, draws, self.device)
-        self.host_table: Outputs | None = None
+        self.host_table = known
         self.trigger_table: Tensor | None = None
         self._select_trained_part()
         # From the host, BatchNorm is frozen; the host's own always is.

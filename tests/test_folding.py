@@ -13,7 +13,7 @@ from fidlib.folding import fold
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def lived_in(network: nn.Module) -> fl.models.Classifier:
+def lived_in(network):
     """A classifier whose BatchNorm has statistics and parameters of its own."""
     torch.manual_seed(0)
     model = fl.models.wrap(network, num_classes=10)
@@ -42,7 +42,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_folded_body_has_the_same_features_and_gradients(name: str) -> None:
+def test_a_folded_body_has_the_same_features_and_gradients(name):
     body = lived_in(NETWORKS[name]()).body.double()
     images = IMAGES.double()
     folded = fold(body, images)
@@ -56,7 +56,7 @@ def test_a_folded_body_has_the_same_features_and_gradients(name: str) -> None:
         torch.testing.assert_close(a, b)
 
 
-def test_training_the_folded_trains_the_body() -> None:
+def test_training_the_folded_trains_the_body():
     body = lived_in(NETWORKS["resnet18"]()).body
     before = copy.deepcopy(body.state_dict())
     folded = fold(body, IMAGES)
@@ -70,7 +70,7 @@ def test_training_the_folded_trains_the_body() -> None:
 class Twice(nn.Module):
     """The convolution's output goes to BatchNorm, and around it."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
         self.head = nn.Linear(8, 10)
@@ -80,12 +80,12 @@ class Twice(nn.Module):
         return self.head((x + self.norm(x)).mean((2, 3)))
 
 
-def test_a_convolution_that_others_read_is_left_alone() -> None:
+def test_a_convolution_that_others_read_is_left_alone():
     body = lived_in(Twice()).body
     assert fold(body, IMAGES) is body
 
 
-def test_without_fixed_batchnorm_there_is_nothing_to_fold() -> None:
+def test_without_fixed_batchnorm_there_is_nothing_to_fold():
     body = lived_in(NETWORKS["resnet18"]()).body.train()
     assert fold(body, IMAGES) is body
     plain = lived_in(torchvision.models.convnext_tiny(num_classes=10)).body

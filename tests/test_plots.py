@@ -200,3 +200,14 @@ def test_bars_run_from_the_top_and_stack(ax):
 def test_correlations_write_their_numbers(ax):
     plots.correlations(ax, np.array([[1, -0.25], [-0.25, 1]]), ["TWL", "PFL"])
     assert [text.get_text() for text in ax.texts] == ["1.00", "-0.25", "-0.25", "1.00"]
+
+
+def test_span_covers_the_range_and_names_the_mean(ax):
+    plots.span(ax, [1.0, 4.0, 10.0], "hosts")
+    (band,) = ax.patches
+    assert band.get_extents().transformed(ax.transData.inverted()).intervaly == (
+        pytest.approx([1, 10])
+    )
+    (line,) = ax.lines
+    assert line.get_ydata()[0] == 5
+    assert line.get_label() == "hosts"
