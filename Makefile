@@ -1,9 +1,9 @@
-# make figures | test | lab | check | clean; each creates .venv when it is missing.
+# make figures | test | lab | check | bench | clean; each creates .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 SUITE ?= digits
 
-.PHONY: figures test lab check clean
+.PHONY: figures test lab check bench clean
 
 figures: .venv/ready
 	$(BIN)/fidlib figures --suite $(SUITE)
@@ -19,6 +19,9 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/embed_speed.py
 
 # Made whole or not at all: the stamp is written last, and older than pyproject.toml
 # means that the dependencies may have changed.

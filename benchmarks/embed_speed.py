@@ -9,10 +9,13 @@ that fidlib chooses here.
 """
 
 import copy
+import multiprocessing
+import resource
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 
 import torch
 import tyro
@@ -40,10 +43,44 @@ class Options:
     """Epochs of each loop; the medians count."""
 
 
-def plain(method: str, host: Classifier, train: Split, triggers: Split, augment: bool):
+@dataclass
+class Setting:
+    """What both loops are given."""
+
+    host: Classifier
+    train: Split
+    triggers: Split
+    recipe: training.Recipe
+    known: features.Outputs
+    """The host's outputs on `train`: a study computes them once, for all epochs."""
+
+
+def setting(dataset: str, images: int) -> Setting:
+    """Random images in the shape of a data set, with the paper's recipe for it."""
+    shape, dim = SHAPES[dataset]
+    mean, std = fl.data.NORMALISATION[dataset]
+    norm = {"mean": mean, "std": std}
+    draw = torch.Generator().manual_seed(0)
+    train = Split(
+        torch.randint(256, (images, *shape), generator=draw).byte(),
+        torch.randint(10, (images,), generator=draw),
+    )
+    host = fl.models.build("resnet18", num_classes=10, feature_dim=dim, **norm).eval()
+    triggers = fl.triggers.noise_chain(
+        shape, num_classes=10, **norm, chains=10, links=10, seed=0
+    )
+    recipe = training.recipe(dataset, "paper").with_epochs(1)
+    known = features.outputs(host, train.images)
+    return Setting(host, train, triggers, recipe, known)
+
+
+def plain(method: str, given: Setting) -> Classifier:
     """One epoch as anyone would write it; returns the model."""
-    model = copy.deepcopy(host).to(memory_format=torch.contiguous_format)
-    host = copy.deepcopy(host).to(memory_format=torch.contiguous_format)
+    train, triggers = given.train, given.triggers
+    model, host = (
+        copy.deepcopy(given.host).to(memory_format=torch.contiguous_format)
+        for _ in range(2)
+    )
     fixed = method.startswith("FixLL")
     trained = list((model.body if fixed else model).parameters())
     optimizer = torch.optim.Adam(trained, lr=1e-4)
@@ -54,7 +91,7 @@ def plain(method: str, host: Classifier, train: Split, triggers: Split, augment:
         TensorDataset(images, train.labels), batch_size=32, shuffle=True
     )
     for x, y in loader:
-        if augment:
+        if given.recipe.augment:
             x = torch.stack([_crop_and_flip(image) for image in x])
         shown, labels = x, y
         if method != "ref":
@@ -91,22 +128,21 @@ def _crop_and_flip(image: Tensor) -> Tensor:
     return image.flip(-1) if torch.rand(()) < 0.5 else image
 
 
-def ours(
-    method: str,
-    host: Classifier,
-    train: Split,
-    triggers: Split,
-    recipe: training.Recipe,
-    precision: torch.dtype,
-    known: features.Outputs,
-) -> Classifier:
-    """The same epoch by fidlib."""
+def ours(method: str, given: Setting, precision: torch.dtype) -> Classifier:
+    """One epoch by fidlib; returns the model."""
+    options = {"seed": 0, "precision": precision}
     if method == "ref":
-        model = copy.deepcopy(host)
-        return training.fit(model, train, recipe, seed=0, precision=precision).model
-    options = {"seed": 0, "precision": precision, "known": known}
-    chosen = fl.METHODS[method]
-    return training.embed(host, chosen, train, triggers, recipe, **options).model
+        model = copy.deepcopy(given.host)
+        return training.fit(model, given.train, given.recipe, **options).model
+    return training.embed(
+        given.host,
+        fl.METHODS[method],
+        given.train,
+        given.triggers,
+        given.recipe,
+        known=given.known,
+        **options,
+    ).model
 
 
 def limit(model: Classifier, images: Tensor, precision: torch.dtype) -> float:
@@ -130,6 +166,25 @@ def limit(model: Classifier, images: Tensor, precision: torch.dtype) -> float:
     return total
 
 
+def memory(dataset: str, method: str) -> tuple[float, float]:
+    """GB that three epochs at batch 128 need beyond the data, and the last two alone.
+
+    To be called in a process of its own.
+    """
+    given = setting(dataset, 1280)
+    given.recipe = replace(given.recipe, batch_size=128)
+    precision = runs.pick_precision("auto", torch.device("cpu"))
+    levels = [_resident()]
+    for _ in range(3):
+        ours(method, given, precision)
+        levels.append(_resident())
+    return levels[3] - levels[0], levels[3] - levels[1]
+
+
+def _resident() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def _median(call: Callable[[], object], times: int) -> float:
     call()
     return statistics.median(_seconds(call) for _ in range(times))
@@ -141,54 +196,49 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def compare(dataset: str, options: Options, precision: torch.dtype) -> None:
-    """Print a line for each method."""
-    shape, dim = SHAPES[dataset]
-    recipe = training.recipe(dataset, "paper").with_epochs(1)
-    mean, std = fl.data.NORMALISATION[dataset]
-    norm = {"mean": mean, "std": std}
-    draw = torch.Generator().manual_seed(0)
-    train = Split(
-        torch.randint(256, (options.images, *shape), generator=draw).byte(),
-        torch.randint(10, (options.images,), generator=draw),
-    )
-    host = fl.models.build("resnet18", num_classes=10, feature_dim=dim, **norm).eval()
-    triggers = fl.triggers.noise_chain(
-        shape, num_classes=10, **norm, chains=10, links=10, seed=0
-    )
-    known = features.outputs(host, train.images)
-    shown = recipe.batch_size + recipe.trigger_batch_size
-    floor = 3 * limit(host, train.images[:shown], precision) / recipe.batch_size
+def row(dataset: str, method: str, given: Setting, rounds: int, floor: float) -> str:
+    """One line of the table: both loops in turn, and the medians."""
+    auto = runs.pick_precision("auto", torch.device("cpu"))
+    loops = {
+        "plain": lambda: plain(method, given),
+        "float32": lambda: ours(method, given, torch.float32),
+        "auto": lambda: ours(method, given, auto),
+    }
+    times = {name: [] for name in loops}
+    for _ in range(rounds):
+        for name, loop in loops.items():
+            times[name].append(_seconds(loop))
+    images = len(given.train)
+    plain_rate, *rates = (images / statistics.median(t) for t in times.values())
+    with _child() as child:
+        peak, growth = child.submit(memory, dataset, method).result()
+    cells = [dataset, method, f"{plain_rate:.0f}"]
+    cells += [f"{rate:.0f} ({rate / plain_rate:.2f} x)" for rate in rates]
+    cells += [f"{rates[-1] * floor:.0%}", f"{peak:.2f}", f"{growth:.2f}"]
+    return f"| {' | '.join(cells)} |"
 
-    def loops(method: str) -> dict[str, Callable[[], object]]:
-        setting = (method, host, train, triggers)
-        return {
-            "plain": lambda: plain(*setting, recipe.augment),
-            "float32": lambda: ours(*setting, recipe, torch.float32, known),
-            "auto": lambda: ours(*setting, recipe, precision, known),
-        }
 
-    for method in METHODS:
-        times: dict[str, list[float]] = {name: [] for name in loops(method)}
-        for _ in range(options.rounds):
-            for name, loop in loops(method).items():
-                times[name].append(_seconds(loop))
-        rate = {n: options.images / statistics.median(t) for n, t in times.items()}
-        print(
-            f"{dataset:8} {method:10} {rate['plain']:7.0f} {rate['float32']:8.0f} "
-            f"{rate['float32'] / rate['plain']:6.2f} {rate['auto']:8.0f} "
-            f"{rate['auto'] / rate['plain']:6.2f} {rate['auto'] * floor:13.0%}",
-            flush=True,
-        )
+def _child() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def main(options: Options) -> None:
     """Images a second of every method on every shape, as a table."""
-    precision = runs.pick_precision("auto", torch.device("cpu"))
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {precision}")
-    print("images/s:           plain  float32  ratio     auto  ratio  of the limit")
+    auto = runs.pick_precision("auto", torch.device("cpu"))
+    print(
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}; auto: {auto}\n"
+    )
+    print(
+        "| images | method | plain, images/s | float32 | auto | of the limit "
+        "| GB | growth |\n|---|---|---|---|---|---|---|---|"
+    )
     for dataset in SHAPES:
-        compare(dataset, options, precision)
+        given = setting(dataset, options.images)
+        size = given.recipe.batch_size
+        shown = given.train.images[: size + given.recipe.trigger_batch_size]
+        floor = 3 * limit(given.host, shown, auto) / size
+        for method in METHODS:
+            print(row(dataset, method, given, options.rounds, floor), flush=True)
 
 
 if __name__ == "__main__":

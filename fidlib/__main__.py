@@ -49,7 +49,8 @@ class Figures:
         for result in failed:
             print(f"\n{result.name} failed:\n{result.traceback}", file=sys.stderr)
             copy = result.folder / "notebook.ipynb"
-            print(f"its executed copy is {copy}", file=sys.stderr)
+            if copy.exists():
+                print(f"its executed copy is {copy}", file=sys.stderr)
         page = project_root() / "figures" / self.suite / "index.html"
         print(f"{len(results) - len(failed)} of {len(results)} notebooks; open {page}")
         return 1 if failed else 0
@@ -181,6 +182,15 @@ def main(arguments: list[str] | None = None) -> int:
         return command()
     except (ValueError, OSError, Diverged) as error:
         print(f"fidlib: {error}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        print(
+            f"fidlib: out of memory ({reason}): use a smaller model or fewer images.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("fidlib: stopped; what is finished is kept.", file=sys.stderr)

@@ -170,9 +170,9 @@ def load(name: str, root: str | Path | None = None) -> ImageSet:
 def batches(
     count: int, size: int, generator: torch.Generator, device: torch.device
 ) -> Iterator[Tensor]:
-    """One epoch of shuffled indices, in batches of `size` or one fewer.
+    """One epoch of shuffled indices, in the fewest batches of at most `size`.
 
-    All `count` indices come once; the last batch is as large as the others, so that
+    All `count` indices come once, in batches that differ by one index at most, so that
     no step rests on a handful of images.
     """
     order = torch.randperm(count, generator=generator).to(device)

@@ -51,6 +51,7 @@ def of_images(
             statistics["neighbor_overlap"] = Statistic(kept[index, None])
         shares = _shares(host, marked, labels[index])
         estimates = {n: _share(share) for n, share in shares.items()}
+        estimates["ece_change"] = _ece_change(host, marked, labels[index])
         found.append(_bootstrapped(statistics, seed) | estimates)
     return {name: [group.get(name, NONE) for group in found] for name in found[0]}
 
@@ -121,15 +122,17 @@ def _outputs(host: Tensor, marked: Tensor, labels: Tensor) -> dict[str, Statisti
     if host.shape[1] > 1:
         before, after = (metrics.margins(logits, labels) for logits in pair)
         found["margin_change"] = Statistic((after - before)[:, None])
-    gaps = torch.stack([metrics.calibration_gaps(logits, labels) for logits in pair], 1)
-    found["ece_change"] = Statistic(gaps.flatten(1), _ece_change)
     return found
 
 
-def _ece_change(means: Tensor) -> Tensor:
-    before, after = means.abs().unflatten(-1, (2, -1)).sum(-1).unbind(-1)
+def _ece_change(host: Tensor, marked: Tensor, labels: Tensor) -> Estimate:
+    """Without an interval: resampling adds the bias that binning has, and is too sure.
+
+    In simulations of a true change of .03 and .05 its intervals covered less than 75 %.
+    """
+    before, after = (metrics.calibration_error(x, labels) for x in (host, marked))
     change = after - before
-    return torch.where(change.abs() < 1e-12, torch.zeros_like(change), change)
+    return [change if abs(change) >= 1e-12 else 0.0, None, None]
 
 
 def _shares(host: Tensor, marked: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 125) -> Outp
             a layer of the paper's ResNet18 makes of MNIST stays in a processor's cache:
             385 images/s a core, 330 at 500.
     """
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     # cuDNN would round float32 to TF32, which a small PFL would show.
     full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
@@ -46,7 +46,8 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 125) -> Outp
         features = torch.cat(parts)
         return Outputs(features, model.head(features))
     finally:
-        model.train(training)
+        for module, mode in modes:
+            module.training = mode
 
 
 def common_map(

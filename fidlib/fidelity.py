@@ -89,7 +89,8 @@ class Fidelity:
     """N, the images behind the numbers."""
     intervals: dict[str, list[float]]
     """Measure -> low and high of its 95 % interval: over images, planes, segments or
-    triggers, by bootstrap, or Wilson's for shares. Weights are exact and have none."""
+    triggers, by bootstrap, or Wilson's for shares. Weights are exact and have none;
+    nor has `ece_change`, whose bins bias a resample."""
     by_class: dict[str, list[Estimate]]
     """Measure -> for each class its value, low and high, on the images of the class."""
 

@@ -6,6 +6,7 @@ backward.
 """
 
 import copy
+from collections import Counter
 from typing import cast
 
 import torch
@@ -73,10 +74,12 @@ def _pairs(body: nn.Module, images: Tensor) -> tuple[list[tuple[str, str]], Tens
     """Names of convolution and BatchNorm where one reads the other; the features."""
     made: dict[int, tuple[str, Tensor]] = {}  # the tensor, so that no id comes twice
     pairs: list[tuple[str, str]] = []
+    calls: Counter[str] = Counter()
 
     def convolved(name: str):
         def hook(_module, _inputs, output: Tensor) -> None:
             made[id(output)] = name, output
+            calls[name] += 1
 
         return hook
 
@@ -84,6 +87,7 @@ def _pairs(body: nn.Module, images: Tensor) -> tuple[list[tuple[str, str]], Tens
         def hook(_module, inputs: tuple[Tensor, ...]) -> None:
             if id(inputs[0]) in made:
                 pairs.append((made[id(inputs[0])][0], name))
+            calls[name] += 1
 
         return hook
 
@@ -91,11 +95,19 @@ def _pairs(body: nn.Module, images: Tensor) -> tuple[list[tuple[str, str]], Tens
     for name, module in body.named_modules():
         if isinstance(module, nn.Conv2d):
             hooks.append(module.register_forward_hook(convolved(name)))
-        elif isinstance(module, nn.BatchNorm2d) and not module.training:
+        elif _is_fixed(module):
             hooks.append(module.register_forward_pre_hook(normalised(name)))
     try:
         features = body(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return pairs, features
+    # A layer that is called twice may mean something else each time.
+    readers = Counter(conv for conv, _ in pairs)
+    once = [p for p in pairs if calls[p[0]] == calls[p[1]] == readers[p[0]] == 1]
+    return once, features
+
+
+def _is_fixed(module: nn.Module) -> bool:
+    norm = isinstance(module, nn.BatchNorm2d)
+    return norm and not module.training and module.running_mean is not None

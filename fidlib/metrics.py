@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+BINS = 15
+"""Of confidence, for the calibration error."""
+
 
 def twl(host: Mapping[str, Tensor], marked: Mapping[str, Tensor]) -> Tensor:
     """Total weight loss: squared L2 distance of all parameters, summed [2].
@@ -123,8 +126,8 @@ def margins(logits: Tensor, labels: Tensor) -> Tensor:
 def calibration_error(logits: Tensor, labels: Tensor) -> float:
     """Expected calibration error: |confidence - accuracy| in bins (Guo et al. 2017).
 
-    Confidence is the highest softmax probability, in 15 bins of equal width; the gap of
-    a bin counts by its share of the images.
+    Confidence is the highest softmax probability, in `BINS` bins of equal width, open
+    below and closed above; the gap of a bin counts by its share of the images.
 
     Args:
         logits: `(N, K)`.
@@ -133,26 +136,11 @@ def calibration_error(logits: Tensor, labels: Tensor) -> float:
     Returns:
         Error in [0, 1]; 0 if confidence and accuracy are equal in every bin.
     """
-    return calibration_gaps(logits, labels).mean(0).abs().sum().item()
-
-
-def calibration_gaps(logits: Tensor, labels: Tensor, *, bins: int = 15) -> Tensor:
-    """Confidence minus correctness of each image, in the column of its bin.
-
-    `calibration_error` is the sum over bins of their means' absolute values.
-
-    Args:
-        logits: `(N, K)`.
-        labels: `(N,)` class indices.
-        bins: Of equal width, open below and closed above.
-
-    Returns:
-        `(N, bins)`, one entry a row not zero.
-    """
     confidence, answers = logits.softmax(1).max(1)
-    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    place = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
     gap = confidence - (answers == labels).to(confidence)
-    return F.one_hot(place, bins) * gap[:, None]
+    sums = torch.zeros(BINS, dtype=gap.dtype, device=gap.device)
+    return sums.index_add(0, place, gap).abs().sum().item() / len(gap)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

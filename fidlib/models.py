@@ -3,8 +3,10 @@
 They are built by name or wrapped, saved and read back.
 """
 
+import contextlib
 import copy
 import hashlib
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -257,7 +259,12 @@ def save(model: Classifier, path: str | Path) -> None:
     """Write a classifier to a `.safetensors` file, whole or not at all."""
     state = {n: t.contiguous().clone() for n, t in model.state_dict().items()}
     with written(Path(path)) as temporary:
-        save_file(state, temporary, metadata={"fidlib": json.dumps(model.spec)})
+        try:
+            save_file(state, temporary, metadata={"fidlib": json.dumps(model.spec)})
+        except SafetensorError as error:
+            raise OSError(
+                f"{path} could not be written ({error}): make room, and run it again."
+            ) from error
 
 
 def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
@@ -307,8 +314,15 @@ def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
 
 
 def fingerprint(model: Classifier) -> str:
-    """Sixteen hex digits that change with any weight, buffer or name."""
-    digest = hashlib.sha256()
+    """Sixteen hex digits that change with any weight, buffer or name, and any layer.
+
+    Of a network that is neither PyTorch's nor fidlib's the text counts too.
+    """
+    digest = hashlib.sha256(repr(model).encode())
+    for kind in sorted({type(m) for m in model.modules()}, key=str):
+        if not kind.__module__.startswith(("torch.", "fidlib.")):
+            with contextlib.suppress(OSError, TypeError):  # made without a file
+                digest.update(inspect.getsource(kind).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

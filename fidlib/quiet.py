@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from fidlib.models import Classifier
 
 IMAGES = 500
-"""A layer's input energy is measured on so many images, at most."""
+"""A layer's input energy is measured on so many images, spread evenly over the set."""
 
 
 class QuietAdam(torch.optim.Adam):
@@ -104,7 +104,7 @@ def projections(
     ]
     try:
         with torch.no_grad():
-            for part in images[:IMAGES].split(50):
+            for part in images[:: -(-len(images) // IMAGES)].split(50):
                 model.features(part)
     finally:
         for hook in hooks:

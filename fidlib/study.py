@@ -111,10 +111,9 @@ class Study:
         self._manifest = self.data.manifest()
         self._check_triggers()
         self._given: Classifier | None = None
+        networks.find(config.model)
         if host is not None:
             self._check_given(host)
-        else:
-            networks.find(config.model)
 
     def __repr__(self) -> str:
         config, shape = self.config, "x".join(map(str, self.data.image_shape))
@@ -365,7 +364,10 @@ class Study:
 
     def _make_host(self, folder: Path) -> None:
         if self._given is not None:
-            trained = training.Trained(self._given)
+            start = {"epoch": 0, "loss": None, "seconds": 0.0}
+            trained = training.Trained(
+                self._given, [start | dict(self._judge(self._given))]
+            )
         else:
             trained = self._kept(
                 self._host_key(),

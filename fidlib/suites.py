@@ -230,6 +230,7 @@ def execute(job: Job, root: Path, store: Path) -> Result:
     import papermill
 
     os.environ["FIDLIB_RUNS"] = str(store)
+    shutil.rmtree(_failed_folder(job), ignore_errors=True)  # of an earlier failure
     made = []
 
     def build(folder: Path) -> None:
@@ -237,7 +238,7 @@ def execute(job: Job, root: Path, store: Path) -> Result:
         try:
             _papermill(job, folder, root)
         except BaseException:
-            _keep_failed(job, folder)
+            shutil.copytree(folder, _failed_folder(job), dirs_exist_ok=True)
             raise
 
     try:
@@ -279,12 +280,6 @@ def _papermill(job: Job, folder: Path, root: Path) -> None:
 
 def _failed_folder(job: Job) -> Path:
     return runs.runs_root() / "failed" / job.name
-
-
-def _keep_failed(job: Job, folder: Path) -> None:
-    kept = _failed_folder(job)
-    shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(folder, kept)
 
 
 def publish(suite: Suite, results: dict[str, Result]) -> Path:

@@ -66,7 +66,7 @@ class Recipe:
     weights: Mapping[str, Mapping[str, float]]
     """`default`, or a method's name -> preserving term -> its weight in the loss."""
     schedules: Mapping[str, Schedule]
-    """Method name, or else its start -> schedule; the host's is `random`."""
+    """Method name, or else its start -> schedule; the host's is `ref`."""
 
     def schedule(self, method: Method) -> Schedule:
         """The schedule of a method."""
@@ -205,6 +205,7 @@ def embed(
     Raises:
         Diverged: If the loss is no longer a number.
     """
+    host = copy.deepcopy(host).eval().requires_grad_(False)
     if method.start == "host":
         model = copy.deepcopy(host)
     else:

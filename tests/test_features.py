@@ -25,9 +25,11 @@ def test_outputs_do_not_depend_on_the_batch_size(network):
 
 def test_outputs_are_of_the_model_at_rest_and_leave_it_training(network):
     model = models.wrap(network).train()
+    model.body[1].eval()  # as one that fine-tunes with BatchNorm frozen does
     images = torch.rand(23, 1, 12, 12)
     found = features.outputs(model, images).logits
     assert model.training
+    assert not model.body[1].training
     assert model.body[1].num_batches_tracked == 0
     assert torch.allclose(found, model.eval()(images), atol=1e-6)
 

@@ -80,7 +80,7 @@ def test_compare_equals_an_independent_computation(pair, digits, study):
     expected = plainly(*pair, digits.test, study.triggers)
     report = compare(*pair, digits.test, study.triggers)
     found = {name: getattr(report, name) for name in expected}
-    assert found == pytest.approx(expected, rel=2e-5)
+    assert found == pytest.approx(expected, rel=1e-5)
     assert 0.1 < report.agreement < 1  # else the numbers above say little
     assert report.pfl > 0.01
     assert sum(report.twl_layers.values()) == pytest.approx(report.twl)
@@ -97,7 +97,8 @@ def test_each_class_is_compared_on_its_own_images(pair, digits, study):
         if name != "neighbor_overlap":  # neighbours are looked for among all images
             value, *interval = whole.by_class[name][label]
             assert value == pytest.approx(getattr(alone, name), rel=1e-6), name
-            assert interval == pytest.approx(alone.intervals[name], rel=1e-6), name
+            expected = alone.intervals.get(name, [None, None])  # ece_change has none
+            assert interval == pytest.approx(expected, rel=1e-6), name
     assert sum(v[0] for v in whole.by_class["lp"]) == pytest.approx(whole.lp)
     weighted = [
         (digits.test.labels == k).sum().item()
@@ -111,7 +112,7 @@ def test_intervals_hold_their_value(pair, digits, study):
     report = compare(*pair, digits.test, study.triggers)
     sampled = {
         n for level, names in LEVELS.items() if level != "weights" for n in names
-    }
+    } - {"ece_change"}
     assert report.intervals.keys() == sampled
     for name, (low, high) in report.intervals.items():
         assert low <= getattr(report, name) <= high, name

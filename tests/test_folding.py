@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 import fidlib as fl
 from fidlib.folding import fold
@@ -75,13 +75,57 @@ class Twice(nn.Module):
         self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
         self.head = nn.Linear(8, 10)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         x = self.conv(x)
         return self.head((x + self.norm(x)).mean((2, 3)))
 
 
 def test_a_convolution_that_others_read_is_left_alone():
     body = lived_in(Twice()).body
+    assert fold(body, IMAGES) is body
+
+
+class Shared(nn.Module):
+    """One convolution and one BatchNorm, called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.head = nn.Linear(3, 10)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(self.norm(self.conv(x)))).mean((2, 3)))
+
+
+class Forked(nn.Module):
+    """One convolution, two BatchNorms that read it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.one, self.two = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.head((self.one(x) * self.two(x)).mean((2, 3)))
+
+
+def test_layers_that_are_read_or_called_twice_are_left_alone():
+    for network in (Shared(), Forked()):
+        body = lived_in(network).body
+        assert fold(body, IMAGES) is body
+
+
+def test_batchnorm_without_statistics_is_left_alone():
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8, track_running_stats=False),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 10),
+    )
+    body = fl.models.wrap(network).eval().body
     assert fold(body, IMAGES) is body
 
 

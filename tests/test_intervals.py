@@ -11,12 +11,19 @@ VALUES = rng.lognormal(size=(60, 2))
 TERMS = torch.from_numpy(VALUES)
 
 
+def level(count):
+    """Of the percentile interval whose half width is Student's, not the normal's."""
+    width = stats.t(count - 1).ppf(0.975) * np.sqrt(count / (count - 1))
+    return 1 - 2 * stats.norm.sf(width)
+
+
 def scipys(statistic, count, seed=0):
     """scipy's interval, its statistic computed on the drawn rows themselves."""
     found = stats.bootstrap(
         (np.arange(count),),
         lambda index: statistic(index.astype(int)),
         n_resamples=1000,
+        confidence_level=level(count),
         method="percentile",
         vectorized=False,
         rng=np.random.default_rng(seed),
@@ -144,6 +151,17 @@ def test_intervals_of_cka_cover_at_95_per_cent():
         found = bootstrap({"cka": Statistic(terms, similarity.cka_of)})["cka"]
         hits.append(covered(found, 0.5))  # 1 / (1 + variance of the noise)
     assert 0.9 <= np.mean(hits) <= 0.98
+
+
+def test_intervals_of_a_few_planes_cover_at_95_per_cent():
+    draws = np.random.default_rng(4)
+    for shape in ((3, 12), (6, 6)):  # of shares that differ, evenly or not
+        hits = []
+        for _ in range(400):
+            shares = torch.from_numpy(draws.beta(*shape, size=(16, 1)))
+            found = bootstrap({"share": Statistic(shares)})["share"]
+            hits.append(covered(found, shape[0] / sum(shape)))
+        assert 0.92 <= np.mean(hits) <= 0.98
 
 
 def test_wilson_equals_its_formula_and_has_a_width_at_the_ends():

@@ -119,6 +119,13 @@ def test_bad_input_gets_one_sentence(arguments, message, broken, capsys, monkeyp
     assert printed.err.count("\n") == 1
 
 
+def test_no_memory_gets_one_sentence(capsys):
+    assert main(["host", "--feature-dim", "1000000000000"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("fidlib: out of memory")
+    assert printed.count("\n") == 1
+
+
 def test_the_command_line_exits_with_its_status(tmp_path):
     command = [sys.executable, "-m", "fidlib", "compare", "none.pt", "none.pt"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

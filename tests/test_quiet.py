@@ -141,7 +141,9 @@ def test_terms_see_mixtures_and_the_hosts_answer_to_them(study):
     def term(step):
         again = step.host.head(step.host.features(step.images))
         seen.append((step.host_logits - again).abs().max().item())
-        seen.append(step.images.is_floating_point())
+        plain = study.train.images / 255
+        as_it_was = (step.images[:, None] == plain).flatten(2).all(2).any(1)
+        seen.append(as_it_was.float().mean().item())
         return step.logits.sum() * 0
 
     method = fl.Method("mine", learns="triggers", preserves={term: 1.0}, mixes=True)
@@ -149,4 +151,4 @@ def test_terms_see_mixtures_and_the_hosts_answer_to_them(study):
     host = copy.deepcopy(study.host())
     fl.training.embed(host, method, study.train, study.triggers, recipe, seed=0)
     assert max(seen[::2]) < 1e-3
-    assert all(seen[1::2])
+    assert max(seen[1::2]) < 0.5  # few are mixed with themselves

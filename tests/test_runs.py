@@ -141,10 +141,15 @@ def test_stream_is_of_its_own_for_every_purpose():
 
 
 FACTOR = 2
+WEIGHTS = torch.ones(3)
 
 
 def uses_a_constant(x):
     return FACTOR * x
+
+
+def uses_it_inside(x):
+    return sum(FACTOR * part for part in x)
 
 
 def uses_a_helper(x):
@@ -156,7 +161,29 @@ class Module:
         return uses_a_constant(x)
 
 
-@pytest.mark.parametrize("thing", [uses_a_constant, uses_a_helper, Module])
+class Child(Module):
+    pass
+
+
+class Indirect:
+    @property
+    def factor(self):
+        return FACTOR
+
+
+class Static:
+    @staticmethod
+    def forward(x):
+        return uses_a_constant(x)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        *(uses_a_constant, uses_it_inside, uses_a_helper),
+        *(Module, Child, Indirect, Static),
+    ],
+)
 def test_code_notices_what_a_function_rests_on(thing, monkeypatch):
     before = runs.code(thing)
     assert runs.code(thing) == before
@@ -170,8 +197,32 @@ def test_code_tells_functions_apart():
 
     assert runs.code(scaled(2)) == runs.code(scaled(2))
     assert runs.code(scaled(2)) != runs.code(scaled(3))
-    with pytest.raises(ValueError, match="define it with def"):
+    with pytest.raises(ValueError, match="pass a function"):
         runs.code(len)
+
+
+def test_code_tells_tensors_modules_and_helpers_in_a_closure_apart(monkeypatch):
+    def around(held):
+        return lambda x: held(x) if callable(held) else held * x
+
+    def again(x):
+        return x - 1
+
+    assert runs.code(around(again)) == runs.code(around(again))
+    assert "at 0x" not in str(runs.code(around(again)))
+    different = [2, torch.ones(2), torch.zeros(2), torch.ones(2).double(), again]
+    different += [uses_a_constant, torch.relu, torch.nn.Linear(2, 2), [1, {"a": 2}]]
+    texts = [str(runs.code(around(held))) for held in different]
+    assert len(set(texts)) == len(different)
+    with pytest.raises(ValueError, match="may hold state"):
+        runs.code(around(iter([])))
+
+    def weighs(x):
+        return WEIGHTS * x
+
+    before = runs.code(weighs)
+    monkeypatch.setitem(globals(), "WEIGHTS", torch.zeros(3))
+    assert runs.code(weighs) != before
 
 
 def test_pick_precision_obeys_and_detects(monkeypatch):

@@ -8,6 +8,7 @@ import time
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 import fidlib as fl
 from tests.conftest import SMALL
@@ -181,6 +182,19 @@ def test_a_host_of_your_own_is_protected(study, network):
         host.head.weight += 1
     assert torch.equal(own.host().head.weight, before)
     assert fl.Study(SMALL, host=host).folder("host") != own.folder("host")
+    assert list(own.history().columns) == list(study.history().columns)
+
+
+def test_hosts_of_equal_weights_and_other_layers_are_told_apart():
+    def host(activation):
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(1, 8, 3), activation, nn.Flatten(), nn.Linear(288, 10)]
+        return fl.models.wrap(nn.Sequential(*layers), image_size=8)
+
+    relu, silu = (
+        fl.Study(SMALL, host=host(a)).folder("host") for a in (nn.ReLU(), nn.SiLU())
+    )
+    assert relu != silu
 
 
 def test_triggers_that_cannot_be_shown_are_refused(study):
