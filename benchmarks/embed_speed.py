@@ -171,7 +171,7 @@ def memory(dataset: str, method: str) -> tuple[float, float]:
 
     To be called in a process of its own.
     """
-    given = setting(dataset, 1280)
+    given = setting(dataset, 384)
     given.recipe = replace(given.recipe, batch_size=128)
     precision = runs.pick_precision("auto", torch.device("cpu"))
     levels = [_resident()]
