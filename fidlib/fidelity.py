@@ -145,6 +145,7 @@ class Comparison:
         boundary: bool = True,
         seed: int = 0,
     ) -> None:
+        _check_model(host)
         self.host, self.split, self.triggers, self.seed = host, split, triggers, seed
         self.boundary = boundary
         for name, part in (("split", split), ("triggers", triggers)):
@@ -159,6 +160,7 @@ class Comparison:
             ValueError: If the two do not have the same number of classes, or the marked
                 model gives numbers that are not finite.
         """
+        _check_model(marked)
         host, labels = self.host, self.split.labels
         shown = self.outputs if marked is host else self._run(marked)
         features, logits = zip(self.outputs, shown, strict=True)
@@ -247,6 +249,14 @@ def compare(
             label that is none of theirs.
     """
     return Comparison(host, split, triggers, seed=seed)(marked)
+
+
+def _check_model(model: Classifier) -> None:
+    if not isinstance(model, Classifier):
+        raise ValueError(
+            f"a {type(model).__name__} cannot be compared as it is: pass "
+            "fidlib.models.wrap(network, ...)."
+        )
 
 
 def _check_labels(name: str, part: Split, classes: int) -> None:

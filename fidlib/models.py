@@ -241,8 +241,8 @@ def load_authors(path: str | Path, *, dataset: str = "mnist") -> Classifier:
         network.load_state_dict(state)
     except Exception as error:  # torch.load has no error type of its own
         raise ValueError(
-            f"{path} is damaged or no ResNet18 of the paper "
-            f"({str(error).splitlines()[0]}): fetch it again."
+            f"{path} is damaged, or holds no ResNet18 of the paper: check the path, or "
+            "fetch it again."
         ) from error
     mean, std = NORMALISATION[dataset]
     model = wrap(network, mean=mean, std=std)
@@ -290,8 +290,8 @@ def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(
-            f"{path} is damaged or no .safetensors file ({error}): delete it and make "
-            "it again."
+            f"{path} is damaged or no .safetensors file ({error}): check the path, or "
+            "make the model again."
         ) from error
     if like is not None:
         model = copy.deepcopy(like)

@@ -33,13 +33,13 @@ class Config:
     dataset: str = "digits"
     """digits, mnist, cifar10, cifar100, or the path of an .npz in Keras' layout."""
     model: str = "resnet18"
-    """resnet18 (the paper's), wrn28_10, or a name you added to fidlib.MODELS."""
+    """resnet18 (the paper's), wrn28_10, convnet, or your own of fidlib.MODELS."""
     feature_dim: int = 2
     """D, the penultimate features; at 2 their picture is exact."""
     seed: int = 0
     """Decides weights, order and triggers."""
     scale: str = "default"
-    """How long to train: a scale in recipes.toml (minutes, smoke, paper)."""
+    """How long to train: default, or a scale in recipes.toml, such as hours."""
     epochs: int = 0
     """Epochs of every training; 0: the recipe's."""
     train_images: int = 0
