@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"fidlib: {error}", file=sys.stderr)
         return 1
     except RuntimeError as error:
-        if "memory" not in str(error):
+        if "allocate" not in str(error):  # what PyTorch says on every device
             raise
         reason = str(error).splitlines()[0]
         print(

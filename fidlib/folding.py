@@ -64,8 +64,11 @@ def fold(body: nn.Module, images: Tensor) -> nn.Module:
         )
         folded.set_submodule(conv, layer)
         folded.set_submodule(norm, nn.Identity())
-    with torch.no_grad():
-        error = (folded(images) - expected).abs().max()
+    try:
+        with torch.no_grad():
+            error = (folded(images) - expected).abs().max()
+    except AttributeError:  # a network may read what only the layer itself has
+        return body
     return folded if error <= 1e-3 * expected.abs().max() else body
 
 

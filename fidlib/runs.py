@@ -10,6 +10,7 @@ import dataclasses
 import dis
 import hashlib
 import inspect
+import itertools
 import json
 import os
 import platform
@@ -138,10 +139,10 @@ def _value(value: object, module: str, seen: set[int]) -> list[str]:
     if isinstance(value, dict):
         value = [item for pair in value.items() for item in pair]
     if isinstance(value, list | tuple | set | frozenset):
-        found = [type(value).__name__]
-        for part in value:
-            found += _value(part, module, seen)
-        return found
+        parts = [_value(part, module, seen) for part in value]
+        if isinstance(value, set | frozenset):
+            parts.sort()  # a set of texts has another order in every process
+        return [type(value).__name__, *itertools.chain(*parts)]
     if inspect.isfunction(value) or inspect.isclass(value):
         if value.__module__ == module:
             return _code(value, seen)

@@ -111,8 +111,21 @@ class Forked(nn.Module):
         return self.head((self.one(x) * self.two(x)).mean((2, 3)))
 
 
+class Reads(nn.Module):
+    """Asks its convolution for the weight's type, as CLIP's ResNet does."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x):
+        x = self.norm(self.conv(x.type(self.conv.weight.dtype)))
+        return self.head(x.mean((2, 3)))
+
+
 def test_layers_that_are_read_or_called_twice_are_left_alone():
-    for network in (Shared(), Forked()):
+    for network in (Shared(), Forked(), Reads()):
         body = lived_in(network).body
         assert fold(body, IMAGES) is body
 

@@ -216,6 +216,8 @@ def test_code_tells_tensors_modules_and_helpers_in_a_closure_apart(monkeypatch):
     assert len(set(texts)) == len(different)
     with pytest.raises(ValueError, match="may hold state"):
         runs.code(around(iter([])))
+    letters = [repr(letter) for letter in "abcdefgh"]
+    assert runs.code(around(set("hgfedcba")))[-8:] == letters  # in every process
 
     def weighs(x):
         return WEIGHTS * x
