@@ -22,6 +22,7 @@ check: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/embed_speed.py
+	$(BIN)/python benchmarks/figure_stages.py
 
 # Made whole or not at all: the stamp is written last, and older than pyproject.toml
 # means that the dependencies may have changed.

@@ -1,21 +1,21 @@
 """How fast fidlib trains: its loop against a plain one, alternated in one run.
 
 Both see the same images, triggers and batch sizes; a plain loop is what one would write
-in an afternoon: float32, a DataLoader, the host asked at every step. The limit is the
-time of the network's convolutions alone, forward, three times over, in the precision
-that fidlib chooses here.
+in an afternoon: float32, a DataLoader, the host asked at every step. The limit of a
+precision is the time of the network's convolutions alone, forward, three times over.
 
     python benchmarks/embed_speed.py --images 1280 --rounds 3
 """
 
 import copy
 import multiprocessing
-import resource
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import tyro
@@ -29,6 +29,8 @@ from fidlib.data import Split
 from fidlib.models import Classifier
 
 METHODS = ("ref", "scratch", "FTAL", "FTAL+TWL", "FixLL+PFL", "FixLL+SPL")
+DEVICE = runs.pick_device()
+AUTO = runs.pick_precision("auto", DEVICE)
 SHAPES = {"mnist": ((1, 28, 28), 2), "cifar10": ((3, 32, 32), 64)}
 """Data set -> shape of its images and the D of its models."""
 
@@ -65,10 +67,12 @@ def setting(dataset: str, images: int) -> Setting:
         torch.randint(256, (images, *shape), generator=draw).byte(),
         torch.randint(10, (images,), generator=draw),
     )
-    host = fl.models.build("resnet18", num_classes=10, feature_dim=dim, **norm).eval()
+    train = train.to(DEVICE)
+    host = fl.models.build("resnet18", num_classes=10, feature_dim=dim, **norm)
+    host = host.to(DEVICE).eval()
     triggers = fl.triggers.noise_chain(
         shape, num_classes=10, **norm, chains=10, links=10, seed=0
-    )
+    ).to(DEVICE)
     recipe = training.recipe(dataset, "paper").with_epochs(1)
     known = features.outputs(host, train.images)
     return Setting(host, train, triggers, recipe, known)
@@ -85,14 +89,15 @@ def plain(method: str, given: Setting) -> Classifier:
     trained = list((model.body if fixed else model).parameters())
     optimizer = torch.optim.Adam(trained, lr=1e-4)
     model.train(method in ("ref", "scratch"))
-    images = host.normalise(train.images)
+    images = host.normalise(train.images).cpu()
     secret = host.normalise(triggers.images)
     loader = DataLoader(
-        TensorDataset(images, train.labels), batch_size=32, shuffle=True
+        TensorDataset(images, train.labels.cpu()), batch_size=32, shuffle=True
     )
     for x, y in loader:
         if given.recipe.augment:
             x = torch.stack([_crop_and_flip(image) for image in x])
+        x, y = x.to(DEVICE), y.to(DEVICE)
         shown, labels = x, y
         if method != "ref":
             pick = torch.randperm(len(secret))[:4]
@@ -162,27 +167,49 @@ def limit(model: Classifier, images: Tensor, precision: torch.dtype) -> float:
         for layer, x in seen:
             layer = copy.deepcopy(layer).to(precision)
             x = x.to(precision)
-            total += _median(lambda layer=layer, x=x: layer(x), 15)
+            total += _median(lambda layer=layer, x=x: layer(x), 25)
     return total
 
 
 def memory(dataset: str, method: str) -> tuple[float, float]:
-    """GB that three epochs at batch 128 need beyond the data, and the last two alone.
+    """GB at the peak of five epochs at batch 128, and by how much the peak grew.
 
-    To be called in a process of its own.
+    Beyond what the process had before anything was made; 384 images are nothing. The
+    first epoch fills caches, so growth is counted from the second to the last. To be
+    called in a process of its own.
     """
+    before = _resident()
     given = setting(dataset, 384)
     given.recipe = replace(given.recipe, batch_size=128)
-    precision = runs.pick_precision("auto", torch.device("cpu"))
-    levels = [_resident()]
-    for _ in range(3):
-        ours(method, given, precision)
-        levels.append(_resident())
-    return levels[3] - levels[0], levels[3] - levels[1]
+    peaks = []
+    for _ in range(5):
+        _forget_peak()
+        ours(method, given, AUTO)
+        peaks.append(_peak())
+    return max(peaks) - before, peaks[-1] - peaks[1]
 
 
 def _resident() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return _status("VmRSS") if DEVICE.type == "cpu" else 0.0
+
+
+def _peak() -> float:
+    if DEVICE.type == "cpu":
+        return _status("VmHWM")
+    return torch.cuda.max_memory_allocated() / 2**30
+
+
+def _forget_peak() -> None:
+    if DEVICE.type == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")  # Linux, see proc(5)
+    else:
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (x for x in lines if x.startswith(name))
+    return int(line.split()[1]) / 2**20
 
 
 def _median(call: Callable[[], object], times: int) -> float:
@@ -191,34 +218,38 @@ def _median(call: Callable[[], object], times: int) -> float:
 
 
 def _seconds(call: Callable[[], object]) -> float:
+    wait = torch.cuda.synchronize if DEVICE.type == "cuda" else lambda: None
+    wait()
     started = time.perf_counter()
     call()
+    wait()
     return time.perf_counter() - started
 
 
 def row(dataset: str, method: str, given: Setting, rounds: int) -> str:
     """One line of the table: loops and convolutions in turn, their medians."""
-    auto = runs.pick_precision("auto", torch.device("cpu"))
     size = given.recipe.batch_size
     shown = given.train.images[: size + given.recipe.trigger_batch_size]
     loops = {
         "plain": lambda: plain(method, given),
-        "float32": lambda: ours(method, given, torch.float32),
-        "auto": lambda: ours(method, given, auto),
+        torch.float32: lambda: ours(method, given, torch.float32),
+        AUTO: lambda: ours(method, given, AUTO),
     }
-    times, floors = {name: [] for name in loops}, []
+    times, floors = defaultdict(list), defaultdict(list)
     for _ in range(rounds):
-        floors.append(3 * limit(given.host, shown, auto) / size)
         for name, loop in loops.items():
             times[name].append(_seconds(loop))
-    images = len(given.train)
-    plain_rate, *rates = (images / statistics.median(t) for t in times.values())
+            if name != "plain":
+                floors[name].append(3 * limit(given.host, shown, name) / size)
+    rates = {n: len(given.train) / statistics.median(t) for n, t in times.items()}
     with _child() as child:
         peak, growth = child.submit(memory, dataset, method).result()
-    cells = [dataset, method, f"{plain_rate:.0f}"]
-    cells += [f"{rate:.0f} ({rate / plain_rate:.2f} x)" for rate in rates]
-    share = rates[-1] * statistics.median(floors)
-    cells += [f"{share:.0%}", f"{peak:.2f}", f"{growth:.2f}"]
+    cells = [dataset, method, f"{rates['plain']:.0f}"]
+    for name in (torch.float32, AUTO):
+        share = rates[name] * statistics.median(floors[name])
+        ratio = rates[name] / rates["plain"]
+        cells.append(f"{rates[name]:.0f} | {ratio:.2f} x | {share:.0%}")
+    cells += [f"{peak:.2f}", f"{growth:+.2f}"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -228,14 +259,12 @@ def _child() -> ProcessPoolExecutor:
 
 def main(options: Options) -> None:
     """Images a second of every method on every shape, as a table."""
-    auto = runs.pick_precision("auto", torch.device("cpu"))
-    print(
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}; auto: {auto}\n"
-    )
-    print(
-        "| images | method | plain, images/s | float32 | auto | of the limit "
-        "| GB | growth |\n|---|---|---|---|---|---|---|---|"
-    )
+    print(f"{runs.machine()}, torch {torch.__version__}; auto: {AUTO}\n")
+    heads = ["images", "method", "plain, images/s"]
+    for name in ("float32", "auto"):
+        heads += [f"{name}, images/s", "ratio", "of its limit"]
+    heads += ["GB", "growth"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for dataset in SHAPES:
         given = setting(dataset, options.images)
         for method in METHODS:

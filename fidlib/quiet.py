@@ -30,6 +30,8 @@ class QuietAdam(torch.optim.Adam):
         parameters: What is trained; those without a projection move freely.
         lr: Learning rate.
         projections: Weight -> `(I, I)` symmetric P over its I inputs.
+        precision: Type to project in; products of these matrices, in float32, would
+            take longer than a small network's own step.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class QuietAdam(torch.optim.Adam):
         parameters: Iterable[nn.Parameter],
         lr: float,
         projections: Mapping[nn.Parameter, Tensor],
+        precision: torch.dtype = torch.float32,
     ) -> None:
         parameters = list(parameters)
         # V as matrices: the fused kernel wants a gradient laid out as its parameter is,
@@ -46,7 +49,7 @@ class QuietAdam(torch.optim.Adam):
             for weight in parameters
             if weight in projections
         ]
-        self.projections = projections
+        self.projections = {w: p.to(precision) for w, p in projections.items()}
         free = [p for p in parameters if p not in projections]
         super().__init__([*free, *(move for *_, move in self.moves)], lr, fused=True)
 
@@ -61,10 +64,14 @@ class QuietAdam(torch.optim.Adam):
         """One step of Adam on V, then the weights follow."""
         for weight, _, move in self.moves:
             if weight.grad is not None:
-                move.grad = weight.grad.flatten(1) @ self.projections[weight]
+                move.grad = self._projected(weight.grad.flatten(1), weight)
         super().step(closure)
         for weight, host, move in self.moves:
-            weight.copy_(host + (move @ self.projections[weight]).view_as(weight))
+            weight.copy_(host + self._projected(move, weight).view_as(weight))
+
+    def _projected(self, matrix: Tensor, weight: nn.Parameter) -> Tensor:
+        projection = self.projections[weight]
+        return (matrix.to(projection.dtype) @ projection).to(matrix.dtype)
 
 
 def projections(

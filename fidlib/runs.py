@@ -231,7 +231,7 @@ def make(kind: str, key: dict, build: Callable[[Path], None]) -> Path:
     Raises:
         ValueError: If the finished run was changed since it was sealed.
     """
-    folder = _folder(kind, key)
+    folder = place(kind, key)
     if not _finished(folder):
         with locked(folder):
             if not _finished(folder):
@@ -241,12 +241,13 @@ def make(kind: str, key: dict, build: Callable[[Path], None]) -> Path:
 
 def unfinished(kind: str, key: dict) -> Path:
     """Where the run of `key` is being made, if it is."""
-    folder = _folder(kind, key)
+    folder = place(kind, key)
     found = sorted(folder.parent.glob(f".{folder.name}.making-*"))
     return found[-1] if found else folder.with_name(f".{folder.name}.making-")
 
 
-def _folder(kind: str, key: dict) -> Path:
+def place(kind: str, key: dict) -> Path:
+    """Where the run of `key` lies once it is finished."""
     return runs_root() / kind / digest({"schema": SCHEMA, **key})
 
 

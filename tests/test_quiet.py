@@ -105,6 +105,23 @@ def test_quiet_adam_moves_only_where_it_may():
     assert (free > 0.2).all()
 
 
+def test_quiet_adam_projects_in_bfloat16_to_nearly_the_same():
+    draw = torch.Generator().manual_seed(0)
+    rows, target = (torch.randn(64, n, generator=draw) for n in (64, 8))
+    projection = torch.linalg.inv(torch.eye(64) + rows.T @ rows)
+    moved = []
+    for precision in (torch.float32, torch.bfloat16):
+        weight = nn.Parameter(torch.zeros(8, 64))
+        optimizer = QuietAdam([weight], 0.1, {weight: projection}, precision)
+        for _ in range(5):
+            optimizer.zero_grad()
+            (weight - target.T).square().sum().backward()
+            optimizer.step()
+        assert weight.dtype == torch.float32
+        moved.append(weight.detach())
+    assert 0 < (moved[0] - moved[1]).norm() < 0.02 * moved[0].norm()
+
+
 def test_a_quiet_watermark_moves_the_features_less():
     # At D = 2 a class of so small a host may be out of the triggers' reach.
     study = fl.Study(replace(SMALL, model="convnet", feature_dim=16, epochs=20))

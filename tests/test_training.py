@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import fidlib as fl
-from fidlib.training import Recipe, Schedule, embed, fit, recipe
+from fidlib.training import COMPILE, Recipe, Schedule, embed, fit, recipe
 
 QUICK = Recipe(
     batch_size=32,
@@ -197,6 +197,30 @@ def test_bfloat16_trains_to_nearly_the_same(host, few, secret):
     moved = (weights[0] - host.body[0].weight).norm()
     assert 0 < (weights[0] - weights[1]).norm() < 0.5 * moved
     assert all(p.dtype == torch.float32 for p in found[1].parameters())
+
+
+@pytest.mark.parametrize("name", ["FixLL+PFL+mix+quiet", "scratch"])
+def test_compiled_bodies_train_to_the_same(few, secret, digits, monkeypatch, name):
+    host = fl.models.build(
+        "resnet18", num_classes=10, feature_dim=8, mean=digits.mean, std=digits.std
+    ).eval()
+    recipe, graphs = QUICK.with_epochs(1), []
+
+    def train():
+        method = fl.METHODS[name]
+        return embed(host, method, few, secret, recipe, seed=0).model.state_dict()
+
+    def backend(graph, _inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    expected = train()
+    monkeypatch.setitem(COMPILE, "cpu", {"backend": backend, "fullgraph": True})
+    found = train()
+    # The body, and the host's where it is asked about mixtures; all of each.
+    assert len(graphs) == 1 + (name == "FixLL+PFL+mix+quiet")
+    for weight, value in expected.items():
+        torch.testing.assert_close(found[weight], value)
 
 
 def test_history_has_a_row_at_the_start_and_at_every_measured_epoch(host, few, secret):

@@ -1,0 +1,62 @@
+"""Where the seconds of `make figures` went, notebook by notebook, stage by stage.
+
+Read from the executed notebooks of the last run; two ran side by side, so the sum is
+about twice what one waited.
+
+    python benchmarks/figure_stages.py --suite digits
+"""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import tyro
+
+from fidlib import runs, suites
+
+
+@dataclass
+class Options:
+    """What to read."""
+
+    suite: str = "digits"
+    """A suite that has been run: its notebooks are in the run store."""
+
+
+def stages(folder: Path) -> dict[str, float]:
+    """Seconds of an executed notebook, by the heading its cells stand under."""
+    total = json.loads((folder / "done.json").read_text())["seconds"]
+    found: dict[str, float] = defaultdict(float)
+    heading = "imports, data"
+    for cell in nbformat.read(folder / "notebook.ipynb", 4).cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            heading = cell.source.splitlines()[0].removeprefix("## ")
+        elif cell.cell_type == "code":
+            found[heading] += cell.metadata.papermill.duration or 0.0
+    return {"kernel": total - sum(found.values()), **found, "all": total}
+
+
+def main(options: Options) -> None:
+    """Seconds of every stage of every notebook, as a table."""
+    rows = {}
+    for job in suites.read(options.suite).jobs:
+        folder = runs.place("notebook", job.key)
+        if not (folder / "done.json").exists():
+            raise SystemExit(
+                f"{job.name} has not been run as it is now: fidlib figures --suite "
+                f"{options.suite} first."
+            )
+        rows[job.name] = stages(folder)
+    table = pd.DataFrame(rows).T
+    table.loc["all"] = table.sum()
+    print(f"| notebook | {' | '.join(table)} |\n{'|---' * (len(table.columns) + 1)}|")
+    for name, row in table.iterrows():
+        cells = ("" if pd.isna(x) else f"{x:.0f}" for x in row)
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
