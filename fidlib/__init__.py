@@ -21,7 +21,7 @@ from fidlib import (
 from fidlib.methods import FLOORS, METHODS, TERMS, Method, Step
 from fidlib.models import Classifier
 from fidlib.networks import MODELS
-from fidlib.study import Config, Study
+from fidlib.study import Config, Study, over_seeds
 
 __all__ = [
     "FLOORS",
@@ -41,6 +41,7 @@ __all__ = [
     "metrics",
     "models",
     "networks",
+    "over_seeds",
     "plots",
     "quiet",
     "report",

@@ -25,6 +25,8 @@ class Figures:
 
     suite: str = "digits"
     """A file of notebooks/suites: digits, mnist, cifar10, cifar100, smoke."""
+    scale: str = ""
+    """How long to train, in place of the suite's own: such as hours for mnist."""
     only: tuple[str, ...] = ()
     """Notebooks, or jobs, of the suite to run; all when not given."""
     jobs: int | None = None
@@ -35,7 +37,7 @@ class Figures:
     """Address of the Dask scheduler, such as tcp://host:8786."""
 
     def __call__(self) -> int:
-        suite = suites.read(self.suite)
+        suite = suites.read(self.suite, self.scale)
         results = suites.run(
             suite,
             only=self.only,
@@ -128,22 +130,46 @@ class Table:
     """Print the fidelity of methods, embedding what is missing first."""
 
     methods: tuple[str, ...] = ()
-    """Rows; all methods when not given."""
+    """Rows; the suite's, or all methods, when not given."""
+    suite: str = ""
+    """Take what is not given here from a suite: the configuration and methods of its
+    first notebook, and the other seeds of whichever has some."""
+    seeds: tuple[int, ...] = ()
+    """Print mean and standard deviation over these seeds as well."""
     csv: Path | None = None
     """Write the table there as well, unrounded."""
     config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
 
     def __call__(self) -> int:
         from fidlib.methods import METHODS, find
-        from fidlib.study import Study
+        from fidlib.study import Study, over_seeds
 
-        names = [find(name).name for name in self.methods or METHODS]
-        study = Study(self.config)
+        config, methods = self.config, self.methods or tuple(METHODS)
+        repeated, seeds = methods, self.seeds
+        if self.suite:
+            suite = suites.read(self.suite)
+            first = suite.jobs[0].parameters
+            given = {k: v for k, v in vars(config).items() if v != getattr(Config, k)}
+            told = {k: first[k] for k in vars(config) if k in first}
+            config = Config(**told | given)
+            methods = self.methods or first.get("methods", methods)
+            repeated = self.methods or suite.setting("repeated", methods)
+            seeds = seeds or (config.seed, *suite.setting("other_seeds", ()))
+        names, repeated = ([find(m).name for m in ms] for ms in (methods, repeated))
+        study = Study(config)
         print(study)
         table = study.table(names)
         print(_text(table))
         if self.csv:
             table.to_csv(self.csv)
+        if len(seeds) > 1:
+            grouped = over_seeds(config, repeated, seeds).groupby("method", sort=False)
+            for title, spread in (
+                ("mean", grouped.mean()),
+                ("deviation", grouped.std()),
+            ):
+                print(f"\n{title} over seeds {', '.join(map(str, seeds))}")
+                print(_text(spread))
         return 0
 
 

@@ -423,6 +423,27 @@ def against(
     return ax
 
 
+def ranges(
+    ax: Axes,
+    x: Sequence[Sequence[float]],
+    y: Sequence[Sequence[float]],
+    names: Sequence[str],
+) -> Axes:
+    """How far two measures of each method range over seeds: a cross, in its colour.
+
+    Args:
+        ax: Where.
+        x: `(M, S)` values of S seeds.
+        y: `(M, S)` values.
+        names: M methods.
+    """
+    for across, up, name in zip(np.asarray(x), np.asarray(y), names, strict=True):
+        look = {"color": method_style(name)["color"], "linewidth": 1.2, "zorder": 1}
+        ax.plot([across.min(), across.max()], [up.mean()] * 2, **look)
+        ax.plot([across.mean()] * 2, [up.min(), up.max()], **look)
+    return ax
+
+
 def floors(
     ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]
 ) -> Axes:

@@ -175,8 +175,16 @@ def _table(folder: Path, file: str) -> str:
 
 def _made(record: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-    return (
+    parameters = dict(record["parameters"])
+    models = pd.DataFrame(parameters.pop("models", {})).T
+    text = (
         f'<p class="made">Made {record["made"]} in {record["seconds"]} s on '
         f"{html.escape(str(record['machine']))}; commit {record['commit']}; "
-        f"{versions}; <code>{html.escape(json.dumps(record['parameters']))}</code></p>"
+        f"{versions}; <code>{html.escape(json.dumps(parameters))}</code></p>"
     )
+    if len(models):
+        trained = f"{len(models)} models, {models.seconds.sum():,.0f} s of training"
+        text += (
+            f"<details><summary>{trained}</summary>{models.to_html(border=0)}</details>"
+        )
+    return text

@@ -179,6 +179,30 @@ class Study:
             "method"
         )
 
+    def record(self, methods: Iterable[str | Method] = ()) -> dict[str, object]:
+        """What its numbers were made with, for `report.Output.provenance`.
+
+        Args:
+            methods: Those whose models they are of, besides the host.
+
+        Returns:
+            The configuration, with the images and the precision that it came to, and
+            `models`: name -> epochs, seconds, when and with which commit it was made.
+        """
+        models = {}
+        for method in ["host", *methods]:
+            found = METHODS["ref"] if method == "host" else find(method)
+            done = json.loads((self.folder(method) / "done.json").read_text())
+            made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
+            epochs = self.recipe.schedule(found).epochs
+            models[found.name] = {"epochs": epochs, **made}
+        came_to = {
+            "train_images": len(self.train),
+            "test_images": len(self.test),
+            "precision": str(self.precision)[6:],
+        }
+        return {**vars(self.config), **came_to, "models": models}
+
     def history(self, method: str | Method = "host") -> pd.DataFrame:
         """Learning curve: a row per measured epoch, measured on the test images."""
         return pd.read_csv(self.folder(method) / "history.csv")
@@ -444,6 +468,32 @@ class Study:
 
     def _name(self, method: Method) -> str:
         return runs.digest(method.definition())
+
+
+def over_seeds(
+    config: Config, methods: Iterable[str | Method], seeds: Iterable[int]
+) -> pd.DataFrame:
+    """Tables of several seeds, below one another: each its host, triggers and order.
+
+    Args:
+        config: All but the seed.
+        methods: Rows, after the host's.
+        seeds: At least two, for a spread.
+
+    Returns:
+        As `Study.table`, indexed by method and seed, a seed's rows together.
+
+    Raises:
+        ValueError: If there are fewer than two seeds.
+    """
+    seeds, methods = list(dict.fromkeys(seeds)), list(methods)
+    if len(seeds) < 2:
+        raise ValueError(f"seeds are {seeds}; a spread needs at least two.")
+    rows = []
+    for seed in seeds:
+        table = Study(dataclasses.replace(config, seed=seed)).table(methods)
+        rows.append(table.assign(seed=seed).set_index("seed", append=True))
+    return pd.concat(rows)
 
 
 def _short(path: Path) -> str:

@@ -19,13 +19,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import nbformat
 import yaml
 from tqdm import tqdm
 
-from fidlib import data, report, runs
+from fidlib import data, report, runs, training
 
 Backend = Literal["loky", "dask"]
 
@@ -38,7 +38,7 @@ class Job:
     """Unique in the suite; the start of its files' names."""
     notebook: Path
     """Where it is."""
-    parameters: dict[str, object]
+    parameters: dict[str, Any]
     """What the suite sets, by name; the rest is the notebook's own."""
 
     @cached_property
@@ -65,8 +65,13 @@ class Suite:
 
     name: str
     about: str
-    parameters: dict[str, object]
+    parameters: dict[str, Any]
     jobs: tuple[Job, ...]
+
+    def setting(self, name: str, default: Any) -> Any:
+        """A parameter as its notebooks get it; the first's, where they differ."""
+        told = (self.parameters, *(job.parameters for job in self.jobs))
+        return next((known[name] for known in told if name in known), default)
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,16 @@ class Result:
     """Of a failed notebook, without colour codes."""
 
 
-def read(name: str) -> Suite:
+def read(name: str, scale: str = "") -> Suite:
     """The suite of that name, every parameter checked against its notebook.
 
+    Args:
+        name: A file of `notebooks/suites`.
+        scale: In place of the suite's own, but for notebooks with one of theirs.
+
     Raises:
-        ValueError: If there is no such suite or notebook, a parameter is not in the
-            notebook's parameters cell or of another type, or two jobs share a name.
+        ValueError: If there is no such suite, scale or notebook, a parameter is not in
+            the notebook's parameters cell or of another type, or two jobs share a name.
     """
     folder = runs.project_root() / "notebooks"
     known = sorted(p.stem for p in (folder / "suites").glob("*.yaml"))
@@ -105,6 +114,7 @@ def read(name: str) -> Suite:
     try:
         content = yaml.safe_load(path.read_text())
         about, common = content["about"], content.get("parameters") or {}
+        common |= {"scale": scale} if scale else {}
         listed = [dict(item) for item in content["notebooks"]]
         jobs = tuple(_job(folder, item, common) for item in listed)
     except (yaml.YAMLError, KeyError, TypeError) as error:
@@ -112,13 +122,16 @@ def read(name: str) -> Suite:
             f"{path.name} cannot be read ({error}); it needs about, parameters and a "
             "list of notebooks, as in digits.yaml."
         ) from error
+    suite = Suite(name, about, common, jobs)
+    if scale:
+        training.recipe(str(suite.setting("dataset", "digits")), scale)
     names = [job.name for job in jobs]
     if len(set(names)) < len(names):
         raise ValueError(
             f"{path.name} has two jobs of one name ({', '.join(names)}): give the "
             "second a name: of its own."
         )
-    return Suite(name, about, common, jobs)
+    return suite
 
 
 def _job(folder: Path, item: dict[str, object], common: dict[str, object]) -> Job:

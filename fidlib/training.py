@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from fidlib.runs import stream
 CURVE_POINTS = 6
 """A learning curve has this many measurements, spread evenly, and one at the start."""
 
-COMPILE: dict[str, dict[str, object]] = {
+COMPILE: dict[str, dict[str, Any]] = {
     "cuda": {"mode": "reduce-overhead", "dynamic": False}
 }
 """Kind of device -> options of `torch.compile` for the bodies in a training step. A GPU

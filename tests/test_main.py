@@ -43,6 +43,26 @@ def test_table_prints_and_writes_what_the_study_says(study, tmp_path, capsys):
     assert f"{expected.loc['FTAL', 'twl']:.4g}" in printed
 
 
+def test_table_of_a_suite_is_of_its_configuration_and_seeds(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    given = ["--precision", "float32", "--methods", "FTAL", "--seeds", "0", "1"]
+    assert main(["table", "--suite", "smoke", *given]) == 0
+    printed = capsys.readouterr().out
+    both = fl.over_seeds(SMALL, ["FTAL"], [0, 1]).groupby("method", sort=False)
+    for title, spread in (("mean", both.mean()), ("deviation", both.std())):
+        _, rest = printed.split(f"{title} over seeds 0, 1")
+        line = next(x for x in rest.splitlines() if x.startswith("FTAL"))
+        assert f"{spread.loc['FTAL', 'twl']:.4g}" in line.split()
+    # What the suite says of methods and other seeds holds where nothing is given.
+    assert main(["table", "--suite", "smoke", "--precision", "float32"]) == 0
+    printed = capsys.readouterr().out
+    first, rest = printed.split("mean over seeds 0, 1")
+    assert [x.split()[0] for x in first.splitlines()[3:] if x] == [
+        "host", "ref", "FTAL", "FTAL+TWL", "FixLL+PFL"
+    ]  # fmt: skip
+    assert "FTAL+TWL" not in rest
+
+
 def test_embed_and_compare_agree(study, capsys):
     assert main(["embed", "FTAL", *SMALL_FLAGS]) == 0
     folder = capsys.readouterr().out.splitlines()[-1]

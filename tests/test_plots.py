@@ -130,6 +130,13 @@ def test_against_keeps_zeros_visible_and_says_so(ax):
     assert ax.get_xscale() == ax.get_yscale() == "log"
 
 
+def test_ranges_reach_from_the_least_to_the_most(ax):
+    plots.ranges(ax, [[1.0, 4.0, 2.0]], [[30.0, 10.0, 50.0]], ["FTAL"])
+    across, up = (line.get_xydata().tolist() for line in ax.lines)
+    assert across == [[1, 30], [4, 30]]
+    assert up == [[pytest.approx(7 / 3), 10], [pytest.approx(7 / 3), 50]]
+
+
 def test_anchors_draw_a_thumbnail_at_each_point(ax):
     images = rng.random((3, 1, 8, 8))
     plots.anchors(ax, XY[:3], images)

@@ -132,6 +132,28 @@ def test_table_has_a_row_a_method_after_the_hosts(study):
     assert table.loc["FTAL", "trigger_accuracy"] == report.trigger_accuracy
 
 
+def test_over_seeds_is_the_table_of_each_seed(study):
+    table = fl.over_seeds(SMALL, ["FTAL"], [1, 0, 1])
+    assert table.index.tolist() == [
+        (name, seed) for seed in (1, 0) for name in ("host", "FTAL")
+    ]
+    expected = study.table(["FTAL"])
+    pd.testing.assert_frame_equal(table.xs(0, level="seed"), expected)
+    assert table.loc[("FTAL", 1), "pfl_test"] != expected.pfl_test["FTAL"]
+    with pytest.raises(ValueError, match="at least two"):
+        fl.over_seeds(SMALL, ["FTAL"], [3, 3])
+
+
+def test_a_record_says_what_the_numbers_were_made_with(study):
+    record = study.record(["FTAL"])
+    found = [record[n] for n in ("train_images", "test_images", "precision", "scale")]
+    assert found == [400, 500, "float32", "smoke"]
+    models = record["models"]
+    assert list(models) == ["ref", "FTAL"]
+    assert (models["ref"]["epochs"], models["FTAL"]["epochs"]) == (24, 12)
+    assert models["FTAL"]["seconds"] > 0
+
+
 def test_ref_is_the_host(study):
     assert study.marked("ref") is study.host()
     assert study.folder("ref") == study.folder("host")

@@ -205,6 +205,18 @@ def test_every_suite_of_the_project_is_sound(name, monkeypatch):
     assert all(job.question().endswith("?") for job in suite.jobs)
 
 
+def test_a_scale_replaces_the_suites_but_not_a_notebooks_own(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    suite = suites.read("mnist", "hours")
+    scales = {job.name: job.parameters["scale"] for job in suite.jobs}
+    assert scales.pop("06_tradeoffs") == "sweep"
+    assert set(scales.values()) == {"hours"}
+    assert suites.read("mnist").setting("scale", "") == "paper"
+    assert suite.setting("resolution", 7) == 7
+    with pytest.raises(ValueError, match="unknown scale 'days' for mnist"):
+        suites.read("mnist", "days")
+
+
 def test_the_smoke_suite_runs_every_notebook(tmp_path, monkeypatch):
     for name in ("notebooks", "fidlib"):
         (tmp_path / name).symlink_to(ROOT / name)
