@@ -214,10 +214,11 @@ def _status(name: str) -> float:
 
 def _median(call: Callable[[], object], times: int) -> float:
     call()
-    return statistics.median(_seconds(call) for _ in range(times))
+    return statistics.median(seconds(call) for _ in range(times))
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds(call: Callable[[], object]) -> float:
+    """How long a call takes, the GPU's part included."""
     wait = torch.cuda.synchronize if DEVICE.type == "cuda" else lambda: None
     wait()
     started = time.perf_counter()
@@ -238,7 +239,7 @@ def row(dataset: str, method: str, given: Setting, rounds: int) -> str:
     times, floors = defaultdict(list), defaultdict(list)
     for _ in range(rounds):
         for name, loop in loops.items():
-            times[name].append(_seconds(loop))
+            times[name].append(seconds(loop))
             if name != "plain":
                 floors[name].append(3 * limit(given.host, shown, name) / size)
     rates = {n: len(given.train) / statistics.median(t) for n, t in times.items()}

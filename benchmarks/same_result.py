@@ -7,10 +7,12 @@ more than seeds do.
     python benchmarks/same_result.py --csv benchmarks/same_result.csv
 """
 
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 import tyro
 
 import fidlib as fl
@@ -29,13 +31,15 @@ class Options:
     feature_dim: int = 64
     """D."""
     epochs: int = 2
-    """Of the embedding."""
+    """Of an embedding."""
+    batch_size: int = 16
+    """Training images of a step, and triggers."""
     host_epochs: int = 4
     """Of the host."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each decides the triggers and the order of the images."""
     csv: Path | None = None
-    """Write the table there as well."""
+    """Write a row per method, type and seed there."""
 
 
 def models(options: Options) -> pd.DataFrame:
@@ -48,18 +52,28 @@ def models(options: Options) -> pd.DataFrame:
         precision="float32",
     )
     host = fl.Study(replace(config, epochs=options.host_epochs)).host()
+    known = None
     rows = []
     for seed in options.seeds:
-        for precision in ("float32", "auto"):
-            embedding = replace(
-                config, seed=seed, precision=precision, epochs=options.epochs
-            )
-            study = fl.Study(embedding, host=host)
-            for method in METHODS:
-                report = study.fidelity(method)
-                row = {"method": method, "type": str(study.precision)[6:], "seed": seed}
-                rows.append(row | {n: getattr(report, n) for n in MEASURES})
-                print(rows[-1], flush=True)
+        study = fl.Study(replace(config, seed=seed), host=host)
+        known = known or fl.features.outputs(host, study.train.images)
+        compared = fl.fidelity.Comparison(
+            host, study.test, study.triggers, boundary=False
+        )
+        recipe = replace(
+            study.recipe.with_epochs(options.epochs),
+            batch_size=options.batch_size,
+            trigger_batch_size=options.batch_size,
+        )
+        given = study.train, study.triggers, recipe
+        fast = runs.pick_precision("auto", study.device)
+        for method, precision in itertools.product(METHODS, (torch.float32, fast)):
+            how = {"seed": seed, "precision": precision, "known": known}
+            model = fl.training.embed(host, fl.METHODS[method], *given, **how).model
+            report = compared(model)
+            row = {"method": method, "type": str(precision)[6:], "seed": seed}
+            rows.append(row | {name: getattr(report, name) for name in MEASURES})
+            print(rows[-1], flush=True)
     return pd.DataFrame(rows)
 
 
