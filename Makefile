@@ -20,7 +20,7 @@ check: .venv/ready
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-bench: .venv/ready
+bench: figures
 	$(BIN)/python benchmarks/embed_speed.py
 	$(BIN)/python benchmarks/figure_stages.py
 

@@ -2,12 +2,14 @@
 
 Both see the same images, triggers and batch sizes; a plain loop is what one would write
 in an afternoon: float32, a DataLoader, the host asked at every step. The limit of a
-precision is the time of the network's convolutions alone, forward, three times over.
+precision is the time of the network's convolutions alone, forward, three times over,
+and once more where the host must be asked at every step.
 
     python benchmarks/embed_speed.py --images 1280 --rounds 3
 """
 
 import copy
+import math
 import multiprocessing
 import statistics
 import time
@@ -31,6 +33,8 @@ from fidlib.models import Classifier
 METHODS = ("ref", "scratch", "FTAL", "FTAL+TWL", "FixLL+PFL", "FixLL+SPL")
 DEVICE = runs.pick_device()
 AUTO = runs.pick_precision("auto", DEVICE)
+PROC = Path("/proc/self")
+"""Where Linux tells of memory, see proc(5)."""
 SHAPES = {"mnist": ((1, 28, 28), 2), "cifar10": ((3, 32, 32), 64)}
 """Data set -> shape of its images and the D of its models."""
 
@@ -85,8 +89,13 @@ def plain(method: str, given: Setting) -> Classifier:
         copy.deepcopy(given.host).to(memory_format=torch.contiguous_format)
         for _ in range(2)
     )
+    host.requires_grad_(False)
     fixed = method.startswith("FixLL")
-    trained = list((model.body if fixed else model).parameters())
+    part = model.body if fixed else model
+    if method not in ("ref", "scratch"):
+        for module in part.modules():
+            module.requires_grad_(not isinstance(module, nn.BatchNorm2d))
+    trained = [p for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=1e-4)
     model.train(method in ("ref", "scratch"))
     images = host.normalise(train.images).cpu()
@@ -133,9 +142,14 @@ def _crop_and_flip(image: Tensor) -> Tensor:
     return image.flip(-1) if torch.rand(()) < 0.5 else image
 
 
-def ours(method: str, given: Setting, precision: torch.dtype) -> Classifier:
-    """One epoch by fidlib; returns the model."""
-    options = {"seed": 0, "precision": precision}
+def ours(
+    method: str,
+    given: Setting,
+    precision: torch.dtype,
+    measure: training.Measure | None = None,
+) -> Classifier:
+    """The same by fidlib."""
+    options = {"seed": 0, "precision": precision, "measure": measure}
     if method == "ref":
         model = copy.deepcopy(given.host)
         return training.fit(model, given.train, given.recipe, **options).model
@@ -151,7 +165,7 @@ def ours(method: str, given: Setting, precision: torch.dtype) -> Classifier:
 
 
 def limit(model: Classifier, images: Tensor, precision: torch.dtype) -> float:
-    """Seconds of the convolutions alone, forward, each timed by itself, summed."""
+    """Seconds of the convolutions alone, forward, one after the other."""
     seen: list[tuple[nn.Module, Tensor]] = []
     hooks = [
         layer.register_forward_pre_hook(lambda m, x: seen.append((m, x[0].detach())))
@@ -163,30 +177,29 @@ def limit(model: Classifier, images: Tensor, precision: torch.dtype) -> float:
         model.body(shown)
         for hook in hooks:
             hook.remove()
-        total = 0.0
-        for layer, x in seen:
-            layer = copy.deepcopy(layer).to(precision)
-            x = x.to(precision)
-            total += _median(lambda layer=layer, x=x: layer(x), 25)
-    return total
+        cast = [(copy.deepcopy(m).to(precision), x.to(precision)) for m, x in seen]
+        return _median(lambda: [layer(x) for layer, x in cast], 25)
 
 
 def memory(dataset: str, method: str) -> tuple[float, float]:
-    """GB at the peak of five epochs at batch 128, and by how much the peak grew.
+    """GiB at the peak of five epochs at batch 128, and by how much the peak grew.
 
     Beyond what the process had before anything was made; 384 images are nothing. The
     first epoch fills caches, so growth is counted from the second to the last. To be
-    called in a process of its own.
+    called in a process of its own; not a number where the system does not tell.
     """
     before = _resident()
     given = setting(dataset, 384)
-    given.recipe = replace(given.recipe, batch_size=128)
+    given.recipe = replace(given.recipe, batch_size=128).with_epochs(5)
     peaks = []
-    for _ in range(5):
-        _forget_peak()
-        ours(method, given, AUTO)
+
+    def look(_model: Classifier) -> dict[str, float | None]:
         peaks.append(_peak())
-    return max(peaks) - before, peaks[-1] - peaks[1]
+        _forget_peak()
+        return {}
+
+    ours(method, given, AUTO, look)
+    return max(peaks) - before, peaks[-1] - peaks[2]  # the first is of the start
 
 
 def _resident() -> float:
@@ -200,14 +213,16 @@ def _peak() -> float:
 
 
 def _forget_peak() -> None:
-    if DEVICE.type == "cpu":
-        Path("/proc/self/clear_refs").write_text("5")  # Linux, see proc(5)
-    else:
+    if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    elif PROC.exists():
+        (PROC / "clear_refs").write_text("5")
 
 
 def _status(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    if not PROC.exists():
+        return math.nan
+    lines = (PROC / "status").read_text().splitlines()
     (line,) = (x for x in lines if x.startswith(name))
     return int(line.split()[1]) / 2**20
 
@@ -230,7 +245,9 @@ def seconds(call: Callable[[], object]) -> float:
 def row(dataset: str, method: str, given: Setting, rounds: int) -> str:
     """One line of the table: loops and convolutions in turn, their medians."""
     size = given.recipe.batch_size
-    shown = given.train.images[: size + given.recipe.trigger_batch_size]
+    triggers = 0 if method == "ref" else given.recipe.trigger_batch_size
+    shown = given.train.images[: size + triggers]
+    passes = 3 + (given.recipe.augment and method in ("FixLL+PFL", "FixLL+SPL"))
     loops = {
         "plain": lambda: plain(method, given),
         torch.float32: lambda: ours(method, given, torch.float32),
@@ -241,7 +258,7 @@ def row(dataset: str, method: str, given: Setting, rounds: int) -> str:
         for name, loop in loops.items():
             times[name].append(seconds(loop))
             if name != "plain":
-                floors[name].append(3 * limit(given.host, shown, name) / size)
+                floors[name].append(passes * limit(given.host, shown, name) / size)
     rates = {n: len(given.train) / statistics.median(t) for n, t in times.items()}
     with _child() as child:
         peak, growth = child.submit(memory, dataset, method).result()
@@ -264,7 +281,7 @@ def main(options: Options) -> None:
     heads = ["images", "method", "plain, images/s"]
     for name in ("float32", "auto"):
         heads += [f"{name}, images/s", "ratio", "of its limit"]
-    heads += ["GB", "growth"]
+    heads += ["GiB at batch 128", "growth"]
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for dataset in SHAPES:
         given = setting(dataset, options.images)

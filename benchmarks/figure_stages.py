@@ -24,6 +24,8 @@ class Options:
 
     suite: str = "digits"
     """A suite that has been run: its notebooks are in the run store."""
+    scale: str = ""
+    """The scale it was run at, if not the suite's own."""
 
 
 def stages(folder: Path) -> dict[str, float]:
@@ -42,7 +44,7 @@ def stages(folder: Path) -> dict[str, float]:
 def main(options: Options) -> None:
     """Seconds of every stage of every notebook, as a table."""
     rows = {}
-    for job in suites.read(options.suite).jobs:
+    for job in suites.read(options.suite, options.scale).jobs:
         folder = runs.place("notebook", job.key)
         if not (folder / "done.json").exists():
             raise SystemExit(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import tyro
-from embed_speed import AUTO, METHODS, ours, setting
+from embed_speed import AUTO, DEVICE, METHODS, ours, setting
 from torch.profiler import ProfilerActivity, profile
 
 from fidlib import runs
@@ -59,6 +59,8 @@ def milliseconds(method: str, options: Options, precision: torch.dtype) -> dict:
 
 def main(options: Options) -> None:
     """Milliseconds of each part of a step, by method and precision, as a table."""
+    if DEVICE.type != "cpu":
+        raise SystemExit("a profile of CPU operations: hide the GPU to get one.")
     print(f"{runs.machine()}, torch {torch.__version__}, {options.dataset}\n")
     print(f"| method | type | step, ms | {' | '.join([*PARTS, 'all else'])} |")
     print("|---" * (len(PARTS) + 4) + "|")

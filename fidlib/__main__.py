@@ -132,8 +132,8 @@ class Table:
     methods: tuple[str, ...] = ()
     """Rows; the suite's, or all methods, when not given."""
     suite: str = ""
-    """Take what is not given here from a suite: the configuration and methods of its
-    first notebook, and the other seeds of whichever has some."""
+    """A suite whose first notebook's configuration and methods, and whose other seeds,
+    hold here; options below that are not at their default go before."""
     seeds: tuple[int, ...] = ()
     """Print mean and standard deviation over these seeds as well."""
     csv: Path | None = None
@@ -144,17 +144,18 @@ class Table:
         from fidlib.methods import METHODS, find
         from fidlib.study import Study, over_seeds
 
-        config, methods = self.config, self.methods or tuple(METHODS)
-        repeated, seeds = methods, self.seeds
+        config, methods, seeds = self.config, self.methods or [*METHODS], self.seeds
+        repeated = methods
         if self.suite:
             suite = suites.read(self.suite)
             first = suite.jobs[0].parameters
-            given = {k: v for k, v in vars(config).items() if v != getattr(Config, k)}
+            chosen = {k: v for k, v in vars(config).items() if v != getattr(Config, k)}
             told = {k: first[k] for k in vars(config) if k in first}
-            config = Config(**told | given)
+            config = Config(**told | chosen)
             methods = self.methods or first.get("methods", methods)
             repeated = self.methods or suite.setting("repeated", methods)
-            seeds = seeds or (config.seed, *suite.setting("other_seeds", ()))
+            others = {config.seed, *suite.setting("other_seeds", ())}
+            seeds = seeds or (sorted(others) if len(others) > 1 else ())
         names, repeated = ([find(m).name for m in ms] for ms in (methods, repeated))
         study = Study(config)
         print(study)
@@ -162,14 +163,12 @@ class Table:
         print(_text(table))
         if self.csv:
             table.to_csv(self.csv)
-        if len(seeds) > 1:
-            grouped = over_seeds(config, repeated, seeds).groupby("method", sort=False)
-            for title, spread in (
-                ("mean", grouped.mean()),
-                ("deviation", grouped.std()),
-            ):
-                print(f"\n{title} over seeds {', '.join(map(str, seeds))}")
-                print(_text(spread))
+        if seeds:
+            over = over_seeds(config, repeated, seeds).groupby("method", sort=False)
+            print(f"\nmean over seeds {', '.join(map(str, seeds))}")
+            print(_text(over.mean()))
+            print("\nstandard deviation over them")
+            print(over.std().map("{:.3g}".format).to_string())
         return 0
 
 

@@ -183,8 +183,6 @@ def _made(record: Mapping[str, Any]) -> str:
         f"{versions}; <code>{html.escape(json.dumps(parameters))}</code></p>"
     )
     if len(models):
-        trained = f"{len(models)} models, {models.seconds.sum():,.0f} s of training"
-        text += (
-            f"<details><summary>{trained}</summary>{models.to_html(border=0)}</details>"
-        )
+        table = models.to_html(border=0)
+        text += f"<details><summary>Its models</summary>{table}</details>"
     return text

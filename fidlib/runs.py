@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-SCHEMA = 3
+SCHEMA = 4
 """Raised when the meaning of stored results changes; older ones are then not read."""
 
 Precision = Literal["auto", "float32", "bfloat16"]

@@ -148,6 +148,8 @@ class Study:
         name = self._name(method)
         if name not in self._models:
             key = self._marked_key(method)
+            if not (runs.place("marked", key) / "done.json").exists():
+                self._host_outputs()  # the host's part, not counted as the method's
             folder = runs.make("marked", key, lambda f: self._make_marked(method, f))
             self._remember(name, folder, like=self.host())
         return self._models[name]
@@ -183,19 +185,21 @@ class Study:
         """What its numbers were made with, for `report.Output.provenance`.
 
         Args:
-            methods: Those whose models they are of, besides the host.
+            methods: Those whose models they are of, besides the host; none for numbers
+                of other models.
 
         Returns:
             The configuration, with the images and the precision that it came to, and
             `models`: name -> epochs, seconds, when and with which commit it was made.
         """
-        models = {}
-        for method in ["host", *methods]:
+        models, methods = {}, list(methods)
+        for method in ["host", *methods] if methods else []:
             found = METHODS["ref"] if method == "host" else find(method)
             done = json.loads((self.folder(method) / "done.json").read_text())
             made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
-            epochs = self.recipe.schedule(found).epochs
-            models[found.name] = {"epochs": epochs, **made}
+            epochs = int(self.history(method).epoch.iloc[-1])
+            name = "host" if found == METHODS["ref"] else found.name
+            models[name] = {"epochs": epochs, **made}
         came_to = {
             "train_images": len(self.train),
             "test_images": len(self.test),

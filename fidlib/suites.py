@@ -69,8 +69,8 @@ class Suite:
     jobs: tuple[Job, ...]
 
     def setting(self, name: str, default: Any) -> Any:
-        """A parameter as its notebooks get it; the first's, where they differ."""
-        told = (self.parameters, *(job.parameters for job in self.jobs))
+        """A parameter as the first notebook that is given it gets it, or `default`."""
+        told = (job.parameters for job in self.jobs)
         return next((known[name] for known in told if name in known), default)
 
 
@@ -315,16 +315,23 @@ def publish(suite: Suite, results: dict[str, Result]) -> Path:
         record = f"{job.name}-provenance.json"
         made = record in files and not traceback
         if made or traceback:
+            recorded = json.loads((folder / record).read_text()) if made else {}
             entry = report.Entry(
                 name=job.name,
                 question=job.question(),
-                parameters=job.parameters,
+                parameters=_as_made(job, recorded),
                 files=[f for f in files if f != record] if made else [],
-                provenance=json.loads((folder / record).read_text()) if made else {},
+                provenance=recorded,
                 traceback=traceback,
             )
             entries.append(entry)
     return report.write_page(folder, suite.name, suite.about, entries)
+
+
+def _as_made(job: Job, recorded: dict[str, Any]) -> dict[str, Any]:
+    """A job's parameters, as they were when what is shown of it was made."""
+    then = recorded.get("parameters", {})
+    return {name: then.get(name, value) for name, value in job.parameters.items()}
 
 
 @contextlib.contextmanager

@@ -28,12 +28,12 @@ from fidlib.runs import stream
 CURVE_POINTS = 6
 """A learning curve has this many measurements, spread evenly, and one at the start."""
 
-COMPILE: dict[str, dict[str, Any]] = {
-    "cuda": {"mode": "reduce-overhead", "dynamic": False}
-}
-"""Kind of device -> options of `torch.compile` for the bodies in a training step. A GPU
-waits for the launches of a small network, which a CUDA graph makes at once; the step of
-a CPU is nearly all convolutions, and compiling it gained nothing."""
+COMPILE: dict[str, dict[str, Any]] = {}
+"""Kind of device -> options of `torch.compile` for the bodies in a training step.
+
+Empty: they run as they are. A GPU may wait for the launches of a small network, which a
+CUDA graph makes at once: `COMPILE["cuda"] = {"mode": "reduce-overhead"}`. That has not
+been measured, so it is off; on a CPU nearly all of a step is convolution."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +223,11 @@ def embed(
     return loop.run(method.name, measure)
 
 
+class _Copy(torch.nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        return features.clone()
+
+
 class _Loop:
     """One training; the same for every method."""
 
@@ -261,6 +266,8 @@ class _Loop:
         self.host_table = known
         self.trigger_table: Tensor | None = None
         self._select_trained_part()
+        if self.device.type in COMPILE:
+            torch.compiler.reset()  # graphs of an earlier training hold its weights
         # From the host, BatchNorm is frozen; the host's own always is.
         body = self._folded(model) if method.start == "host" else model.body
         host_body = self._folded(host) if triggers is not None else host.body
@@ -285,7 +292,9 @@ class _Loop:
         options = COMPILE.get(self.device.type)
         if options is None:
             return body
-        return cast(torch.nn.Module, torch.compile(body, **options))
+        compiled = torch.compile(body, **options)
+        # A CUDA graph writes its next answer where this one lies.
+        return torch.nn.Sequential(cast(torch.nn.Module, compiled), _Copy())
 
     def run(self, title: str, measure: Measure | None) -> Trained:
         rate, epochs = self.schedule.learning_rate, self.schedule.epochs

@@ -149,8 +149,8 @@ def test_a_record_says_what_the_numbers_were_made_with(study):
     found = [record[n] for n in ("train_images", "test_images", "precision", "scale")]
     assert found == [400, 500, "float32", "smoke"]
     models = record["models"]
-    assert list(models) == ["ref", "FTAL"]
-    assert (models["ref"]["epochs"], models["FTAL"]["epochs"]) == (24, 12)
+    assert list(models) == ["host", "FTAL"]
+    assert (models["host"]["epochs"], models["FTAL"]["epochs"]) == (24, 12)
     assert models["FTAL"]["seconds"] > 0
 
 
