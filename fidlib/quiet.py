@@ -30,8 +30,8 @@ class QuietAdam(torch.optim.Adam):
         parameters: What is trained; those without a projection move freely.
         lr: Learning rate.
         projections: Weight -> `(I, I)` symmetric P over its I inputs.
-        precision: Type to project in; products of these matrices, in float32, would
-            take longer than a small network's own step.
+        precision: Type to project in; in float32 these products would take about as
+            long as a small network's own step.
     """
 
     def __init__(
