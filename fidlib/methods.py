@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fidlib import metrics
 from fidlib.models import Classifier
-from fidlib.runs import code
+from fidlib.source import code
 
 Start = Literal["random", "host"]
 Trained = Literal["all", "body", "head"]

@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 import torch
 
-from fidlib import data, models, networks, runs, training, triggers
+from fidlib import data, models, networks, runs, source, training, triggers
 from fidlib.data import Split
 from fidlib.features import Outputs, outputs
 from fidlib.fidelity import Comparison, Fidelity
@@ -365,7 +365,7 @@ class Study:
                 "images": len(self.triggers),
                 "sha256": self.triggers.fingerprint,
             },
-            "model": [config.model, runs.code(network) if own else None],
+            "model": [config.model, source.code(network) if own else None],
             "feature_dim": config.feature_dim,
             "seed": config.seed,
             "precision": str(self.precision),

@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from fidlib import source
+
+FACTOR = 2
+WEIGHTS = torch.ones(3)
+
+
+def uses_a_constant(x):
+    return FACTOR * x
+
+
+def uses_it_inside(x):
+    return sum(FACTOR * part for part in x)
+
+
+def uses_a_helper(x):
+    return uses_a_constant(x) + 1
+
+
+class Module:
+    def forward(self, x):
+        return uses_a_constant(x)
+
+
+class Child(Module):
+    pass
+
+
+class Indirect:
+    @property
+    def factor(self):
+        return FACTOR
+
+
+class Static:
+    @staticmethod
+    def forward(x):
+        return uses_a_constant(x)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        *(uses_a_constant, uses_it_inside, uses_a_helper),
+        *(Module, Child, Indirect, Static),
+    ],
+)
+def test_code_notices_what_a_function_rests_on(thing, monkeypatch):
+    before = source.code(thing)
+    assert source.code(thing) == before
+    monkeypatch.setitem(globals(), "FACTOR", 3)
+    assert source.code(thing) != before
+
+
+def test_code_tells_functions_apart():
+    def scaled(factor):
+        return lambda x: factor * x
+
+    assert source.code(scaled(2)) == source.code(scaled(2))
+    assert source.code(scaled(2)) != source.code(scaled(3))
+    with pytest.raises(ValueError, match="pass a function"):
+        source.code(len)
+
+
+def test_code_tells_tensors_modules_and_helpers_in_a_closure_apart(monkeypatch):
+    def around(held):
+        return lambda x: held(x) if callable(held) else held * x
+
+    def again(x):
+        return x - 1
+
+    assert source.code(around(again)) == source.code(around(again))
+    assert "at 0x" not in str(source.code(around(again)))
+    different = [2, torch.ones(2), torch.zeros(2), torch.ones(2).double(), again]
+    different += [uses_a_constant, torch.relu, torch.nn.Linear(2, 2), [1, {"a": 2}]]
+    texts = [str(source.code(around(held))) for held in different]
+    assert len(set(texts)) == len(different)
+    with pytest.raises(ValueError, match="may hold state"):
+        source.code(around(iter([])))
+    letters = [repr(letter) for letter in "abcdefgh"]
+    assert source.code(around(set("hgfedcba")))[-8:] == letters  # in every process
+
+    def weighs(x):
+        return WEIGHTS * x
+
+    before = source.code(weighs)
+    monkeypatch.setitem(globals(), "WEIGHTS", torch.zeros(3))
+    assert source.code(weighs) != before
