@@ -267,6 +267,31 @@ def test_measuring_changes_nothing(host, few, secret):
     assert changed(quiet.model, measured.model) == set()
 
 
+def test_cifar100s_methods_train_wrn28_10_at_its_real_shape():
+    torch.manual_seed(0)
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    train = fl.data.Split(images, torch.arange(4) * 12)
+    mean, std = fl.data.NORMALISATION["cifar100"]
+    model = fl.models.build(
+        "wrn28_10", num_classes=100, feature_dim=640, mean=mean, std=std
+    )
+    once = recipe("cifar100", "paper").with_epochs(1)
+    host = fit(model, train, once, seed=0).model
+    secret = fl.data.Split(torch.randn(2, 3, 32, 32), torch.tensor([7, 99]))
+    for name in ("FTAL", "FixLL", "FixLL+PFL", "FixLL+SPL"):
+        marked = embed(host, fl.METHODS[name], train, secret, once, seed=0).model
+        moved = changed(host, marked)
+        convolutions = {n for n, v in host.state_dict().items() if v.dim() == 4}
+        assert len(convolutions) == 28
+        assert moved == convolutions | ({"head.weight"} if name == "FTAL" else set())
+        with torch.inference_mode():
+            features = marked.features(images)
+            assert features.shape == (4, 640)
+            assert torch.equal(marked.head(features), marked(images))
+            assert marked(images).shape == (4, 100)
+            assert not torch.allclose(marked(images), host(images), rtol=1e-4)
+
+
 def test_divergence_stops_with_the_epoch_and_the_last_good_state(host, few, secret):
     calls = []
 
