@@ -2,6 +2,7 @@
 
 from fidlib import (
     boundary,
+    claims,
     data,
     features,
     fidelity,
@@ -34,6 +35,7 @@ __all__ = [
     "Step",
     "Study",
     "boundary",
+    "claims",
     "data",
     "features",
     "fidelity",

@@ -3,6 +3,7 @@
 import html
 import io
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,6 +125,7 @@ table { border-collapse: collapse; font-size: .82rem;
 th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap;
          border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; }
+td.text { text-align: left; white-space: normal; min-width: 14rem; }
 pre { background: #fff3f0; border-left: 3px solid #c1121f; padding: .6rem;
       overflow-x: auto; font-size: .8rem; }
 """
@@ -166,9 +168,12 @@ def _table(folder: Path, file: str) -> str:
     if len(frame) > 30:
         return f'<p class="made">{len(frame)} rows: <a href="{file}">{file}</a></p>'
     text = io.StringIO()
-    frame.to_html(text, index=False, border=0, float_format="{:.4g}".format, na_rep="–")
+    shown = {"border": 0, "float_format": "{:.4g}".format, "na_rep": "–"}
+    with pd.option_context("display.max_colwidth", None):  # it would cut sentences
+        frame.to_html(text, index=False, **shown)
+    cells = re.sub(r"<td>(?=[^<]{30})", '<td class="text">', text.getvalue())
     return (
-        f'<div class="scroll">{text.getvalue()}</div>'
+        f'<div class="scroll">{cells}</div>'
         f'<p class="made"><a href="{file}">{file}</a></p>'
     )
 

@@ -50,7 +50,9 @@ def test_output_records_how_it_was_made(tmp_path):
 def test_write_page_shows_pictures_tables_and_failures(tmp_path):
     out = report.Output(tmp_path)
     out.figure(small_figure(), "01-curve", alt='It "rises" & falls.')
-    out.table(pd.DataFrame({"method": ["FTAL"], "pfl": [12345.678]}), "01-numbers")
+    sentence = "a sentence that is longer than a column of numbers would be " * 2
+    row = {"method": ["FTAL"], "pfl": [12345.678], "why": [sentence]}
+    out.table(pd.DataFrame(row), "01-numbers")
     out.provenance({"seed": 0})
     files = ["01-curve.pdf", "01-curve.png", "01-numbers.csv"]
     record = json.loads((tmp_path / "provenance.json").read_text())
@@ -64,6 +66,7 @@ def test_write_page_shows_pictures_tables_and_failures(tmp_path):
     assert 'alt="It &quot;rises&quot; &amp; falls."' in text
     assert 'href="01-curve.pdf"' in text
     assert "<td>FTAL</td>" in text
+    assert f'<td class="text">{sentence}</td>' in text
     assert "1.235e+04" in text
     assert record["commit"] in text
     assert "ValueError: a &lt; b" in text
