@@ -50,7 +50,7 @@ def test_output_records_how_it_was_made(tmp_path):
 def test_write_page_shows_pictures_tables_and_failures(tmp_path):
     out = report.Output(tmp_path)
     out.figure(small_figure(), "01-curve", alt='It "rises" & falls.')
-    sentence = "a sentence that is longer than a column of numbers would be " * 2
+    sentence = "A sentence that is longer than a column of numbers would be, truly"
     row = {"method": ["FTAL"], "pfl": [12345.678], "why": [sentence]}
     out.table(pd.DataFrame(row), "01-numbers")
     out.provenance({"seed": 0})
