@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from filelock import FileLock
 
-SCHEMA = 4
+SCHEMA = 5
 """Raised when the meaning of stored results changes; older ones are then not read."""
 
 Precision = Literal["auto", "float32", "bfloat16"]

@@ -49,7 +49,8 @@ class Config:
     links: int = 0
     """Triggers in a chain, m; 0: one for each class, ten at most."""
     precision: Precision = "auto"
-    """Type to train in; auto: bfloat16 where the hardware is fast at it."""
+    """Type to train in; auto: bfloat16 where the hardware is fast at it. What another
+    machine made with auto is read back in the type that it chose."""
 
     def check(self) -> None:
         """Raise ValueError if a field has a type or value that makes no sense."""
@@ -163,8 +164,7 @@ class Study:
         """
         if split not in ("train", "test"):
             raise ValueError(f"split is {split!r}; use train or test.")
-        report = json.loads((self.folder(method) / "metrics.json").read_text())
-        return Fidelity(**report[split])
+        return Fidelity(**self._report(method)[split])
 
     def table(self, methods: Iterable[str | Method] | None = None) -> pd.DataFrame:
         """A row per method, the host's first: what is missing is embedded first.
@@ -190,7 +190,8 @@ class Study:
 
         Returns:
             The configuration, with the images and the precision that it came to, and
-            `models`: name -> epochs, seconds, when and with which commit it was made.
+            `models`: name -> epochs, precision, seconds, when, where and with which
+            commit it was made.
         """
         models, methods = {}, list(methods)
         for method in ["host", *methods] if methods else []:
@@ -199,11 +200,15 @@ class Study:
             made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
             epochs = int(self.history(method).epoch.iloc[-1])
             name = "host" if found == METHODS["ref"] else found.name
-            models[name] = {"epochs": epochs, **made}
+            models[name] = {
+                "epochs": epochs,
+                "precision": self._report(method)["precision"],
+                **made,
+            }
         came_to = {
             "train_images": len(self.train),
             "test_images": len(self.test),
-            "precision": str(self.precision)[6:],
+            "precision": self._report("host")["precision"],
         }
         return {**vars(self.config), **came_to, "models": models}
 
@@ -283,6 +288,9 @@ class Study:
                 "to look at: train longer (epochs)."
             )
         return learned
+
+    def _report(self, method: str | Method) -> dict:
+        return json.loads((self.folder(method) / "metrics.json").read_text())
 
     def _row(self, method: str | Method) -> dict[str, object]:
         train, test = (self.fidelity(method, part) for part in ("train", "test"))
@@ -368,7 +376,8 @@ class Study:
             "model": [config.model, source.code(network) if own else None],
             "feature_dim": config.feature_dim,
             "seed": config.seed,
-            "precision": str(self.precision),
+            # As asked for: with auto, runs copied from a faster machine are read back.
+            "precision": config.precision,
             "batch_size": self.recipe.batch_size,
             "augment": self.recipe.augment,
         }
@@ -460,10 +469,11 @@ class Study:
         models.save(trained.model, folder / "model.safetensors")
         history = pd.DataFrame(trained.history)
         history.to_csv(folder / "history.csv", index=False)
-        report = {
+        report: dict[str, object] = {
             part: dataclasses.asdict(self._comparison(host, part)(trained.model))
             for part in ("train", "test")
         }
+        report["precision"] = str(self.precision)[6:]
         runs.write_json(folder / "metrics.json", report)
 
     def _remember(self, name: str, folder: Path, like: Classifier) -> None:

@@ -1,7 +1,9 @@
+import dataclasses
 import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 
@@ -42,15 +44,13 @@ def test_a_study_makes_a_model_once_and_reads_it_back(study, monkeypatch):
         {"chains": 2},
         {"links": 5},
         {"scale": "minutes"},
-        {"precision": "float32"},
+        {"precision": "auto"},
         {"model": "wrn28_10"},
     ],
 )
 def test_another_configuration_has_other_results(study, change):
     other = fl.Study(fl.Config(**vars(SMALL) | change))
     method = fl.METHODS["FTAL"]
-    if change == {"precision": "float32"} and study.precision == torch.float32:
-        other.precision = torch.bfloat16
     assert fl.runs.digest(other._marked_key(method)) != fl.runs.digest(
         study._marked_key(method)
     )
@@ -63,6 +63,26 @@ def test_the_same_seed_gives_the_same_bytes_in_another_store(
     monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
     again = fl.Study(SMALL)
     assert (again.folder("FTAL") / "model.safetensors").read_bytes() == first
+
+
+def test_a_copied_store_goes_on_where_another_precision_is_fast(tmp_path, monkeypatch):
+    auto = dataclasses.replace(SMALL, precision="auto", epochs=1, train_images=100)
+    monkeypatch.setattr(fl.runs, "pick_precision", lambda *_: torch.float32)
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "there"))
+    fl.Study(auto).folder("FTAL")
+    shutil.copytree(tmp_path / "there", tmp_path / "here")
+    monkeypatch.setattr(fl.runs, "pick_precision", lambda *_: torch.bfloat16)
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "here"))
+    here, made = fl.Study(auto), []
+    monkeypatch.setattr(here, "_make_host", made.append)
+    whole = here._make_marked
+    monkeypatch.setattr(
+        here, "_make_marked", lambda *a: (made.append(a[0].name), whole(*a))
+    )
+    models = here.record(["FTAL", "FTLL"])["models"]
+    assert made == ["FTLL"]
+    precisions = [row["precision"] for row in models.values()]
+    assert precisions == ["float32", "float32", "bfloat16"]
 
 
 def _train(store):
