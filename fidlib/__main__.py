@@ -24,7 +24,7 @@ class Figures:
     """
 
     suite: str = "digits"
-    """A file of notebooks/suites: digits, mnist, cifar10, cifar100, smoke."""
+    """A file of notebooks/suites: such as digits, mnist, cifar10, cifar100."""
     scale: str = ""
     """How long to train, in place of the suite's own: such as hours for mnist."""
     only: tuple[str, ...] = ()

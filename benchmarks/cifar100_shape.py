@@ -1,0 +1,47 @@
+"""A small set in CIFAR-100's shape, to see the largest network run without a GPU.
+
+    python benchmarks/cifar100_shape.py FOLDER
+    FIDLIB_DATA=FOLDER fidlib figures --suite cifar100_smoke --jobs 1
+
+Each of the hundred classes is a pattern of colours that blurs into noise: easy enough
+to be learned from three images, so that host and watermark are better than a guess.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+TRAIN, TEST = 3, 2
+"""Images of a class."""
+
+
+def images(patterns: torch.Tensor, each: int, generator: torch.Generator) -> np.ndarray:
+    """`each` images of every pattern, uint8 of shape `(N, 32, 32, 3)`."""
+    pixels = patterns.repeat(each, 1, 1, 1)
+    pixels = pixels + 0.1 * torch.randn(pixels.shape, generator=generator)
+    return (255 * pixels.clamp(0, 1)).byte().permute(0, 2, 3, 1).numpy()
+
+
+def main(folder: Path) -> None:
+    """Write `cifar100.npz` to a folder."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(100, 3, 4, 4, generator=generator)
+    patterns = F.interpolate(coarse, size=32, mode="bilinear")
+    arrays = {}
+    for part, each in (("train", TRAIN), ("test", TEST)):
+        arrays[f"x_{part}"] = images(patterns, each, generator)
+        arrays[f"y_{part}"] = np.tile(np.arange(100), each)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / "cifar100.npz", allow_pickle=False, **arrays)
+    print(
+        f"{folder / 'cifar100.npz'}: {100 * TRAIN} train and {100 * TEST} test images"
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python benchmarks/cifar100_shape.py FOLDER")
+    main(Path(sys.argv[1]))
