@@ -127,7 +127,11 @@ class Compare:
 
 @dataclass(frozen=True)
 class Table:
-    """Print the fidelity of methods, embedding what is missing first."""
+    """Print the fidelity of methods, embedding what is missing first.
+
+    With --suite and no other option: what `fidlib figures` last published of it, with
+    the paper's claims; nothing is trained.
+    """
 
     methods: tuple[str, ...] = ()
     """Rows; the suite's, or all methods, when not given."""
@@ -144,10 +148,15 @@ class Table:
         from fidlib.methods import METHODS, find
         from fidlib.study import Study, over_seeds
 
+        suite = suites.read(self.suite) if self.suite else None
+        if suite and self == Table(suite=self.suite):
+            published = _published(suite)
+            if published:
+                print(published)
+                return 0
         config, methods, seeds = self.config, self.methods or [*METHODS], self.seeds
         repeated = methods
-        if self.suite:
-            suite = suites.read(self.suite)
+        if suite:
             first = suite.jobs[0].parameters
             chosen = {k: v for k, v in vars(config).items() if v != getattr(Config, k)}
             told = {k: first[k] for k in vars(config) if k in first}
@@ -164,11 +173,7 @@ class Table:
         if self.csv:
             table.to_csv(self.csv)
         if seeds:
-            over = over_seeds(config, repeated, seeds).groupby("method", sort=False)
-            print(f"\nmean over seeds {', '.join(map(str, seeds))}")
-            print(_text(over.mean()))
-            print("\nstandard deviation over them")
-            print(over.std().map("{:.3g}".format).to_string())
+            print(f"\n{_spread(over_seeds(config, repeated, seeds))}")
         return 0
 
 
@@ -220,6 +225,34 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fidlib: stopped; what is finished is kept.", file=sys.stderr)
         return 130
+
+
+def _published(suite: suites.Suite) -> str:
+    """What `figures/` holds of a suite's numbers; empty if nothing."""
+    tables = {
+        name: suites.published(suite, name) for name in ("fidelity", "seeds", "claims")
+    }
+    if tables["fidelity"] is None:
+        return ""
+    parts = [suites.how_made(suite), _text(tables["fidelity"].set_index("method"))]
+    if tables["seeds"] is not None:
+        parts += ["", _spread(tables["seeds"].set_index(["method", "seed"]))]
+    if tables["claims"] is not None:
+        parts += ["", "the paper's claims, and whether they are borne out"]
+        for claim, measured, verdict in tables["claims"].itertuples(index=False):
+            parts += [f"{claim}: {verdict.upper()}", f"    {measured}"]
+    return "\n".join(parts)
+
+
+def _spread(over) -> str:
+    """Mean and standard deviation of a table over its seeds."""
+    seeds = ", ".join(map(str, over.index.unique("seed")))
+    groups = over.groupby("method", sort=False)
+    deviation = groups.std().map("{:.3g}".format).to_string()
+    return (
+        f"mean over seeds {seeds}\n{_text(groups.mean())}\n\n"
+        f"standard deviation over them\n{deviation}"
+    )
 
 
 def _text(table) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nbformat
+import pandas as pd
 import yaml
 from tqdm import tqdm
 
@@ -326,6 +327,27 @@ def publish(suite: Suite, results: dict[str, Result]) -> Path:
             )
             entries.append(entry)
     return report.write_page(folder, suite.name, suite.about, entries)
+
+
+def published(suite: Suite, table: str) -> pd.DataFrame | None:
+    """A table that a notebook of the suite left in `figures/`; None if none did."""
+    folder = runs.project_root() / "figures" / suite.name
+    paths = [folder / f"{job.name}-{table}.csv" for job in suite.jobs]
+    return next((pd.read_csv(path) for path in paths if path.exists()), None)
+
+
+def how_made(suite: Suite) -> str:
+    """One line on what was published of the suite's first notebook."""
+    folder = runs.project_root() / "figures" / suite.name
+    path = folder / f"{suite.jobs[0].name}-provenance.json"
+    record = json.loads(path.read_text())
+    made = record["parameters"]
+    return (
+        f"{path.parent.name}, as published {record['made'][:10]}: scale "
+        f"{made['scale']}, seed {made['seed']}, {made['train_images']:,} train and "
+        f"{made['test_images']:,} test images, D = {made['feature_dim']}, "
+        f"{made['precision']}, {record['machine']}; commit {record['commit']}"
+    )
 
 
 def _as_made(job: Job, recorded: dict[str, Any]) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -65,6 +66,38 @@ def test_table_of_a_suite_is_of_its_configuration_and_seeds(capsys, monkeypatch)
         "host", "ref", "FTAL", "FTAL+TWL", "FixLL+PFL"
     ]  # fmt: skip
     assert "FTAL+TWL" not in rest
+
+
+def test_table_of_a_suite_alone_prints_what_is_published(tmp_path, monkeypatch, capsys):
+    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "figures" / "smoke"
+    folder.mkdir(parents=True)
+    rows = {"method": ["host", "FTAL"], "trigger_accuracy": [0.1, 1], "twl": [0, 12.5]}
+    pd.DataFrame(rows).to_csv(folder / "01_embed-fidelity.csv", index=False)
+    rows = {"method": ["FTAL", "FTAL"], "seed": [0, 1], "pfl_test": [2.0, 4.0]}
+    pd.DataFrame(rows).to_csv(folder / "04_fidelity-seeds.csv", index=False)
+    rows = {"claim": ["It holds"], "measured": ["7 of 9"], "borne_out": ["partly"]}
+    pd.DataFrame(rows).to_csv(folder / "04_fidelity-claims.csv", index=False)
+    parameters = vars(SMALL) | {"train_images": 1234, "test_images": 56}
+    record = {"made": "2026-01-02T03", "machine": "a box", "commit": "abc"}
+    text = json.dumps(record | {"parameters": parameters})
+    (folder / "01_embed-provenance.json").write_text(text)
+
+    def fail(*_):
+        raise AssertionError("a study was made")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fl.Study, "__init__", fail)
+        assert main(["table", "--suite", "smoke"]) == 0
+        with pytest.raises(AssertionError, match="a study was made"):
+            main(["table", "--suite", "smoke", "--methods", "FTAL"])
+    printed = capsys.readouterr().out
+    assert "published 2026-01-02: scale smoke, seed 0, 1,234 train and 56" in printed
+    assert re.search(r"^FTAL +1.000 +12.5$", printed, re.M)
+    assert re.search(r"mean over seeds 0, 1\n.*\n.*\nFTAL +3$", printed, re.M)
+    assert re.search(r"standard deviation.*\n.*\n.*\nFTAL +1.41$", printed, re.M)
+    assert "It holds: PARTLY\n    7 of 9" in printed
 
 
 def test_embed_and_compare_agree(study, capsys):
