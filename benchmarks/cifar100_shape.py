@@ -1,18 +1,17 @@
 """A small set in CIFAR-100's shape, to see the largest network run without a GPU.
 
-    python benchmarks/cifar100_shape.py FOLDER
-    FIDLIB_DATA=FOLDER fidlib figures --suite cifar100_smoke --jobs 1
+    python benchmarks/cifar100_shape.py
+    fidlib figures --suite cifar100_smoke --jobs 1
 
 Each of the hundred classes is a pattern of colours that blurs into noise: easy enough
 to be learned from three images, so that host and watermark are better than a guess.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from fidlib.runs import project_root
 
 TRAIN, TEST = 3, 2
 """Images of a class."""
@@ -25,8 +24,8 @@ def images(patterns: torch.Tensor, each: int, generator: torch.Generator) -> np.
     return (255 * pixels.clamp(0, 1)).byte().permute(0, 2, 3, 1).numpy()
 
 
-def main(folder: Path) -> None:
-    """Write `cifar100.npz` to a folder."""
+def main() -> None:
+    """Write it to `runs/cifar100_shape.npz`, where the suite looks for it."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(100, 3, 4, 4, generator=generator)
     patterns = F.interpolate(coarse, size=32, mode="bilinear")
@@ -34,14 +33,11 @@ def main(folder: Path) -> None:
     for part, each in (("train", TRAIN), ("test", TEST)):
         arrays[f"x_{part}"] = images(patterns, each, generator)
         arrays[f"y_{part}"] = np.tile(np.arange(100), each)
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(folder / "cifar100.npz", allow_pickle=False, **arrays)
-    print(
-        f"{folder / 'cifar100.npz'}: {100 * TRAIN} train and {100 * TEST} test images"
-    )
+    path = project_root() / "runs" / "cifar100_shape.npz"
+    path.parent.mkdir(exist_ok=True)
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+    print(f"{path}: {100 * TRAIN} train and {100 * TEST} test images")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python benchmarks/cifar100_shape.py FOLDER")
-    main(Path(sys.argv[1]))
+    main()

@@ -19,15 +19,17 @@ from fidlib import (
     triggers,
     yardsticks,
 )
-from fidlib.methods import FLOORS, METHODS, TERMS, Method, Step
+from fidlib.methods import FLOORS, LEARNED, METHODS, PAPER, TERMS, Method, Step
 from fidlib.models import Classifier
 from fidlib.networks import MODELS
 from fidlib.study import Config, Study, over_seeds
 
 __all__ = [
     "FLOORS",
+    "LEARNED",
     "METHODS",
     "MODELS",
+    "PAPER",
     "TERMS",
     "Classifier",
     "Config",

@@ -150,10 +150,8 @@ class Table:
 
         suite = suites.read(self.suite) if self.suite else None
         if suite and self == Table(suite=self.suite):
-            published = _published(suite)
-            if published:
-                print(published)
-                return 0
+            print(_published(suite))
+            return 0
         config, methods, seeds = self.config, self.methods or [*METHODS], self.seeds
         repeated = methods
         if suite:
@@ -228,20 +226,32 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _published(suite: suites.Suite) -> str:
-    """What `figures/` holds of a suite's numbers; empty if nothing."""
-    tables = {
-        name: suites.published(suite, name) for name in ("fidelity", "seeds", "claims")
-    }
-    if tables["fidelity"] is None:
-        return ""
-    parts = [suites.how_made(suite), _text(tables["fidelity"].set_index("method"))]
-    if tables["seeds"] is not None:
-        parts += ["", _spread(tables["seeds"].set_index(["method", "seed"]))]
-    if tables["claims"] is not None:
-        parts += ["", "the paper's claims, and whether they are borne out"]
-        for claim, measured, verdict in tables["claims"].itertuples(index=False):
-            parts += [f"{claim}: {verdict.upper()}", f"    {measured}"]
-    return "\n".join(parts)
+    """What `figures/` holds of a suite's numbers.
+
+    Raises:
+        ValueError: If it holds none.
+    """
+    parts = []
+    for name in ("fidelity", "seeds", "claims"):
+        found = suites.published(suite, name)
+        if found is None:
+            continue
+        made, table = found
+        if name == "claims":
+            rows = table.itertuples(index=False)
+            text = "\n".join(f"{c}: {held.upper()}\n    {m}" for c, m, held in rows)
+        elif name == "seeds":
+            text = _spread(table.set_index(["method", "seed"]))
+        else:
+            text = _text(table.set_index("method"))
+        parts.append(f"{made}\n{text}")
+    if not parts:
+        raise ValueError(
+            f"figures/{suite.name} holds no numbers: make them by fidlib figures "
+            f"--suite {suite.name}, or say here what to embed and measure, by --scale "
+            "or --methods."
+        )
+    return "\n\n".join(parts)
 
 
 def _spread(over) -> str:

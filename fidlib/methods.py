@@ -206,10 +206,17 @@ METHODS: dict[str, Method] = {
 """Name -> method: the ten of [2], its from-scratch deep-fidelity ones, fidlib's own
 and the `FLOORS`."""
 
+PAPER: tuple[str, ...] = tuple(m.name for m in _PAPER)
+"""The ten methods of [1] and [2], of which the paper speaks."""
+
 FLOORS: tuple[str, ...] = tuple(m.name for m in _FLOORS)
 """Methods without a watermark: how far honest training alone goes from the host. One
 is a host from another random start (as one of another seed), the other the host itself,
 trained on for as long as an embedding."""
+
+
+LEARNED = 0.9
+"""Trigger accuracy from which a method counts as having embedded its watermark."""
 
 
 def find(method: str | Method) -> Method:

@@ -171,7 +171,7 @@ def _table(folder: Path, file: str) -> str:
     shown = {"border": 0, "float_format": "{:.4g}".format, "na_rep": "–"}
     with pd.option_context("display.max_colwidth", None):  # it would cut sentences
         frame.to_html(text, index=False, **shown)
-    cells = re.sub(r"<td>(?=[^<]{30})", '<td class="text">', text.getvalue())
+    cells = re.sub(r"<td>(?=[^<]{20})", '<td class="text">', text.getvalue())
     return (
         f'<div class="scroll">{cells}</div>'
         f'<p class="made"><a href="{file}">{file}</a></p>'

@@ -56,12 +56,13 @@ def _code(thing: Callable, seen: set[int]) -> list[str]:
 
 
 def _functions(thing: Callable) -> list[FunctionType]:
-    """The function itself, or a class's methods and properties."""
+    """The function itself, or a class's methods and properties, cached or not."""
     if not inspect.isclass(thing):
         return [thing] if isinstance(thing, FunctionType) else []
     found = []
     for member in vars(thing).values():
-        parts = [getattr(member, name, None) for name in ("fget", "fset", "__func__")]
+        inner = ("fget", "fset", "__func__", "func")
+        parts = [getattr(member, name, None) for name in inner]
         found += [f for f in (member, *parts) if isinstance(f, FunctionType)]
     return found
 
@@ -83,7 +84,7 @@ def _value(value: object, module: str, seen: set[int]) -> list[str]:
     if isinstance(value, ModuleType):
         return [value.__name__]
     if isinstance(value, torch.nn.Module):
-        value = [str(value), value.state_dict()]
+        value = [type(value), str(value), value.state_dict()]
     if isinstance(value, torch.Tensor):
         flat = value.detach().cpu().flatten().view(torch.uint8)
         return [digest([str(value.dtype), value.shape, flat.numpy().tobytes().hex()])]

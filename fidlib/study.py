@@ -15,7 +15,7 @@ from fidlib import data, models, networks, runs, source, training, triggers
 from fidlib.data import Split
 from fidlib.features import Outputs, outputs
 from fidlib.fidelity import Comparison, Fidelity
-from fidlib.methods import METHODS, Method, find
+from fidlib.methods import LEARNED, METHODS, Method, find
 from fidlib.models import Classifier
 from fidlib.runs import Precision
 from fidlib.training import Diverged
@@ -124,7 +124,7 @@ class Study:
             f"{config.dataset}: {len(self.train):,} train and {len(self.test):,} test "
             f"images, {shape}, {len(self.data.classes)} classes; {model}, D = {dim}; "
             f"{len(self.triggers)} triggers; seed {config.seed}; {self.device.type}, "
-            f"{str(self.precision)[6:]}; runs in {_short(runs.runs_root())}"
+            f"trains in {_text(self.precision)}; runs in {_short(runs.runs_root())}"
         )
 
     def host(self) -> Classifier:
@@ -152,6 +152,7 @@ class Study:
             if not (runs.place("marked", key) / "done.json").exists():
                 self._host_outputs()  # the host's part, not counted as the method's
             folder = runs.make("marked", key, lambda f: self._make_marked(method, f))
+            self._check_origin(folder)
             self._remember(name, folder, like=self.host())
         return self._models[name]
 
@@ -189,12 +190,13 @@ class Study:
                 of other models.
 
         Returns:
-            The configuration, with the images and the precision that it came to, and
+            The configuration, with the images and the precisions that it came to, and
             `models`: name -> epochs, precision, seconds, when, where and with which
             commit it was made.
         """
-        models, methods = {}, list(methods)
-        for method in ["host", *methods] if methods else []:
+        models, methods = {}, ["host", *methods]
+        types = {self._report(m)["precision"] for m in methods} - {None}
+        for method in methods if len(methods) > 1 else []:
             found = METHODS["ref"] if method == "host" else find(method)
             done = json.loads((self.folder(method) / "done.json").read_text())
             made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
@@ -208,7 +210,7 @@ class Study:
         came_to = {
             "train_images": len(self.train),
             "test_images": len(self.test),
-            "precision": self._report("host")["precision"],
+            "precision": ", ".join(sorted(types)),
         }
         return {**vars(self.config), **came_to, "models": models}
 
@@ -281,7 +283,7 @@ class Study:
                 "watermark: choose another seed, or more chains."
             )
         reached = row.trigger_accuracy.drop("host").to_dict()
-        learned = [name for name, share in reached.items() if share >= 0.9]
+        learned = [name for name, share in reached.items() if share >= LEARNED]
         if reached and not learned:
             raise ValueError(
                 f"no method answers the triggers ({reached}), so there is no watermark "
@@ -466,6 +468,7 @@ class Study:
         return self._comparisons[part]
 
     def _store(self, folder: Path, trained: training.Trained, host: Classifier) -> None:
+        given = host is trained.model and self._given is not None
         models.save(trained.model, folder / "model.safetensors")
         history = pd.DataFrame(trained.history)
         history.to_csv(folder / "history.csv", index=False)
@@ -473,12 +476,28 @@ class Study:
             part: dataclasses.asdict(self._comparison(host, part)(trained.model))
             for part in ("train", "test")
         }
-        report["precision"] = str(self.precision)[6:]
+        report["precision"] = None if given else _text(self.precision)
+        if host is not trained.model:
+            report["host"] = self._host_seal()
         runs.write_json(folder / "metrics.json", report)
 
     def _remember(self, name: str, folder: Path, like: Classifier) -> None:
         model = models.load(folder / "model.safetensors", like=like)
         self._models[name], self._folders[name] = model, folder
+
+    def _host_seal(self) -> str:
+        """The checksum of the host's stored weights."""
+        done = json.loads((self.folder("host") / "done.json").read_text())
+        return done["files"]["model.safetensors"]
+
+    def _check_origin(self, folder: Path) -> None:
+        """A store may have lost its host, and made another in another precision."""
+        made_of = json.loads((folder / "metrics.json").read_text())["host"]
+        if made_of != self._host_seal():
+            raise ValueError(
+                f"the run {folder} was made of another host than the one beside it: "
+                "delete that folder, and it is made again, or bring back its host."
+            )
 
     def _name(self, method: Method) -> str:
         return runs.digest(method.definition())
@@ -508,6 +527,10 @@ def over_seeds(
         table = Study(dataclasses.replace(config, seed=seed)).table(methods)
         rows.append(table.assign(seed=seed).set_index("seed", append=True))
     return pd.concat(rows)
+
+
+def _text(precision: torch.dtype) -> str:
+    return str(precision).removeprefix("torch.")
 
 
 def _short(path: Path) -> str:

@@ -329,25 +329,33 @@ def publish(suite: Suite, results: dict[str, Result]) -> Path:
     return report.write_page(folder, suite.name, suite.about, entries)
 
 
-def published(suite: Suite, table: str) -> pd.DataFrame | None:
-    """A table that a notebook of the suite left in `figures/`; None if none did."""
+def published(suite: Suite, table: str) -> tuple[str, pd.DataFrame] | None:
+    """A table that a notebook of the suite left in `figures/`; None if none did.
+
+    Returns:
+        A line on how it was made, and the table of the suite's first notebook with one.
+    """
     folder = runs.project_root() / "figures" / suite.name
-    paths = [folder / f"{job.name}-{table}.csv" for job in suite.jobs]
-    return next((pd.read_csv(path) for path in paths if path.exists()), None)
+    for job in suite.jobs:
+        path, record = (
+            folder / f"{job.name}-{end}" for end in (f"{table}.csv", "provenance.json")
+        )
+        if path.exists() and record.exists():
+            return _how_made(job, json.loads(record.read_text())), pd.read_csv(path)
+    return None
 
 
-def how_made(suite: Suite) -> str:
-    """One line on what was published of the suite's first notebook."""
-    folder = runs.project_root() / "figures" / suite.name
-    path = folder / f"{suite.jobs[0].name}-provenance.json"
-    record = json.loads(path.read_text())
-    made = record["parameters"]
-    return (
-        f"{path.parent.name}, as published {record['made'][:10]}: scale "
-        f"{made['scale']}, seed {made['seed']}, {made['train_images']:,} train and "
-        f"{made['test_images']:,} test images, D = {made['feature_dim']}, "
-        f"{made['precision']}, {record['machine']}; commit {record['commit']}"
+def _how_made(job: Job, record: dict[str, Any]) -> str:
+    said = record.get("parameters", {})
+    names = ("dataset", "scale", "epochs", "seed", "feature_dim", "train_images")
+    names += ("test_images", "split", "precision")
+    settings = ", ".join(
+        f"{n} {said[n]}" for n in names if said.get(n) not in (None, 0)
     )
+    made, machine, commit = (
+        record.get(n, "unknown") for n in ("made", "machine", "commit")
+    )
+    return f"{job.name}, made {made[:10]}: {settings}; {machine}; commit {commit}"
 
 
 def _as_made(job: Job, recorded: dict[str, Any]) -> dict[str, Any]:

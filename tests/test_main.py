@@ -68,36 +68,51 @@ def test_table_of_a_suite_is_of_its_configuration_and_seeds(capsys, monkeypatch)
     assert "FTAL+TWL" not in rest
 
 
+def _publish(folder, table, rows, **record):
+    """A table in `figures/`, with how it was made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(folder / f"{table}.csv", index=False)
+    text = json.dumps({"made": "2026-01-02T03", "machine": "a box"} | record)
+    (folder / f"{table.rsplit('-')[0]}-provenance.json").write_text(text)
+
+
 def test_table_of_a_suite_alone_prints_what_is_published(tmp_path, monkeypatch, capsys):
     (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "figures" / "smoke"
-    folder.mkdir(parents=True)
-    rows = {"method": ["host", "FTAL"], "trigger_accuracy": [0.1, 1], "twl": [0, 12.5]}
-    pd.DataFrame(rows).to_csv(folder / "01_embed-fidelity.csv", index=False)
-    rows = {"method": ["FTAL", "FTAL"], "seed": [0, 1], "pfl_test": [2.0, 4.0]}
-    pd.DataFrame(rows).to_csv(folder / "04_fidelity-seeds.csv", index=False)
-    rows = {"claim": ["It holds"], "measured": ["7 of 9"], "borne_out": ["partly"]}
-    pd.DataFrame(rows).to_csv(folder / "04_fidelity-claims.csv", index=False)
-    parameters = vars(SMALL) | {"train_images": 1234, "test_images": 56}
-    record = {"made": "2026-01-02T03", "machine": "a box", "commit": "abc"}
-    text = json.dumps(record | {"parameters": parameters})
-    (folder / "01_embed-provenance.json").write_text(text)
 
     def fail(*_):
         raise AssertionError("a study was made")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(fl.Study, "__init__", fail)
-        assert main(["table", "--suite", "smoke"]) == 0
-        with pytest.raises(AssertionError, match="a study was made"):
-            main(["table", "--suite", "smoke", "--methods", "FTAL"])
+    monkeypatch.setattr(fl.Study, "__init__", fail)
+    alone = ["table", "--suite", "smoke"]
+    assert main(alone) == 1
+    assert "figures/smoke holds no numbers" in capsys.readouterr().err
+    with pytest.raises(AssertionError, match="a study was made"):
+        main([*alone, "--methods", "FTAL"])
+
+    # What a notebook says of itself goes with its own table.
+    rows = {"method": ["host", "FTAL"], "trigger_accuracy": [0.1, 1], "twl": [0, 12.5]}
+    wide = {"parameters": {"feature_dim": 64}}
+    _publish(folder, "02_features_64-fidelity", rows, **wide)
+    assert main(alone) == 0
     printed = capsys.readouterr().out
-    assert "published 2026-01-02: scale smoke, seed 0, 1,234 train and 56" in printed
+    assert "02_features_64, made 2026-01-02: feature_dim 64; a box" in printed
     assert re.search(r"^FTAL +1.000 +12.5$", printed, re.M)
-    assert re.search(r"mean over seeds 0, 1\n.*\n.*\nFTAL +3$", printed, re.M)
-    assert re.search(r"standard deviation.*\n.*\n.*\nFTAL +1.41$", printed, re.M)
-    assert "It holds: PARTLY\n    7 of 9" in printed
+
+    said = {"scale": "hours", "epochs": 0, "train_images": 1234, "split": "train"}
+    _publish(folder, "01_embed-fidelity", rows, parameters={"scale": "smoke"})
+    rows = {"method": ["FTAL", "FTAL"], "seed": [0, 1], "pfl_test": [2.0, 4.0]}
+    _publish(folder, "04_fidelity-seeds", rows)
+    rows = {"claim": ["It holds"], "measured": ["7 of 9"], "borne_out": ["partly"]}
+    _publish(folder, "04_fidelity-claims", rows, parameters=said, commit="abc")
+    assert main(alone) == 0
+    first, seeds, claims = capsys.readouterr().out.split("\n\n04_fidelity, made ")
+    assert first.startswith("01_embed, made 2026-01-02: scale smoke; a box; commit")
+    assert re.search(r"mean over seeds 0, 1\n.*\n.*\nFTAL +3$", seeds, re.M)
+    assert re.search(r"standard deviation.*\n.*\n.*\nFTAL +1.41$", seeds, re.M)
+    assert "scale hours, train_images 1234, split train; a box; commit abc" in claims
+    assert "It holds: PARTLY\n    7 of 9" in claims
 
 
 def test_embed_and_compare_agree(study, capsys):

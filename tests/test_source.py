@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 
@@ -34,6 +36,24 @@ class Indirect:
         return FACTOR
 
 
+class Cached:
+    @functools.cached_property
+    def factor(self):
+        return FACTOR
+
+
+class Network(torch.nn.Module):
+    def forward(self, x):
+        return FACTOR * x
+
+
+NETWORK = Network()
+
+
+def asks_a_network(x):
+    return NETWORK(x)
+
+
 class Static:
     @staticmethod
     def forward(x):
@@ -44,7 +64,7 @@ class Static:
     "thing",
     [
         *(uses_a_constant, uses_it_inside, uses_a_helper),
-        *(Module, Child, Indirect, Static),
+        *(Module, Child, Indirect, Static, Cached, asks_a_network),
     ],
 )
 def test_code_notices_what_a_function_rests_on(thing, monkeypatch):

@@ -83,6 +83,21 @@ def test_a_copied_store_goes_on_where_another_precision_is_fast(tmp_path, monkey
     assert made == ["FTLL"]
     precisions = [row["precision"] for row in models.values()]
     assert precisions == ["float32", "float32", "bfloat16"]
+    assert here.record(["FTAL", "FTLL"])["precision"] == "bfloat16, float32"
+    assert here.record(["FTAL"])["precision"] == "float32"
+
+
+def test_a_marked_run_is_not_read_back_beside_another_host(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
+    auto = fl.Config(scale="smoke", epochs=1, train_images=100, chains=1)
+    for precision in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr(fl.runs, "pick_precision", lambda *_, p=precision: p)
+        shutil.rmtree(tmp_path / "host", ignore_errors=True)
+        study = fl.Study(auto)
+        if precision == torch.float32:
+            study.marked("FTLL")
+    with pytest.raises(ValueError, match="was made of another host"):
+        study.marked("FTLL")
 
 
 def _train(store):
