@@ -248,7 +248,7 @@ class Study:
         done = json.loads((self.folder(method) / "done.json").read_text())
         report = self.fidelity(method)
         return (
-            f"{name:18} test accuracy {report.marked_accuracy:.3f}, triggers "
+            f"{name:20} test accuracy {report.marked_accuracy:.3f}, triggers "
             f"{report.trigger_accuracy:.2f}; made {done['made'][:16]} in "
             f"{done['seconds']:.1f} s"
         )

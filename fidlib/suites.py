@@ -349,9 +349,7 @@ def _how_made(job: Job, record: dict[str, Any]) -> str:
     said = record.get("parameters", {})
     names = ("dataset", "scale", "epochs", "seed", "feature_dim", "train_images")
     names += ("test_images", "split", "precision")
-    settings = ", ".join(
-        f"{n} {said[n]}" for n in names if said.get(n) not in (None, 0)
-    )
+    settings = ", ".join(f"{n} {said[n]}" for n in names if n in said)
     made, machine, commit = (
         record.get(n, "unknown") for n in ("made", "machine", "commit")
     )

@@ -100,7 +100,7 @@ def test_table_of_a_suite_alone_prints_what_is_published(tmp_path, monkeypatch, 
     assert "02_features_64, made 2026-01-02: feature_dim 64; a box" in printed
     assert re.search(r"^FTAL +1.000 +12.5$", printed, re.M)
 
-    said = {"scale": "hours", "epochs": 0, "train_images": 1234, "split": "train"}
+    said = {"scale": "hours", "seed": 0, "train_images": 1234, "split": "train"}
     _publish(folder, "01_embed-fidelity", rows, parameters={"scale": "smoke"})
     rows = {"method": ["FTAL", "FTAL"], "seed": [0, 1], "pfl_test": [2.0, 4.0]}
     _publish(folder, "04_fidelity-seeds", rows)
@@ -111,7 +111,10 @@ def test_table_of_a_suite_alone_prints_what_is_published(tmp_path, monkeypatch, 
     assert first.startswith("01_embed, made 2026-01-02: scale smoke; a box; commit")
     assert re.search(r"mean over seeds 0, 1\n.*\n.*\nFTAL +3$", seeds, re.M)
     assert re.search(r"standard deviation.*\n.*\n.*\nFTAL +1.41$", seeds, re.M)
-    assert "scale hours, train_images 1234, split train; a box; commit abc" in claims
+    assert (
+        "scale hours, seed 0, train_images 1234, split train; a box; commit abc"
+        in claims
+    )
     assert "It holds: PARTLY\n    7 of 9" in claims
 
 
