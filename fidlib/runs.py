@@ -2,7 +2,8 @@
 
 A run is a folder `<root>/<kind>/<hash>/`. It is made under a temporary name, sealed
 with `done.json` and renamed, so a killed run leaves nothing that looks finished; two
-processes that want the same run share one through a file lock.
+processes that want the same run share one through a file lock. Models that come with the
+repository, in `figures/models/`, are runs like any other, and are read from there.
 """
 
 import contextlib
@@ -147,8 +148,13 @@ def unfinished(kind: str, key: dict) -> Path:
 
 
 def place(kind: str, key: dict) -> Path:
-    """Where the run of `key` lies once it is finished."""
-    return runs_root() / kind / digest({"schema": SCHEMA, **key})
+    """Where the run of `key` lies once it is finished, or lies already if released.
+
+    What is released goes before a run of one's own: its marked models are of its host.
+    """
+    name = digest({"schema": SCHEMA, **key})
+    released = project_root() / "figures" / "models" / kind / name
+    return released if released.is_dir() else runs_root() / kind / name
 
 
 def _build(folder: Path, key: dict, build: Callable[[Path], None]) -> None:

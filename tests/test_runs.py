@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -112,6 +113,21 @@ def test_make_notices_a_changed_result(store):
     (folder / "result.txt").write_text("whol")
     with pytest.raises(ValueError, match=r"damaged \(result.txt\): delete"):
         runs.make("kind", {}, fail)
+
+
+def test_make_reads_what_is_released_and_prefers_it(store, tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    (project / "notebooks" / "suites").mkdir(parents=True)
+    own = runs.make("kind", {}, build)
+    released = project / "figures" / "models" / "kind" / own.name
+    shutil.copytree(own, released)
+    monkeypatch.chdir(project)
+    assert runs.make("kind", {}, fail) == released
+    (released / "result.txt").write_text("whol")
+    with pytest.raises(ValueError, match="damaged"):
+        runs.make("kind", {}, fail)
+    shutil.rmtree(released)
+    assert runs.make("kind", {}, fail) == own
 
 
 def test_written_replaces_whole_or_not_at_all(tmp_path):
