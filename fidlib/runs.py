@@ -2,8 +2,8 @@
 
 A run is a folder `<root>/<kind>/<hash>/`. It is made under a temporary name, sealed
 with `done.json` and renamed, so a killed run leaves nothing that looks finished; two
-processes that want the same run share one through a file lock. Models that come with the
-repository, in `figures/models/`, are runs like any other, and are read from there.
+processes that want the same run share one through a file lock. Models that come with
+the repository, in `figures/models/`, are runs like any other, and are read from there.
 """
 
 import contextlib
