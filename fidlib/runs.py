@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from filelock import FileLock
 
-SCHEMA = 5
+SCHEMA = 6
 """Raised when the meaning of stored results changes; older ones are then not read."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -154,7 +154,8 @@ def place(kind: str, key: dict) -> Path:
     """
     name = digest({"schema": SCHEMA, **key})
     released = project_root() / "figures" / "models" / kind / name
-    return released if released.is_dir() else runs_root() / kind / name
+    sealed = (released / "done.json").exists()
+    return released if sealed else runs_root() / kind / name
 
 
 def _build(folder: Path, key: dict, build: Callable[[Path], None]) -> None:

@@ -370,7 +370,7 @@ class Study:
         own = not network.__module__.startswith("fidlib.")
         return {
             "data": self._manifest,
-            "train_images": len(self.train),
+            "train_images": {"images": len(self.train), "sha256": self.train.content},
             "triggers": {
                 "images": len(self.triggers),
                 "sha256": self.triggers.fingerprint,
@@ -494,9 +494,10 @@ class Study:
         """A store may have lost its host, and made another in another precision."""
         made_of = json.loads((folder / "metrics.json").read_text())["host"]
         if made_of != self._host_seal():
+            host = self.folder("host")
             raise ValueError(
-                f"the run {folder} was made of another host than the one beside it: "
-                "delete that folder, and it is made again, or bring back its host."
+                f"the run {folder} was made of another host than {host}: delete it, "
+                "and it is made again, or bring back its host."
             )
 
     def _name(self, method: Method) -> str:

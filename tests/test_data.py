@@ -47,6 +47,13 @@ def test_fingerprint_changes_with_a_pixel_a_label_and_the_type(digits):
     prints = {split.fingerprint, *(other.fingerprint for other in others)}
     assert len(prints) == 4
     assert data.Split(split.images.clone(), split.labels).fingerprint in prints
+    contents = {split.content, *(other.content for other in others)}
+    assert len(contents) == 4
+    turned = data.Split(split.images.flip(0), split.labels.flip(0))
+    assert turned.content == split.content
+    assert turned.fingerprint != split.fingerprint
+    swapped = data.Split(split.images, split.labels.flip(0))
+    assert swapped.content != split.content
 
 
 @pytest.mark.parametrize("colour", [False, True])

@@ -219,10 +219,29 @@ def test_the_manifest_records_disjoint_splits(study):
     assert record["data"]["test_images_also_in_train"] == 0
     assert record["data"]["train"] == {
         "images": 1297,
-        "sha256": study.data.train.fingerprint,
+        "sha256": study.data.train.content,
     }
     assert record["triggers"]["sha256"] == study.triggers.fingerprint
-    assert record["train_images"] == 400
+    assert record["train_images"]["images"] == 400
+
+
+def test_runs_are_found_whatever_the_order_of_the_images(study, monkeypatch):
+    folder, images = study.folder("FTAL"), study.data
+    back = torch.arange(399, -1, -1)
+    order = torch.cat([back, torch.arange(400, 1297)])
+
+    def load(train_order, labels_names):
+        train = fl.data.Split(
+            images.train.images[train_order], images.train.labels[train_order]
+        )
+        other = dataclasses.replace(images, train=train, classes=labels_names)
+        monkeypatch.setattr(fl.data, "load", lambda name: other)
+        return fl.Study(SMALL)
+
+    names = tuple(f"{n} - in words" for n in images.classes)
+    assert load(order, names).folder("FTAL") == folder
+    # Of these, the first 400 are others.
+    assert load(order.flip(0), names)._host_key() != study._host_key()
 
 
 def test_a_host_of_your_own_is_protected(study, network):
