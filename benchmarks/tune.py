@@ -1,21 +1,23 @@
-"""How a schedule of recipes.toml was found: on a part of the training set held out.
+"""How a schedule of recipes.toml is found: on a part of the training set held out.
 
 The host sees all but the last images of the training set, a method's marked model is
 measured on those, and triggers come from a seed that no suite has. The test set is not
 looked at. What is asked for twice is read back.
 
-    python benchmarks/tune.py mnist FixLL+SPL --set weights.SPL=8 --set epochs=2
+    python benchmarks/tune.py mnist FixLL+SPL --scale hours --set weights.default.SPL=8
 """
 
-from dataclasses import dataclass, replace
+import dataclasses
+import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import tyro
 
 import fidlib as fl
-from fidlib import runs, training
+from fidlib import methods, runs, training
 from fidlib.training import Recipe, Schedule
 
 
@@ -24,18 +26,14 @@ class Options:
     """What to try."""
 
     dataset: tyro.conf.Positional[str]
-    """As in fidlib.Config."""
-    methods: tyro.conf.Positional[tuple[str, ...]]
+    """mnist, cifar10 or another of fidlib's."""
+    methods: tyro.conf.Positional[tuple[str, ...]] = ()
     """Embedded one after the other; none: the host alone."""
-    scale: str = "hours"
+    scale: str = "default"
     """Where to start from: a scale in recipes.toml."""
-    set: Annotated[
-        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set")
-    ] = ()
-    """name=value for the methods: epochs, learning_rate or decay of their schedule,
-    weights.TERM, or a field of the recipe, such as trigger_batch_size."""
-    host: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """The same for the host's schedule, such as epochs=10."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A line of a recipe in place of its own, in TOML: schedules.ref.epochs=10 for the
+    host, schedules.host.learning_rate=1e-3 for what starts from it."""
     feature_dim: int = 2
     """D."""
     seed: int = 101
@@ -44,61 +42,73 @@ class Options:
     """Images to measure on."""
 
 
-def held_out(dataset: str, count: int) -> Path:
-    """The training set as a set of its own, its last `count` images for testing."""
-    path = runs.project_root() / "runs" / "held_out" / f"{dataset}-{count}.npz"
-    if not path.exists():
-        train = fl.data.load(dataset).train
-        images = train.images.permute(0, 2, 3, 1).numpy()
-        labels = train.labels.numpy()
-        arrays = {"x_train": images[:-count], "y_train": labels[:-count]}
-        arrays |= {"x_test": images[-count:], "y_test": labels[-count:]}
-        with runs.written(path) as temporary:
+def without_test_set(dataset: str, held_out: int) -> Path:
+    """The training set as a set of its own, its last `held_out` images for testing.
+
+    Returns:
+        Its file, from the project root.
+    """
+    images = fl.data.load(dataset).train
+    if not 0 < held_out < len(images):
+        raise ValueError(
+            f"held_out is {held_out}; hold out 1 to {len(images) - 1} of the "
+            f"{len(images)} training images."
+        )
+    path = Path("runs", "held_out", f"{images.fingerprint}-{held_out}.npz")
+    whole = runs.project_root() / path
+    if not whole.exists():
+        pixels = images.images.permute(0, 2, 3, 1).numpy()
+        labels = images.labels.numpy()
+        arrays = {"x_train": pixels[:-held_out], "y_train": labels[:-held_out]}
+        arrays |= {"x_test": pixels[-held_out:], "y_test": labels[-held_out:]}
+        with runs.written(whole) as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **arrays)
     return path
 
 
-def changed(recipe: Recipe, methods: list[str], told: tuple[str, ...]) -> Recipe:
-    """A recipe with `name=value` applied to methods' schedules, weights, or itself."""
-    for text in told:
-        name, value = _read(text)
-        if name in ("epochs", "learning_rate", "decay"):
-            own = {
-                m: replace(recipe.schedule(fl.METHODS[m]), **{name: value})
-                for m in methods
-            }
-            recipe = replace(recipe, schedules={**recipe.schedules, **own})
-        elif name.startswith("weights."):
-            term = {name.removeprefix("weights."): value}
-            own = {m: {**recipe.weights.get(m, {}), **term} for m in methods}
-            recipe = replace(recipe, weights={**recipe.weights, **own})
+def changed(recipe: Recipe, lines: tuple[str, ...]) -> Recipe:
+    """The recipe with lines of TOML in place of its own.
+
+    Raises:
+        ValueError: If a line is no TOML, or names nothing that a recipe has.
+    """
+    values = dataclasses.asdict(recipe)
+    _merge(values, tomllib.loads("\n".join(lines)), "")
+    schedules = {n: Schedule(**s) for n, s in values.pop("schedules").items()}
+    return Recipe(**values, schedules=schedules)
+
+
+def _merge(values: dict[str, Any], new: dict[str, Any], place: str) -> None:
+    for name, value in new.items():
+        old = values.get(name)
+        if old is None and place in ("schedules.", "weights."):
+            # A method that has had none of its own.
+            start = methods.find(name).start
+            whole = values[start] if place == "schedules." else {}
+            old = values.setdefault(name, dict(whole))
+        if place.startswith("weights.") and name in fl.TERMS:
+            old = 0.0
+        if isinstance(old, dict) and isinstance(value, dict):
+            _merge(old, value, f"{place}{name}.")
+        elif isinstance(old, float) and isinstance(value, int | float):
+            values[name] = float(value)
+        elif type(value) is type(old):
+            values[name] = value
         else:
-            recipe = replace(recipe, **{name: value})
-    return recipe
-
-
-def _read(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
-    known = {f for kind in (Recipe, Schedule) for f in kind.__dataclass_fields__}
-    if not value or (name not in known and not name.startswith("weights.")):
-        raise SystemExit(f"{text!r}: write name=value, such as epochs=2.")
-    try:
-        return name, int(value) if value.isdigit() else float(value)
-    except ValueError:
-        return name, value
+            raise ValueError(f"{place}{name}={value!r} is no line of a recipe.")
 
 
 def main(options: Options) -> None:
     """Print a line for the host and for every method."""
-    recipe = training.recipe(options.dataset, options.scale)
-    recipe = changed(recipe, ["ref"], options.host)
-    methods = list(options.methods)
-    path = held_out(options.dataset, options.held_out)
+    for name in options.methods:
+        methods.find(name)
+    recipe = changed(training.recipe(options.dataset, options.scale), options.set)
+    path = without_test_set(options.dataset, options.held_out)
     study = fl.Study(
         fl.Config(str(path), feature_dim=options.feature_dim, seed=options.seed)
     )
-    study.recipe = changed(recipe, methods, options.set)
-    for name in ["host", *methods]:
+    study.recipe = recipe
+    for name in ["host", *options.methods]:
         report = study.fidelity(name)
         print(
             f"{study.describe(name)}; TWL {report.twl:.4g}, PFL {report.pfl:.4g}, "
@@ -108,4 +118,7 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    try:
+        main(tyro.cli(Options))
+    except (ValueError, OSError, fl.training.Diverged) as error:
+        raise SystemExit(f"tune.py: {error}") from None

@@ -48,6 +48,10 @@ class Schedule:
     """Not at all; x 0.1 after half the epochs; or up over the first tenth, then along
     a cosine to 0."""
 
+    def __post_init__(self) -> None:
+        if self.decay not in ("constant", "half", "cosine"):
+            raise ValueError(f"decay is {self.decay!r}; use constant, half or cosine.")
+
     def factor(self, progress: float) -> float:
         """Learning rate as a fraction of the first, at `progress` in [0, 1)."""
         if self.decay == "cosine":
