@@ -353,3 +353,8 @@ def test_recipe_names_the_scales_there_are():
     assert recipe("own.npz") == recipe("digits", "minutes")
     with pytest.raises(ValueError, match="minutes, sweep, smoke, paper, hours"):
         recipe("mnist", "huge")
+
+
+def test_a_decay_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="use constant, half or cosine"):
+        Schedule(1, 1e-3, "cosin")
