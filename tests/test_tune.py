@@ -1,0 +1,102 @@
+"""The script that finds schedules: it must not see the test set."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fidlib import training
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "tune.py"
+
+
+@pytest.fixture(scope="module")
+def tune():
+    spec = importlib.util.spec_from_file_location("tune", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tune"] = module  # its dataclass is looked up there
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["tune"]
+
+
+@pytest.fixture
+def recipe():
+    return training.recipe("mnist", "hours")
+
+
+def pixels(images):
+    return {image.tobytes() for image in images}
+
+
+def test_measured_images_are_the_last_of_the_training_set(
+    tune, digits, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    made = np.load(tune.without_test_set("digits", 200))
+    train = digits.train.images.permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(made["x_test"], train[-200:])
+    np.testing.assert_array_equal(made["x_train"], train[:-200])
+    np.testing.assert_array_equal(made["y_test"], digits.train.labels[-200:])
+    np.testing.assert_array_equal(made["y_train"], digits.train.labels[:-200])
+    test = pixels(digits.test.images.permute(0, 2, 3, 1).numpy())
+    assert not test & pixels(np.concatenate([made["x_train"], made["x_test"]]))
+
+
+@pytest.mark.parametrize("held_out", [0, -1, 1297, 5000])
+def test_part_that_cannot_be_held_out_is_refused(tune, held_out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="hold out 1 to 1296 of the 1297"):
+        tune.without_test_set("digits", held_out)
+
+
+def test_lines_change_what_they_name_and_nothing_else(tune, recipe):
+    lines = ("schedules.ref.epochs=9", "weights.default.SPL=8", "batch_size=64")
+    found = tune.changed(recipe, lines)
+    assert found.schedules["ref"].epochs == 9
+    assert found.schedules["ref"].learning_rate == recipe.schedules["ref"].learning_rate
+    assert found.weights["default"] == {**recipe.weights["default"], "SPL": 8.0}
+    assert found.batch_size == 64
+    undone = ("schedules.ref.epochs=4", "weights.default.SPL=5", "batch_size=32")
+    assert tune.changed(found, undone) == recipe
+
+
+def test_method_gets_values_of_its_own(tune, recipe):
+    lines = ('schedules."FixLL+SPL".learning_rate=1e-3', 'weights."FixLL+SPL".SPL=2')
+    found = tune.changed(recipe, lines)
+    host = recipe.schedules["host"]
+    assert found.schedules["FixLL+SPL"].learning_rate == 1e-3
+    assert found.schedules["FixLL+SPL"].epochs == host.epochs
+    assert found.schedules["host"] == host
+    assert found.weights["FixLL+SPL"] == {"SPL": 2.0}
+    assert found.weights["default"] == recipe.weights["default"]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("weights.default.PFK=1", "PFK"),
+        ("bach_size=64", "bach_size"),
+        ("batch_size=0.5", "batch_size"),
+        ("schedules.ref.epochs=true", "epochs"),
+        ('schedules."FixLL+PFK".epochs=2', "FixLL\\+PFK"),
+        ("batch_size", "Expected"),
+    ],
+)
+def test_line_that_means_nothing_is_refused(tune, recipe, line, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        tune.changed(recipe, (line,))
+
+
+def test_a_trial_measures_host_and_method(tune, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lines = ("schedules.ref.epochs=1", "schedules.host.epochs=1")
+    options = tune.Options("digits", ("FixLL+PFL",), "smoke", lines, held_out=1000)
+    tune.main(options)
+    host, marked = capsys.readouterr().out.splitlines()
+    assert host.startswith("host ")
+    assert "TWL 0, PFL 0, SPL 0" in host
+    assert marked.startswith("FixLL+PFL ")
+    assert "TWL 0," not in marked
