@@ -1,6 +1,7 @@
 """The command line: `fidlib ...` or `python -m fidlib ...`."""
 
 import math
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -200,14 +201,19 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors a user can mend are one sentence, without traceback."""
-    command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS,
-        prog="fidlib",
-        description="After a backdoor watermark, is it still the same classifier?",
-        args=arguments,
-    )
     try:
-        return command()
+        command = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="fidlib",
+            description="After a backdoor watermark, is it still the same classifier?",
+            args=arguments,
+        )
+        status = command()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a shell reports of a program that SIGPIPE ended
     except (ValueError, OSError, Diverged) as error:
         print(f"fidlib: {error}", file=sys.stderr)
         return 1

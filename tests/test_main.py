@@ -208,6 +208,15 @@ def test_the_command_line_exits_with_its_status(tmp_path):
     assert done.stderr == "fidlib: there is no model at none.pt: check the path.\n"
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "fidlib", "table", "--suite", "digits"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as table:
+        table.stdout.close()
+        assert not table.stderr.read()
+    assert table.returncode == 141
+
+
 def test_an_unknown_option_is_refused(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["table", "--sed", "1"])
