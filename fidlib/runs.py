@@ -117,14 +117,15 @@ def write_json(path: Path, value: object) -> None:
         temporary.write_text(text + "\n")
 
 
-def make(kind: str, key: dict, build: Callable[[Path], None]) -> Path:
+def make(kind: str, key: dict, build: Callable[[Path], float | None]) -> Path:
     """The finished run of `key`, built first when there is none.
 
     Args:
         kind: The sort of result, a folder name: `host`, `marked`, `notebook`...
         key: All that decides the result, as JSON values.
         build: Fills the folder it is given; called at most once over all processes
-            that ask for this run at the same time.
+            that ask for this run at the same time. It may return how many seconds the
+            result had taken before, in a process that was stopped.
 
     Returns:
         The folder `<runs root>/<kind>/<hash>/`, complete.
@@ -138,6 +139,12 @@ def make(kind: str, key: dict, build: Callable[[Path], None]) -> Path:
             if not _finished(folder):
                 _build(folder, key, build)
     return folder
+
+
+def state(kind: str, key: dict) -> Path:
+    """The file in which the making of a run may keep how far it has come."""
+    folder = place(kind, key)
+    return folder.with_name(f".{folder.name}.state")
 
 
 def unfinished(kind: str, key: dict) -> Path:
@@ -158,7 +165,7 @@ def place(kind: str, key: dict) -> Path:
     return released if sealed else runs_root() / kind / name
 
 
-def _build(folder: Path, key: dict, build: Callable[[Path], None]) -> None:
+def _build(folder: Path, key: dict, build: Callable[[Path], float | None]) -> None:
     for leftover in folder.parent.glob(f".{folder.name}.making-*"):
         shutil.rmtree(leftover)  # of a killed process: we hold the lock
     # A name of our own: a killed runner's kernel may still be writing to the old one.
@@ -166,7 +173,7 @@ def _build(folder: Path, key: dict, build: Callable[[Path], None]) -> None:
     temporary.mkdir(parents=True)
     started = time.perf_counter()
     try:
-        build(temporary)
+        started -= build(temporary) or 0.0
         write_json(temporary / "config.json", {"schema": SCHEMA, **key})
         files = sorted(p for p in temporary.rglob("*") if p.is_file())
         sealed = {
@@ -178,6 +185,8 @@ def _build(folder: Path, key: dict, build: Callable[[Path], None]) -> None:
         if folder.exists():  # without done.json: never one of ours
             shutil.rmtree(folder)
         os.replace(temporary, folder)
+        for state in folder.parent.glob(f".*{folder.name}*.state"):
+            state.unlink()  # with what a killed process had half written
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -401,14 +401,15 @@ class Study:
             "trigger_batch_size": self.recipe.trigger_batch_size,
         }
 
-    def _make_host(self, folder: Path) -> None:
+    def _make_host(self, folder: Path) -> float:
         if self._given is not None:
             start = {"epoch": 0, "loss": None, "seconds": 0.0}
             trained = training.Trained(
                 self._given, [start | dict(self._judge(self._given))]
             )
         else:
-            trained = self._kept(
+            trained = self._trained(
+                "host",
                 self._host_key(),
                 training.fit,
                 self._blank(),
@@ -417,9 +418,11 @@ class Study:
                 measure=self._judge,
             )
         self._store(folder, trained, trained.model)
+        return trained.before
 
-    def _make_marked(self, method: Method, folder: Path) -> None:
-        trained = self._kept(
+    def _make_marked(self, method: Method, folder: Path) -> float:
+        trained = self._trained(
+            "marked",
             self._marked_key(method),
             training.embed,
             self.host(),
@@ -431,14 +434,17 @@ class Study:
             known=self._host_outputs(),
         )
         self._store(folder, trained, self.host())
+        return trained.before
 
-    def _kept(self, key, train, *arguments, **options) -> training.Trained:
+    def _trained(self, kind, key, train, *arguments, **options) -> training.Trained:
         """Train; what was reached before a divergence is kept, apart from the runs."""
+        state = runs.state(kind, key)
         options |= {"seed": self.config.seed, "precision": self.precision}
         try:
-            return train(*arguments, **options)
+            return train(*arguments, **options, state=state)
         except Diverged as error:
-            folder = runs.runs_root() / "diverged" / runs.digest([key, str(error)])
+            state.unlink(missing_ok=True)
+            folder = runs.runs_root() / "diverged" / runs.digest(key)
             models.save(error.trained.model, folder / "model.safetensors")
             pd.DataFrame(error.trained.history).to_csv(folder / "history.csv")
             kept = f"{error} The last good state is in {folder}."

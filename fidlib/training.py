@@ -23,10 +23,14 @@ from fidlib.folding import fold
 from fidlib.methods import METHODS, Method, Step
 from fidlib.models import Classifier, fresh
 from fidlib.quiet import QuietAdam, projections
-from fidlib.runs import stream
+from fidlib.runs import machine, stream, written
 
 CURVE_POINTS = 6
 """A learning curve has this many measurements, spread evenly, and one at the start."""
+
+STATE_SECONDS = 300.0
+"""A training that is given a file for it writes its state so often. If it is stopped it
+goes on from there to the same end, so on the same kind of processor only."""
 
 COMPILE: dict[str, dict[str, Any]] = {}
 """Kind of device -> options of `torch.compile` for the bodies in a training step.
@@ -143,6 +147,8 @@ class Trained:
     """In eval mode."""
     history: list[dict[str, float | None]] = field(default_factory=list)
     """A row per measured epoch: epoch, loss, seconds, and what `measure` gave."""
+    before: float = 0.0
+    """Seconds that it had taken when it was stopped, if it was, and went on here."""
 
 
 class Diverged(ArithmeticError):
@@ -170,6 +176,7 @@ def fit(
     seed: int,
     precision: torch.dtype = torch.float32,
     measure: Measure | None = None,
+    state: Path | None = None,
 ) -> Trained:
     """Train a host: a freshly initialised classifier on labelled images.
 
@@ -180,12 +187,14 @@ def fit(
         seed: Decides the order of the images and the augmentation.
         precision: Type of the forward and backward pass.
         measure: Called at the start and at `CURVE_POINTS` epochs.
+        state: File to go on from, written every `STATE_SECONDS`; it belongs to this
+            training alone.
 
     Raises:
         Diverged: If the loss is no longer a number.
     """
     loop = _Loop(METHODS["ref"], model, model, train, None, recipe, seed, precision)
-    return loop.run("host", measure)
+    return loop.run("host", measure, state)
 
 
 def embed(
@@ -199,6 +208,7 @@ def embed(
     precision: torch.dtype = torch.float32,
     measure: Measure | None = None,
     known: Outputs | None = None,
+    state: Path | None = None,
 ) -> Trained:
     """Embed a watermark: a marked model from a host, which is not changed.
 
@@ -212,6 +222,7 @@ def embed(
         precision: Type of the forward and backward pass.
         measure: Called at the start and at `CURVE_POINTS` epochs.
         known: The host's outputs on `train`, float32; computed when needed if None.
+        state: As in `fit`.
 
     Raises:
         Diverged: If the loss is no longer a number.
@@ -224,7 +235,7 @@ def embed(
         if method.trained == "body":
             model.head.load_state_dict(host.head.state_dict())
     loop = _Loop(method, model, host, train, triggers, recipe, seed, precision, known)
-    return loop.run(method.name, measure)
+    return loop.run(method.name, measure, state)
 
 
 class _Copy(torch.nn.Module):
@@ -276,6 +287,10 @@ class _Loop:
         body = self._folded(model) if method.start == "host" else model.body
         host_body = self._folded(host) if triggers is not None else host.body
         self.body, self.host_body = self._compiled(body), self._compiled(host_body)
+        self.optimizer = self._optimizer()
+        self.history: list[dict[str, float | None]] = []
+        self.total = torch.zeros((), device=self.device)  # loss of the epoch's steps
+        self.begun = 0  # steps taken when it was stopped
 
     def _select_trained_part(self) -> None:
         """Mark what is trained; BatchNorm's own parameters stay when it is frozen."""
@@ -300,37 +315,40 @@ class _Loop:
         # A CUDA graph writes its next answer where this one lies.
         return torch.nn.Sequential(cast(torch.nn.Module, compiled), _Copy())
 
-    def run(self, title: str, measure: Measure | None) -> Trained:
+    def run(self, title: str, measure: Measure | None, state: Path | None) -> Trained:
         rate, epochs = self.schedule.learning_rate, self.schedule.epochs
-        optimizer = self._optimizer()
-        history: list[dict[str, float | None]] = []
         points = {round(epochs * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
-        started = time.perf_counter()
+        before = self._go_on(state) if state is not None and state.exists() else 0.0
+        self.started = self.written = time.perf_counter()
+        self.started -= before
         good = copy.deepcopy(self.model.state_dict())
 
         def record(epoch: int, loss: float) -> None:
             if measure is not None and epoch in points:
                 self.model.eval()
-                seconds = round(time.perf_counter() - started, 2)
+                seconds = round(time.perf_counter() - self.started, 2)
                 row = {"epoch": epoch, "loss": loss, "seconds": seconds}
-                history.append({**row, **measure(self.model)})
+                self.history.append({**row, **measure(self.model)})
 
-        record(0, math.nan)
+        if not self.history:
+            record(0, math.nan)
         bar = tqdm(range(epochs), title, unit="epoch", leave=False, disable=_quiet())
         for epoch in bar:
-            loss = self._epoch(epoch, optimizer)
+            loss = self._epoch(epoch, state)
+            if loss is None:
+                continue
             if not (math.isfinite(loss) and self._finite()):
                 self.model.load_state_dict(good)
                 raise Diverged(
                     f"training {title} diverged in epoch {epoch + 1} (mean loss "
                     f"{loss:g}): lower the learning rate ({rate:g}) or the weights "
                     f"({self.recipe.weights_of(self.method)}) of the recipe.",
-                    Trained(self.model.eval(), history),
+                    Trained(self.model.eval(), self.history),
                 )
             good = copy.deepcopy(self.model.state_dict())
             record(epoch + 1, loss)
         self.model.requires_grad_(True)
-        return Trained(self.model.eval(), history)
+        return Trained(self.model.eval(), self.history, before)
 
     def _optimizer(self) -> torch.optim.Adam:
         trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -345,32 +363,89 @@ class _Loop:
         """Whether the last step, too, left numbers behind."""
         return all(t.isfinite().all() for t in self.model.state_dict().values())
 
-    def _epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> float:
+    def _epoch(self, epoch: int, state: Path | None) -> float | None:
+        """The mean loss; None if the epoch was over when the training was stopped."""
         self.model.train(self.method.start == "random")
-        size, total = self.recipe.batch_size, torch.zeros((), device=self.device)
+        size = self.recipe.batch_size
         steps = list(batches(len(self.train), size, self.order, self.device))
-        for number, index in enumerate(steps):
-            progress = (epoch + number / len(steps)) / self.schedule.epochs
-            for group in optimizer.param_groups:
+        first = epoch * len(steps)
+        for step, index in enumerate(steps, first):
+            drawn = None if self.draws is None else next(self.draws)
+            if step < self.begun:
+                continue  # taken before; its images and triggers were drawn again
+            if state is not None:
+                self._keep(state, step)
+            progress = (epoch + (step - first) / len(steps)) / self.schedule.epochs
+            for group in self.optimizer.param_groups:
                 rate = self.schedule.learning_rate * self.schedule.factor(progress)
                 group["lr"] = rate
             if self.device.type in COMPILE:
                 torch.compiler.cudagraph_mark_step_begin()
-            loss = self._loss(index)
-            optimizer.zero_grad()
+            loss = self._loss(index, drawn)
+            self.optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
-            total += loss.detach()
-        return (total / len(steps)).item()
+            self.optimizer.step()
+            self.total += loss.detach()
+        if first + len(steps) <= self.begun:
+            return None
+        mean, self.total = self.total / len(steps), torch.zeros_like(self.total)
+        return mean.item()
 
-    def _loss(self, index: Tensor) -> Tensor:
+    def _keep(self, state: Path, step: int) -> None:
+        """Write down everything that the next steps depend on, if it is time to."""
+        if time.perf_counter() - self.written < STATE_SECONDS or not self._finite():
+            return
+        values = {
+            "made_by": self._made_by(),
+            "step": step,
+            "seconds": time.perf_counter() - self.started,
+            "history": self.history,
+            "total": self.total,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "parameters": self._parameters(),
+            "augmentation": self.augmentation.get_state(),
+        }
+        with written(state) as temporary:
+            torch.save(values, temporary)
+        self.written = time.perf_counter()
+
+    def _go_on(self, state: Path) -> float:
+        """From where a training was stopped, if it ran as this one does.
+
+        Returns:
+            Seconds that it had taken.
+        """
+        values = torch.load(state, map_location="cpu", weights_only=True)
+        if values["made_by"] != self._made_by():
+            return 0.0
+        self.begun, self.history = values["step"], values["history"]
+        self.total.copy_(values["total"])
+        self.model.load_state_dict(values["model"])
+        self.optimizer.load_state_dict(values["optimizer"])
+        for parameter, value in zip(
+            self._parameters(), values["parameters"], strict=True
+        ):
+            parameter.copy_(value)
+        self.augmentation.set_state(values["augmentation"])
+        return values["seconds"]
+
+    def _made_by(self) -> list[str]:
+        """What must not change on the way, or the numbers would."""
+        return [machine(), str(self.precision), str(torch.__version__)]
+
+    def _parameters(self) -> list[Tensor]:
+        """What the optimizer moves: the weights, or QuietAdam's V, which moves them."""
+        groups = self.optimizer.param_groups
+        return [p.detach() for group in groups for p in group["params"]]
+
+    def _loss(self, index: Tensor, drawn: Tensor | None) -> Tensor:
         """Cross-entropy of what is learned plus what is to be preserved."""
         images, labels = self.train.images[index], self.train.labels[index]
         if self.recipe.augment:
             images = crop_and_flip(images, self.augmentation)
         if self.method.mixes:
             images = mix(images, self.augmentation)
-        drawn = None if self.draws is None else next(self.draws)
         features = self._features(index, images, drawn)
         if self.triggers is not None and drawn is not None:
             labels = torch.cat([labels, self.triggers.labels[drawn]])

@@ -100,29 +100,36 @@ def test_a_marked_run_is_not_read_back_beside_another_host(tmp_path, monkeypatch
         study.marked("FTLL")
 
 
-def _train(store):
+def _train(store, state_seconds):
     os.environ["FIDLIB_RUNS"] = str(store)
+    fl.training.STATE_SECONDS = state_seconds
     fl.Study(SMALL).folder("host")
 
 
-def test_a_killed_training_ends_as_an_undisturbed_one(study, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("state_seconds", "sign"), [(300, "host/.*.making-*"), (0, "host/.*.state")]
+)
+def test_a_killed_training_ends_as_an_undisturbed_one(
+    study, tmp_path, monkeypatch, state_seconds, sign
+):
     process = multiprocessing.get_context("spawn").Process(
-        target=_train, args=(tmp_path,)
+        target=_train, args=(tmp_path, state_seconds)
     )
     process.start()
-    while not list(tmp_path.glob("host/.*.making-*")):
+    while not list(tmp_path.glob(sign)):
         assert process.is_alive()
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert not list(tmp_path.rglob("done.json"))
-    assert list(tmp_path.glob("host/.*.making-*"))
+    assert list(tmp_path.glob(sign))
     expected = (study.folder("host") / "model.safetensors").read_bytes()
     monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
     again = fl.Study(SMALL).folder("host")
     assert again.is_relative_to(tmp_path)
     assert (again / "model.safetensors").read_bytes() == expected
     assert not list(tmp_path.glob("host/.*.making-*"))
+    assert not list(tmp_path.glob("host/.*.state"))
 
 
 def test_fidelity_is_compare_of_the_stored_models(study):

@@ -1,10 +1,12 @@
 import copy
+import dataclasses
 import math
 
 import pytest
 import torch
 
 import fidlib as fl
+from fidlib import training
 from fidlib.training import COMPILE, Recipe, Schedule, embed, fit, recipe
 
 QUICK = Recipe(
@@ -290,6 +292,88 @@ def test_cifar100s_methods_train_wrn28_10_at_its_real_shape():
             assert torch.equal(marked.head(features), marked(images))
             assert marked(images).shape == (4, 100)
             assert not torch.allclose(marked(images), host(images), rtol=1e-4)
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_after(monkeypatch, steps):
+    """Stop every training in its step number `steps`; returns the steps begun."""
+    loss, begun = training._Loop._loss, []
+
+    def counted(self, *arguments):
+        begun.append(1)
+        if len(begun) > steps:
+            raise Stopped
+        return loss(self, *arguments)
+
+    monkeypatch.setattr(training._Loop, "_loss", counted)
+    return begun
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 5, 7])
+@pytest.mark.parametrize(
+    "name", ["ref", "scratch", "FTAL", "FixLL+PFL", "FixLL+PFL+mix+quiet"]
+)
+def test_stopped_training_goes_on_to_the_same_end(
+    host, few, secret, tmp_path, monkeypatch, name, steps
+):
+    monkeypatch.setattr(training, "STATE_SECONDS", 0)
+    # Two epochs of four steps; draws of triggers do not fill up a pass over them.
+    how = dataclasses.replace(QUICK, augment=True, trigger_batch_size=7)
+    start = fl.models.fresh(host, torch.Generator().manual_seed(1))
+
+    def train(state):
+        options = {"seed": 0, "state": state, "measure": probe}
+        if name == "ref":
+            return fit(copy.deepcopy(start), few, how, **options)
+        return embed(host, fl.METHODS[name], few, secret, how, **options)
+
+    def probe(model):
+        return {"first": next(model.parameters()).sum().item()}
+
+    undisturbed = train(None)
+    state = tmp_path / "state"
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(Stopped):
+            train(state)
+    with monkeypatch.context() as patch:
+        begun = stop_after(patch, 8)
+        resumed = train(state)
+    assert len(begun) == 8 - steps
+    assert not changed(undisturbed.model, resumed.model)
+    histories = [
+        [{n: v for n, v in row.items() if n != "seconds"} for row in trained.history]
+        for trained in (undisturbed, resumed)
+    ]
+    assert repr(histories[0]) == repr(histories[1])  # the first loss is nan
+    assert len(histories[0]) == 3
+    assert undisturbed.before == 0 < resumed.before <= resumed.history[-1]["seconds"]
+
+
+def test_training_stopped_on_another_machine_starts_again(
+    host, few, secret, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "STATE_SECONDS", 0)
+    given = host, fl.METHODS["FTAL"], few, secret, QUICK
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "machine", lambda: "another, 64 threads")
+        stop_after(patch, 5)
+        with pytest.raises(Stopped):
+            embed(*given, seed=0, state=tmp_path / "state")
+    begun = stop_after(monkeypatch, 8)
+    trained = embed(*given, seed=0, state=tmp_path / "state")
+    assert len(begun) == 8
+    assert trained.before == 0
+
+
+def test_short_training_writes_no_state(host, few, secret, tmp_path):
+    embed(
+        host, fl.METHODS["FTAL"], few, secret, QUICK, seed=0, state=tmp_path / "state"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_divergence_stops_with_the_epoch_and_the_last_good_state(host, few, secret):
