@@ -141,10 +141,16 @@ def make(kind: str, key: dict, build: Callable[[Path], float | None]) -> Path:
     return folder
 
 
-def state(kind: str, key: dict) -> Path:
-    """The file in which the making of a run may keep how far it has come."""
-    folder = place(kind, key)
-    return folder.with_name(f".{folder.name}.state")
+def state(kind: str, key: dict, circumstances: dict) -> Path:
+    """A file in which a run that is being made may keep how far it has come.
+
+    Args:
+        kind: As in `make`, which deletes the file when the run is sealed.
+        key: As in `make`.
+        circumstances: What must be the same for the run to go on from there.
+    """
+    folder, text = place(kind, key), digest([circumstances, machine(), LIBRARY])
+    return folder.with_name(f".{folder.name}.{text}.state")
 
 
 def unfinished(kind: str, key: dict) -> Path:
@@ -168,6 +174,8 @@ def place(kind: str, key: dict) -> Path:
 def _build(folder: Path, key: dict, build: Callable[[Path], float | None]) -> None:
     for leftover in folder.parent.glob(f".{folder.name}.making-*"):
         shutil.rmtree(leftover)  # of a killed process: we hold the lock
+    for leftover in folder.parent.glob(f"..{folder.name}.*"):
+        leftover.unlink()  # half-written states
     # A name of our own: a killed runner's kernel may still be writing to the old one.
     temporary = folder.with_name(f".{folder.name}.making-{os.urandom(4).hex()}")
     temporary.mkdir(parents=True)
@@ -185,8 +193,8 @@ def _build(folder: Path, key: dict, build: Callable[[Path], float | None]) -> No
         if folder.exists():  # without done.json: never one of ours
             shutil.rmtree(folder)
         os.replace(temporary, folder)
-        for state in folder.parent.glob(f".*{folder.name}*.state"):
-            state.unlink()  # with what a killed process had half written
+        for kept in folder.parent.glob(f".{folder.name}.*.state"):
+            kept.unlink()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -256,3 +264,15 @@ def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} is no JSON value: {value!r}")
+
+
+def _library() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.*")):
+        if path.suffix in (".py", ".toml"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+LIBRARY = _library()
+"""Digest of fidlib's own text, as it was when this process loaded it."""

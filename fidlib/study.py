@@ -438,13 +438,19 @@ class Study:
 
     def _trained(self, kind, key, train, *arguments, **options) -> training.Trained:
         """Train; what was reached before a divergence is kept, apart from the runs."""
-        state = runs.state(kind, key)
+        circumstances = {
+            "precision": _text(self.precision),
+            "torch": str(torch.__version__),
+            "compile": repr(training.COMPILE.get(self.device.type)),
+            "host": self._host_seal() if kind == "marked" else None,
+        }
+        state = runs.state(kind, key, circumstances)
         options |= {"seed": self.config.seed, "precision": self.precision}
         try:
             return train(*arguments, **options, state=state)
         except Diverged as error:
             state.unlink(missing_ok=True)
-            folder = runs.runs_root() / "diverged" / runs.digest(key)
+            folder = runs.runs_root() / "diverged" / runs.digest([key, str(error)])
             models.save(error.trained.model, folder / "model.safetensors")
             pd.DataFrame(error.trained.history).to_csv(folder / "history.csv")
             kept = f"{error} The last good state is in {folder}."

@@ -6,7 +6,6 @@ its notebooks, and the notebooks with parameters of their own. Only suites write
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -51,7 +50,7 @@ class Job:
             "notebook": self.notebook.stem,
             "cells": runs.digest([[c.cell_type, c.source] for c in cells]),
             "parameters": self.parameters,
-            "library": _library_digest(),
+            "library": runs.LIBRARY,
         }
 
     def question(self) -> str:
@@ -450,11 +449,3 @@ def _data_digest(dataset: str) -> str:
     images = data.load(dataset)  # by number, in pictures, and with their names
     order = [images.train.fingerprint, images.test.fingerprint]
     return runs.digest([images.manifest(), order, images.classes])
-
-
-def _library_digest() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.*")):
-        if path.suffix in (".py", ".toml"):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

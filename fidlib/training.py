@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -23,14 +24,14 @@ from fidlib.folding import fold
 from fidlib.methods import METHODS, Method, Step
 from fidlib.models import Classifier, fresh
 from fidlib.quiet import QuietAdam, projections
-from fidlib.runs import machine, stream, written
+from fidlib.runs import stream, written
 
 CURVE_POINTS = 6
 """A learning curve has this many measurements, spread evenly, and one at the start."""
 
 STATE_SECONDS = 300.0
-"""A training that is given a file for it writes its state so often. If it is stopped it
-goes on from there to the same end, so on the same kind of processor only."""
+"""A training that is given a file for it writes its state so often, to go on from there
+when it is stopped."""
 
 COMPILE: dict[str, dict[str, Any]] = {}
 """Kind of device -> options of `torch.compile` for the bodies in a training step.
@@ -156,7 +157,7 @@ class Diverged(ArithmeticError):
 
     Args:
         message: One sentence.
-        trained: The last good state.
+        trained: After the last good epoch, or where a stopped training was taken up.
     """
 
     def __init__(self, message: str, trained: Trained) -> None:
@@ -187,8 +188,9 @@ def fit(
         seed: Decides the order of the images and the augmentation.
         precision: Type of the forward and backward pass.
         measure: Called at the start and at `CURVE_POINTS` epochs.
-        state: File to go on from, written every `STATE_SECONDS`; it belongs to this
-            training alone.
+        state: File to go on from if it is there, written every `STATE_SECONDS`. It is
+            this training's alone, with these arguments on this machine; whoever asks
+            for it deletes it when it is over.
 
     Raises:
         Diverged: If the loss is no longer a number.
@@ -290,7 +292,7 @@ class _Loop:
         self.optimizer = self._optimizer()
         self.history: list[dict[str, float | None]] = []
         self.total = torch.zeros((), device=self.device)  # loss of the epoch's steps
-        self.begun = 0  # steps taken when it was stopped
+        self.resumed = 0  # steps that were taken before it was stopped
 
     def _select_trained_part(self) -> None:
         """Mark what is trained; BatchNorm's own parameters stay when it is frozen."""
@@ -319,16 +321,19 @@ class _Loop:
         rate, epochs = self.schedule.learning_rate, self.schedule.epochs
         points = {round(epochs * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
         before = self._go_on(state) if state is not None and state.exists() else 0.0
-        self.started = self.written = time.perf_counter()
-        self.started -= before
+        self.kept_at = time.perf_counter()
+        self.started = self.kept_at - before
         good = copy.deepcopy(self.model.state_dict())
 
         def record(epoch: int, loss: float) -> None:
             if measure is not None and epoch in points:
                 self.model.eval()
                 seconds = round(time.perf_counter() - self.started, 2)
+                row: dict[str, float | None]
                 row = {"epoch": epoch, "loss": loss, "seconds": seconds}
-                self.history.append({**row, **measure(self.model)})
+                found = measure(self.model).items()  # NumPy's floats cannot be kept
+                row |= {n: None if v is None else float(v) for n, v in found}
+                self.history.append(row)
 
         if not self.history:
             record(0, math.nan)
@@ -371,7 +376,7 @@ class _Loop:
         first = epoch * len(steps)
         for step, index in enumerate(steps, first):
             drawn = None if self.draws is None else next(self.draws)
-            if step < self.begun:
+            if step < self.resumed:
                 continue  # taken before; its images and triggers were drawn again
             if state is not None:
                 self._keep(state, step)
@@ -386,17 +391,16 @@ class _Loop:
             loss.backward()
             self.optimizer.step()
             self.total += loss.detach()
-        if first + len(steps) <= self.begun:
+        if first + len(steps) <= self.resumed:
             return None
         mean, self.total = self.total / len(steps), torch.zeros_like(self.total)
         return mean.item()
 
     def _keep(self, state: Path, step: int) -> None:
         """Write down everything that the next steps depend on, if it is time to."""
-        if time.perf_counter() - self.written < STATE_SECONDS or not self._finite():
+        if time.perf_counter() - self.kept_at < STATE_SECONDS or not self._finite():
             return
         values = {
-            "made_by": self._made_by(),
             "step": step,
             "seconds": time.perf_counter() - self.started,
             "history": self.history,
@@ -406,20 +410,28 @@ class _Loop:
             "parameters": self._parameters(),
             "augmentation": self.augmentation.get_state(),
         }
-        with written(state) as temporary:
-            torch.save(values, temporary)
-        self.written = time.perf_counter()
+        try:
+            with written(state) as temporary:
+                torch.save(values, temporary)
+        except (OSError, RuntimeError) as error:  # training needs no disk
+            warnings.warn(
+                f"the state in {state} was not written: {error}", stacklevel=2
+            )
+        self.kept_at = time.perf_counter()
 
     def _go_on(self, state: Path) -> float:
-        """From where a training was stopped, if it ran as this one does.
+        """From where a training was stopped.
 
         Returns:
             Seconds that it had taken.
         """
-        values = torch.load(state, map_location="cpu", weights_only=True)
-        if values["made_by"] != self._made_by():
+        try:
+            values = torch.load(state, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever a torn file makes of torch's reader
+            text = f"{state} cannot be read ({error!r}): training begins anew."
+            warnings.warn(text, stacklevel=2)
             return 0.0
-        self.begun, self.history = values["step"], values["history"]
+        self.resumed, self.history = values["step"], values["history"]
         self.total.copy_(values["total"])
         self.model.load_state_dict(values["model"])
         self.optimizer.load_state_dict(values["optimizer"])
@@ -429,10 +441,6 @@ class _Loop:
             parameter.copy_(value)
         self.augmentation.set_state(values["augmentation"])
         return values["seconds"]
-
-    def _made_by(self) -> list[str]:
-        """What must not change on the way, or the numbers would."""
-        return [machine(), str(self.precision), str(torch.__version__)]
 
     def _parameters(self) -> list[Tensor]:
         """What the optimizer moves: the weights, or QuietAdam's V, which moves them."""

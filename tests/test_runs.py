@@ -83,6 +83,39 @@ def test_make_does_not_take_a_killed_build_for_finished(store):
     assert [p.name for p in (store / "kind").rglob("result.txt")] == ["result.txt"]
 
 
+def test_make_adds_what_a_stopped_process_took_and_deletes_its_state(store):
+    key = {"name": "a run"}
+    state = runs.state("kind", key, {"precision": "float32"})
+    other = runs.state("kind", key, {"precision": "bfloat16"})
+    unlike = runs.state("kind", {"name": "another"}, {"precision": "float32"})
+    assert len({state, other, unlike}) == 3
+    state.parent.mkdir(parents=True)
+    half = state.with_name(f".{state.stem}.1.state")
+    for path in (state, other, unlike, half):
+        path.touch()
+
+    def goes_on(folder):
+        assert state.exists()
+        assert not half.exists()
+        build(folder)
+        return 100.0
+
+    folder = runs.make("kind", key, goes_on)
+    assert 100 <= json.loads((folder / "done.json").read_text())["seconds"] < 110
+    assert not state.exists()
+    assert not other.exists()
+    assert unlike.exists()
+
+
+def test_state_is_of_one_machine_and_one_text_of_fidlib(store, monkeypatch):
+    here = runs.state("kind", {}, {})
+    assert runs.state("kind", {}, {}) == here
+    monkeypatch.setattr(runs, "machine", lambda: "another, 64 threads")
+    there = runs.state("kind", {}, {})
+    monkeypatch.setattr(runs, "LIBRARY", "another text")
+    assert len({here, there, runs.state("kind", {}, {})}) == 3
+
+
 def _count(folder):
     with (folder.parent / "builds").open("a") as file:
         file.write("x")

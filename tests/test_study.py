@@ -100,36 +100,87 @@ def test_a_marked_run_is_not_read_back_beside_another_host(tmp_path, monkeypatch
         study.marked("FTLL")
 
 
-def _train(store, state_seconds):
+def _train(store):
     os.environ["FIDLIB_RUNS"] = str(store)
-    fl.training.STATE_SECONDS = state_seconds
     fl.Study(SMALL).folder("host")
 
 
-@pytest.mark.parametrize(
-    ("state_seconds", "sign"), [(300, "host/.*.making-*"), (0, "host/.*.state")]
-)
-def test_a_killed_training_ends_as_an_undisturbed_one(
-    study, tmp_path, monkeypatch, state_seconds, sign
-):
+def test_a_killed_training_ends_as_an_undisturbed_one(study, tmp_path, monkeypatch):
     process = multiprocessing.get_context("spawn").Process(
-        target=_train, args=(tmp_path, state_seconds)
+        target=_train, args=(tmp_path,)
     )
     process.start()
-    while not list(tmp_path.glob(sign)):
+    while not list(tmp_path.glob("host/.*.making-*")):
         assert process.is_alive()
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert not list(tmp_path.rglob("done.json"))
-    assert list(tmp_path.glob(sign))
+    assert list(tmp_path.glob("host/.*.making-*"))
     expected = (study.folder("host") / "model.safetensors").read_bytes()
     monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
     again = fl.Study(SMALL).folder("host")
     assert again.is_relative_to(tmp_path)
     assert (again / "model.safetensors").read_bytes() == expected
     assert not list(tmp_path.glob("host/.*.making-*"))
-    assert not list(tmp_path.glob("host/.*.state"))
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.fixture
+def steps(study, monkeypatch):
+    """Steps as they are taken; the eleventh ends the next training."""
+    study.host()
+    monkeypatch.setattr(fl.training, "STATE_SECONDS", 0)
+    loss, taken = fl.training._Loop._loss, []
+
+    def counted(self, *arguments):
+        taken.append(1)
+        if len(taken) == 11:
+            monkeypatch.setattr(fl.training, "STATE_SECONDS", 300)
+            raise Stopped
+        return loss(self, *arguments)
+
+    monkeypatch.setattr(fl.training._Loop, "_loss", counted)
+    return taken
+
+
+def states(kind):
+    return list((fl.runs.runs_root() / kind).glob(".*.state"))
+
+
+@pytest.mark.parametrize("name", ["host", "FTAL"])
+def test_a_stopped_training_goes_on(study, steps, tmp_path, monkeypatch, name):
+    if name == "host":
+        monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
+        kind, method, epochs = "host", "host", 24
+    else:
+        kind, epochs = "marked", 12
+        method = fl.Method("goes on", preserves={"TWL": 0.01})
+    with pytest.raises(Stopped):
+        fl.Study(SMALL).folder(method)
+    assert len(states(kind)) == 1
+    folder = fl.Study(SMALL).folder(method)
+    assert len(steps) == 1 + epochs * 17  # of 24 of 400 images
+    assert not states(kind)
+    history = pd.read_csv(folder / "history.csv")
+    assert history.epoch.tolist() == [epochs * i // 6 for i in range(7)]
+
+
+def test_a_stopped_training_begins_anew_from_another_host(
+    study, steps, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
+    shutil.copytree(study.folder("host"), fl.runs.place("host", study._host_key()))
+    with pytest.raises(Stopped):
+        fl.Study(SMALL).marked("FTAL")
+    assert len(states("marked")) == 1
+    monkeypatch.setattr(fl.Study, "_host_seal", lambda self: "another host's")
+    monkeypatch.setattr(fl.Study, "_check_origin", lambda *_: None)
+    fl.Study(SMALL).marked("FTAL")
+    assert len(steps) == 11 + 12 * 17
 
 
 def test_fidelity_is_compare_of_the_stored_models(study):
@@ -331,9 +382,14 @@ def test_a_host_of_other_classes_is_refused(network):
         fl.Study(SMALL, host=network)
 
 
-def test_a_diverged_run_keeps_its_last_good_state(study):
+def test_a_diverged_run_keeps_its_last_good_state(study, monkeypatch):
+    study.host()
+    monkeypatch.setattr(fl.training, "STATE_SECONDS", 0)
+    taken = []
+
     def explode(step):
-        return step.logits.sum() * math.nan
+        taken.append(1)
+        return step.logits.sum() * (math.nan if len(taken) > 3 else 0)
 
     method = fl.Method("explodes", preserves={explode: 1.0})
     with pytest.raises(
@@ -344,7 +400,8 @@ def test_a_diverged_run_keeps_its_last_good_state(study):
     kept = fl.models.load(f"{folder}/model.safetensors", like=study.host())
     assert torch.equal(kept.head.weight, study.host().head.weight)
     assert len(pd.read_csv(f"{folder}/history.csv")) == 1
-    assert not list(fl.runs.runs_root().glob("marked/.*.making"))
+    assert not list(fl.runs.runs_root().glob("marked/.*.making-*"))
+    assert not states("marked")
 
 
 def test_a_damaged_run_says_what_to_do(study, tmp_path, monkeypatch):
