@@ -77,7 +77,7 @@ def test_a_copied_store_goes_on_where_another_precision_is_fast(tmp_path, monkey
     monkeypatch.setattr(here, "_make_host", made.append)
     whole = here._make_marked
     monkeypatch.setattr(
-        here, "_make_marked", lambda *a: (made.append(a[0].name), whole(*a))
+        here, "_make_marked", lambda *a: made.append(a[0].name) or whole(*a)
     )
     models = here.record(["FTAL", "FTLL"])["models"]
     assert made == ["FTLL"]
