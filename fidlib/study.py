@@ -388,7 +388,7 @@ class Study:
         if self._given is not None:
             return self._common_key() | {"model": self._given_fingerprint}
         schedule = self.recipe.schedule(METHODS["ref"])
-        return self._common_key() | {"schedule": dataclasses.asdict(schedule)}
+        return self._common_key() | {"schedule": schedule.key()}
 
     def _marked_key(self, method: Method) -> dict[str, object]:
         terms = method.weighted(self.recipe.weights_of(method))
@@ -397,7 +397,7 @@ class Study:
             "method": method.definition(),
             "weights": [weight for _, weight in terms],
             "quiet": self.recipe.quiet_of(method),
-            "schedule": dataclasses.asdict(self.recipe.schedule(method)),
+            "schedule": self.recipe.schedule(method).key(),
             "trigger_batch_size": self.recipe.trigger_batch_size,
         }
 

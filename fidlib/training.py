@@ -8,7 +8,7 @@ import time
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -52,10 +52,22 @@ class Schedule:
     decay: Literal["constant", "half", "cosine"] = "constant"
     """Not at all; x 0.1 after half the epochs; or up over the first tenth, then along
     a cosine to 0."""
+    coarse: float = 0.0
+    """Share of the steps, from the first, that see images of half the side: a third of
+    the work, for a network that takes any size (progressive resizing)."""
 
     def __post_init__(self) -> None:
         if self.decay not in ("constant", "half", "cosine"):
             raise ValueError(f"decay is {self.decay!r}; use constant, half or cosine.")
+        if not 0 <= self.coarse < 1:
+            raise ValueError(f"coarse is {self.coarse:g}; use a share in [0, 1).")
+
+    def key(self) -> dict[str, object]:
+        """What a run is known by; without `coarse` where it is 0, as it was before."""
+        values = asdict(self)
+        if not self.coarse:
+            del values["coarse"]
+        return values
 
     def factor(self, progress: float) -> float:
         """Learning rate as a fraction of the first, at `progress` in [0, 1)."""
@@ -293,6 +305,7 @@ class _Loop:
         self.history: list[dict[str, float | None]] = []
         self.total = torch.zeros((), device=self.device)  # loss of the epoch's steps
         self.resumed = 0  # steps that were taken before it was stopped
+        self.coarse = False  # whether this step sees images of half the side
 
     def _select_trained_part(self) -> None:
         """Mark what is trained; BatchNorm's own parameters stay when it is frozen."""
@@ -381,6 +394,7 @@ class _Loop:
             if state is not None:
                 self._keep(state, step)
             progress = (epoch + (step - first) / len(steps)) / self.schedule.epochs
+            self.coarse = progress < self.schedule.coarse
             for group in self.optimizer.param_groups:
                 rate = self.schedule.learning_rate * self.schedule.factor(progress)
                 group["lr"] = rate
@@ -489,6 +503,8 @@ class _Loop:
         if triggers is not None:
             secret = self.model.normalise(triggers.images[drawn])
             shown = torch.cat([shown, secret])
+        if self.coarse:
+            shown = F.avg_pool2d(shown, 2)
         return self._body(self.body, shown)
 
     def _body(self, body: torch.nn.Module, shown: Tensor) -> Tensor:

@@ -410,6 +410,35 @@ def test_schedules_decay_as_they_say():
     assert cosine.factor(0.999) < 1e-4
 
 
+@pytest.mark.parametrize("name", ["ref", "scratch+FixLL+PFL"])
+def test_the_first_share_of_a_training_is_coarse(host, few, secret, monkeypatch, name):
+    schedule = Schedule(2, 2e-3, "cosine", coarse=0.4)
+    how = dataclasses.replace(QUICK, schedules={"random": schedule, "host": schedule})
+    forward, seen, asked = torch.nn.Conv2d.forward, [], []
+
+    def watched(conv, x):
+        (seen if conv.training else asked).append(x.clone())
+        return forward(conv, x)
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", watched)
+    if name == "ref":
+        fit(host, few, how, seed=0)
+    else:
+        embed(host, fl.METHODS[name], few, secret, how, seed=0)
+        assert {x.shape[-1] for x in asked} == {8}  # the host sees all there is
+    assert [x.shape[-1] for x in seen] == [4] * 4 + [8] * 4  # .4 of 8 steps, rounded up
+    # Four pixels become their mean: the epoch's images keep theirs.
+    if name == "ref":
+        means = [torch.cat(seen[i : i + 4]).mean() for i in (0, 4)]
+        assert means[0] == pytest.approx(means[1].item(), abs=1e-5)
+
+
+def test_a_schedule_is_known_by_coarse_only_where_it_is_used():
+    plain = {"epochs": 3, "learning_rate": 0.1, "decay": "constant"}
+    assert Schedule(3, 0.1).key() == plain
+    assert Schedule(3, 0.1, coarse=0.5).key() == plain | {"coarse": 0.5}
+
+
 PUBLISHED = [  # paper: data set, method, epochs, learning rate, decay
     ("mnist", "ref", 20, 1e-3, "half"),
     ("mnist", "scratch", 20, 1e-3, "half"),
@@ -448,3 +477,9 @@ def test_recipe_names_the_scales_there_are():
 def test_a_decay_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="use constant, half or cosine"):
         Schedule(1, 1e-3, "cosin")
+
+
+@pytest.mark.parametrize("coarse", [-0.1, 1])
+def test_a_coarse_share_that_leaves_nothing_is_refused(coarse):
+    with pytest.raises(ValueError, match=r"use a share in \[0, 1\)"):
+        Schedule(1, 1e-3, coarse=coarse)
