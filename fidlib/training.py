@@ -53,8 +53,8 @@ class Schedule:
     """Not at all; x 0.1 after half the epochs; or up over the first tenth, then along
     a cosine to 0."""
     coarse: float = 0.0
-    """Share of the steps, from the first, that see images of half the side: a third of
-    the work, for a network that takes any size (progressive resizing)."""
+    """Share of the steps, from the first, that see images of half the side, in a third
+    of the time; for a body that is trained and takes any size."""
 
     def __post_init__(self) -> None:
         if self.decay not in ("constant", "half", "cosine"):
