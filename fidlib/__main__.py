@@ -102,7 +102,7 @@ class Compare:
     """Compare two stored classifiers on an image set, on every level."""
 
     host: tyro.conf.Positional[Path]
-    """A model.safetensors, a run's folder, or an authors' .pt."""
+    """A model.safetensors, a run's folder, or an authors' .pt, of a model for data."""
     marked: tyro.conf.Positional[Path]
     """The classifier to compare with it."""
     data: str = "digits"
@@ -118,7 +118,13 @@ class Compare:
         from fidlib import data, fidelity, models, runs
 
         device = runs.pick_device()
-        host, marked = (models.load(p).to(device) for p in (self.host, self.marked))
+
+        def read(path: Path) -> models.Classifier:
+            if path.suffix in (".pt", ".pth"):
+                return models.load_authors(path, dataset=self.data).to(device)
+            return models.load(path).to(device)
+
+        host, marked = read(self.host), read(self.marked)
         split = getattr(data.load(self.data), self.split).to(device)
         report = fidelity.compare(host, marked, split)
         print(f"{report.images:,} {self.split} images of {self.data}; 95 % intervals")
@@ -153,6 +159,13 @@ class Table:
         if suite and self == Table(suite=self.suite):
             print(_published(suite))
             return 0
+        if len(self.seeds) == 1:
+            raise ValueError(
+                f"seeds are {self.seeds[0]}; a spread needs at least two. Of one alone "
+                "--seed prints the table."
+            )
+        if self.csv and not self.csv.parent.is_dir():
+            raise ValueError(f"{self.csv.parent} is no folder to write {self.csv} in.")
         config, methods, seeds = self.config, self.methods or [*METHODS], self.seeds
         repeated = methods
         if suite:

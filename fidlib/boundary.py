@@ -21,8 +21,6 @@ class Regions:
 
     labels: Tensor
     """`(R, R)` int64: row by row from the lowest second coordinate up."""
-    margin: Tensor
-    """`(R, R)` difference of the two highest logits: 0 on the boundary."""
     extent: Extent
     """Of the grid."""
 
@@ -139,10 +137,7 @@ def regions(decide: Decide, extent: Extent, resolution: int = 120) -> Regions:
     """
     xy = _grid(extent, resolution)
     logits = torch.cat([decide(part) for part in xy.split(2000)]).float().cpu()
-    best = logits.topk(2, 1).values
-    shape = (resolution, resolution)
-    margin = (best[:, 0] - best[:, 1]).view(shape)
-    return Regions(logits.argmax(1).view(shape), margin, extent)
+    return Regions(logits.argmax(1).view(resolution, resolution), extent)
 
 
 def class_tuples(

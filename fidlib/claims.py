@@ -88,7 +88,7 @@ def _weight_distance(marked: Reports) -> tuple[str, str]:
         return _untested("three methods that train the body")
     twl = {n: r.twl or 0.0 for n, r in moved.items()}
     nearer = [(a, b) for a, b in permutations(moved, 2) if NEARER * twl[a] <= twl[b]]
-    told, held = [], []
+    told, held, unjudged = [], [], False
     for measure in ("pfl", "spl"):
         value = {n: getattr(r, measure) for n, r in moved.items()}
         bounds = {n: r.intervals.get(measure, [value[n]] * 2) for n, r in moved.items()}
@@ -104,8 +104,9 @@ def _weight_distance(marked: Reports) -> tuple[str, str]:
             text += f"; {a} has TWL {twl[a]:.3g} and {value[a]:.3g}, {b} {twl[b]:.3g} "
             text += f"and {value[b]:.3g}"
         told.append(text)
-        held.append(len(wrong) >= WRONG * max(judged, 1))
-    return ". ".join(told), _verdict(*held)
+        held.append(len(wrong) >= WRONG * judged)
+        unjudged |= not judged
+    return ". ".join(told), "undecided" if unjudged else _verdict(*held)
 
 
 def _boundary(marked: Reports) -> tuple[str, str]:

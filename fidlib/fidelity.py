@@ -187,7 +187,8 @@ class Comparison:
         `accuracy` is the report's `marked_accuracy`; `twl`, `lp`, `pfl`, `spl`,
         `agreement` and `trigger_accuracy` are its own.
         """
-        (x, host), (y, logits) = self.outputs, self._run(marked)
+        x, host = self.outputs
+        y, logits = self.outputs if marked is self.host else self._run(marked)
         weights = {n: row[0][0] for n, row in _weights(self.host, marked).items()}
         return {
             "accuracy": metrics.accuracy(logits, self.split.labels),

@@ -183,7 +183,7 @@ def wrap(
     if num_classes is not None and num_classes != head.out_features:
         bias = head.bias is not None
         model.head = nn.Linear(head.in_features, num_classes, bias=bias)
-    return model
+    return model.to(next(module.parameters()).device)
 
 
 @torch.no_grad()
@@ -226,14 +226,15 @@ def load_authors(path: str | Path, *, dataset: str = "mnist") -> Classifier:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or holds other tensors.
+        ValueError: If the file is damaged or holds other tensors, or the set is none
+            of the paper's.
     """
+    path = _existing(path)
     if dataset not in NORMALISATION:
         raise ValueError(
-            f"no normalisation known for {dataset!r}; use one of "
-            f"{', '.join(NORMALISATION)}."
+            f"{path} is of the authors, who trained on {', '.join(NORMALISATION)}, not "
+            f"on {dataset!r}: say which of them."
         )
-    path = _existing(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         classes, feature_dim = state["out.weight"].shape
@@ -268,10 +269,10 @@ def save(model: Classifier, path: str | Path) -> None:
 
 
 def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
-    """Read a classifier that `save` wrote, or the authors' `.pt`.
+    """Read a classifier that `save` wrote.
 
     Args:
-        path: A `.safetensors` or `.pt` file, or a run's folder.
+        path: A `.safetensors` file, or a run's folder.
         like: A classifier of the same architecture; needed when the saved one was
             wrapped, for then the file does not say how to build it. Not changed.
 
@@ -282,8 +283,6 @@ def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
     path = _existing(path)
     if path.is_dir():
         path = _existing(path / "model.safetensors")
-    if path.suffix in (".pt", ".pth"):
-        return load_authors(path)
     try:
         with safe_open(path, framework="pt") as file:
             spec = json.loads((file.metadata() or {}).get("fidlib", "null"))

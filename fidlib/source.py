@@ -5,10 +5,14 @@ are made of and the values they use.
 """
 
 import dis
+import functools
 import inspect
 import itertools
 import re
+import sys
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 import numpy as np
@@ -20,8 +24,9 @@ from fidlib.runs import digest
 def code(thing: Callable) -> list[str]:
     """What tells a user's function or class from others, as text.
 
-    Its source, defaults and closure, and the functions, classes and values that it
-    uses: those of its own module with their text, others by name.
+    Its source, defaults and closure, and the functions, classes, modules and values
+    that it uses: the user's own with their text, installed ones by name. (Not what a
+    module of the user's own imports.)
 
     Raises:
         ValueError: If its source cannot be read, or it uses an object that may hold
@@ -46,43 +51,61 @@ def _code(thing: Callable, seen: set[int]) -> list[str]:
             "class, in a module or a notebook cell."
         ) from error
     for base in getattr(thing, "__bases__", ()):
-        found += _value(base, thing.__module__, seen)
-    for function in _functions(thing):
-        used = {"defaults": (function.__defaults__, function.__kwdefaults__)}
-        used |= _used(function)
-        for name, value in sorted(used.items()):
-            found += [name, *_value(value, thing.__module__, seen)]
+        found += _value(base, seen)
+    members = vars(thing).items() if inspect.isclass(thing) else [("", thing)]
+    for name, member in members:
+        functions = _functions(member)
+        for function in functions:
+            found += _uses(function, seen)
+        if not functions and not name.startswith(("__", "_abc_")):
+            found += [name, *_value(member, seen)]
     return found
 
 
-def _functions(thing: Callable) -> list[FunctionType]:
-    """The function itself, or a class's methods and properties, cached or not."""
-    if not inspect.isclass(thing):
-        return [thing] if isinstance(thing, FunctionType) else []
-    found = []
-    for member in vars(thing).values():
-        inner = ("fget", "fset", "__func__", "func")
-        parts = [getattr(member, name, None) for name in inner]
-        found += [f for f in (member, *parts) if isinstance(f, FunctionType)]
-    return found
+def _functions(member: object) -> list[FunctionType]:
+    """A function, or those of a method or property, cached or not."""
+    inner = ["fget", "fset", "__func__"]
+    if isinstance(member, functools.cached_property):
+        inner.append("func")
+    parts = [getattr(member, name, None) for name in inner]
+    return [f for f in (member, *parts) if isinstance(f, FunctionType)]
 
 
-def _used(function: FunctionType) -> dict[str, object]:
-    """Globals and closure of a function and of those written inside it, by name."""
-    names, codes = set(), [function.__code__]
+def _uses(function: FunctionType, seen: set[int]) -> list[str]:
+    """Defaults, globals and closure of a function and of those written inside it."""
+    names, codes, found = set(), [function.__code__], []
     for text in codes:  # grows
         codes += [c for c in text.co_consts if isinstance(c, CodeType)]
         loads = (i for i in dis.get_instructions(text) if i.opname == "LOAD_GLOBAL")
         names |= {i.argval for i in loads}
+    if function.__name__ == "<lambda>":  # another may stand on the same line
+        for text in codes:
+            values = [c for c in text.co_consts if not isinstance(c, CodeType)]
+            found += [text.co_code.hex(), *text.co_names, *_value(values, seen)]
     within = inspect.getclosurevars(function).nonlocals
     known = function.__globals__
-    return {name: known[name] for name in names if name in known} | dict(within)
+    used = {name: known[name] for name in names if name in known} | dict(within)
+    used["defaults"] = (function.__defaults__, function.__kwdefaults__)
+    for name, value in sorted(used.items()):
+        found += [name, *_value(value, seen)]
+    return found
 
 
-def _value(value: object, module: str, seen: set[int]) -> list[str]:
+def _own(module: str) -> bool:
+    """Whether a module is the user's, neither fidlib's nor an installed one."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if module == "__main__" or file is None:
+        return module == "__main__"
+    installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
+    part_of_python = Path(file).is_relative_to(sysconfig.get_path("stdlib"))
+    return not installed and not part_of_python and module.split(".")[0] != "fidlib"
+
+
+def _value(value: object, seen: set[int]) -> list[str]:
     """What tells one value from another."""
     if isinstance(value, ModuleType):
-        return [value.__name__]
+        own = _own(value.__name__)
+        return [value.__name__, *([inspect.getsource(value)] if own else [])]
     if isinstance(value, torch.nn.Module):
         value = [type(value), str(value), value.state_dict()]
     if isinstance(value, torch.Tensor):
@@ -93,12 +116,12 @@ def _value(value: object, module: str, seen: set[int]) -> list[str]:
     if isinstance(value, dict):
         value = [item for pair in value.items() for item in pair]
     if isinstance(value, list | tuple | set | frozenset):
-        parts = [_value(part, module, seen) for part in value]
+        parts = [_value(part, seen) for part in value]
         if isinstance(value, set | frozenset):
             parts.sort()  # a set of texts has another order in every process
         return [type(value).__name__, *itertools.chain(*parts)]
     if inspect.isfunction(value) or inspect.isclass(value):
-        if value.__module__ == module:
+        if _own(value.__module__):
             return _code(value, seen)
         return [f"{value.__module__}.{value.__qualname__}"]
     if inspect.isbuiltin(value):

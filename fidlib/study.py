@@ -105,7 +105,8 @@ class Study:
         self.train = self.data.train.first(config.train_images or len(self.data.train))
         self.train = self.train.to(self.device)
         self.test = self.data.test.to(self.device)
-        self.triggers = (watermark or self._noise_chain()).to(self.device)
+        watermark = self._noise_chain() if watermark is None else watermark
+        self.triggers = watermark.to(self.device)
         self._models: dict[str, Classifier] = {}
         self._folders: dict[str, Path] = {}
         self._comparisons: dict[str, Comparison] = {}
@@ -443,6 +444,7 @@ class Study:
             "torch": str(torch.__version__),
             "compile": repr(training.COMPILE.get(self.device.type)),
             "host": self._host_seal() if kind == "marked" else None,
+            "order": self.train.fingerprint,  # batches name images by their number
         }
         state = runs.state(kind, key, circumstances)
         options |= {"seed": self.config.seed, "precision": self.precision}

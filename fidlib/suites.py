@@ -115,7 +115,7 @@ def read(name: str, scale: str = "") -> Suite:
         content = yaml.safe_load(path.read_text())
         about, common = content["about"], content.get("parameters") or {}
         common |= {"scale": scale} if scale else {}
-        listed = [dict(item) for item in content["notebooks"]]
+        listed = [{**item} for item in content["notebooks"]]
         jobs = tuple(_job(folder, item, common) for item in listed)
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise ValueError(
@@ -200,7 +200,8 @@ def run(
         A result for each job that was run, in the suite's order.
 
     Raises:
-        ValueError: If `only` names no job, or the backend lacks its scheduler.
+        ValueError: If `only` names no job, the backend lacks its scheduler, or an
+            option is not the backend's.
     """
     chosen = [
         j for j in suite.jobs if not only or {j.name, j.notebook.stem} & set(only)
@@ -211,6 +212,13 @@ def run(
             f"suite {suite.name} has no notebook "
             f"{', '.join(sorted(set(only) - found))}; use one of "
             f"{', '.join(j.name for j in suite.jobs)}."
+        )
+    if scheduler and backend != "dask":
+        raise ValueError(f"scheduler {scheduler} is for backend dask, not {backend}.")
+    if jobs is not None and backend == "dask":
+        raise ValueError(
+            f"jobs is {jobs}, but a Dask cluster runs as many notebooks as it has "
+            "workers: leave jobs out."
         )
     if jobs is None:
         cores = 1 if runs.pick_device().type == "cuda" else os.cpu_count() or 1
@@ -292,7 +300,7 @@ def _papermill(job: Job, folder: Path, root: Path) -> None:
 
 
 def _failed_folder(job: Job) -> Path:
-    return runs.runs_root() / "failed" / job.name
+    return runs.runs_root() / "failed" / f"{job.name}-{runs.digest(job.parameters)}"
 
 
 def publish(suite: Suite, results: dict[str, Result]) -> Path:

@@ -286,6 +286,7 @@ class _Loop:
         role = "host" if triggers is None else method.name
         self.order = stream(seed, role, "order")
         self.augmentation = stream(seed, role, "augmentation")
+        self.layers = stream(seed, role, "layers").initial_seed()  # dropout's
         self.changes_images = recipe.augment or method.mixes
         draws = stream(seed, role, "triggers")
         self.draws: Iterator[Tensor] | None = None
@@ -331,6 +332,13 @@ class _Loop:
         return torch.nn.Sequential(cast(torch.nn.Module, compiled), _Copy())
 
     def run(self, title: str, measure: Measure | None, state: Path | None) -> Trained:
+        """All epochs, or those left; the process's random state is as it was after."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(self.layers)
+            return self._run(title, measure, state)
+
+    def _run(self, title: str, measure: Measure | None, state: Path | None) -> Trained:
         rate, epochs = self.schedule.learning_rate, self.schedule.epochs
         points = {round(epochs * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
         before = self._go_on(state) if state is not None and state.exists() else 0.0
@@ -423,7 +431,10 @@ class _Loop:
             "optimizer": self.optimizer.state_dict(),
             "parameters": self._parameters(),
             "augmentation": self.augmentation.get_state(),
+            "layers": torch.get_rng_state(),
         }
+        if self.device.type == "cuda":
+            values["layers_cuda"] = torch.cuda.get_rng_state(self.device)
         try:
             with written(state) as temporary:
                 torch.save(values, temporary)
@@ -454,6 +465,9 @@ class _Loop:
         ):
             parameter.copy_(value)
         self.augmentation.set_state(values["augmentation"])
+        torch.set_rng_state(values["layers"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(values["layers_cuda"], self.device)
         return values["seconds"]
 
     def _parameters(self) -> list[Tensor]:

@@ -119,6 +119,21 @@ def test_weights_that_order_as_the_features_do_refute_the_claim(reports):
     )
 
 
+def test_weights_claim_is_undecided_where_no_pair_can_be_judged(reports):
+    def with_(report, **changes):
+        return dataclasses.replace(report, **changes)
+
+    alike = {name: with_(report, twl=10.0) for name, report in reports.items()}
+    assert "PFL: 0 of 0 pairs" in measured(alike, WEIGHTS)
+    assert verdicts(alike)[WEIGHTS] == "undecided"
+    wide = {  # PFL can be told apart, SPL not
+        name: with_(report, intervals=report.intervals | {"spl": [0.0, 1.0]})
+        for name, report in reports.items()
+    }
+    assert "SPL: 0 of 0 pairs" in measured(wide, WEIGHTS)
+    assert verdicts(wide)[WEIGHTS] == "undecided"
+
+
 def test_only_the_papers_watermarks_count(reports, blank, monkeypatch):
     before = check(reports)
     bad = dataclasses.replace(blank, pfl=1e9, twl=1e-9, spl=1e9, plane_disagreement=1.0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import fidlib as fl
 from fidlib.__main__ import COMMANDS, main
@@ -161,6 +162,7 @@ def broken(tmp_path):
     fl.models.save(model, tmp_path / "cut.safetensors")
     path = tmp_path / "cut.safetensors"
     path.write_bytes(path.read_bytes()[:5000])
+    torch.save(model.body.state_dict(), tmp_path / "authors.pt")
     return tmp_path
 
 
@@ -179,6 +181,11 @@ def broken(tmp_path):
         (["figures", "--only", "05"], "no notebook 05"),
         (["figures", "--jobs", "0"], "jobs is 0"),
         (["figures", "--backend", "dask"], "needs --scheduler"),
+        (["figures", "--scheduler", "tcp://a:1"], "is for backend dask, not loky"),
+        (["figures", "--backend", "dask", "--jobs", "2"], "leave jobs out"),
+        (["table", "--seeds", "1"], "a spread needs at least two"),
+        (["table", "--csv", "{}/none/table.csv"], "is no folder"),
+        (["compare", "{}/authors.pt", "{}/authors.pt"], "not on 'digits': say which"),
         (["compare", "{}/none.pt", "{}/none.pt"], "there is no model at"),
         (["compare", "{}/cut.safetensors", "{}/cut.safetensors"], "is damaged or no"),
         (["compare", "{}/cut.npz", "{}/cut.npz"], "is damaged or no .safetensors"),
@@ -225,5 +232,6 @@ def test_an_unknown_option_is_refused(capsys):
 
 
 def test_the_readmes_configuration_is_the_default():
-    assert fl.Config() == fl.Config(dataset="digits", feature_dim=2, seed=0)
-    assert fl.Config() != SMALL
+    readme = (ROOT / "README.md").read_text()
+    (written,) = re.findall(r"study = fl\.Study\(fl\.(Config\(.*?\))\)", readme)
+    assert eval(written, {"Config": fl.Config}) == fl.Config()

@@ -173,12 +173,18 @@ def test_load_authors_reads_their_names_and_says_what_is_wrong(tmp_path):
     pixels = torch.rand(2, 1, 28, 28)
     seen = (pixels.expand(-1, 3, -1, -1) - 0.1307) / 0.3081
     assert torch.allclose(model(pixels), network(seen), atol=1e-5)
+    colour = torch.rand(2, 3, 32, 32)
+    mean, std = (
+        torch.tensor(v)[:, None, None] for v in fl.data.NORMALISATION["cifar10"]
+    )
+    model = models.load_authors(path, dataset="cifar10")
+    assert torch.allclose(model(colour), network((colour - mean) / std), atol=1e-5)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="is damaged"):
         models.load_authors(path)
     with pytest.raises(FileNotFoundError, match="no model at"):
         models.load_authors(tmp_path / "none.pt")
-    with pytest.raises(ValueError, match="no normalisation known"):
+    with pytest.raises(ValueError, match="not on 'digits': say which"):
         models.load_authors(path, dataset="digits")
 
 

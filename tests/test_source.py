@@ -1,4 +1,7 @@
 import functools
+import importlib
+import linecache
+import sys
 
 import pytest
 import torch
@@ -72,6 +75,52 @@ def test_code_notices_what_a_function_rests_on(thing, monkeypatch):
     assert source.code(thing) == before
     monkeypatch.setitem(globals(), "FACTOR", 3)
     assert source.code(thing) != before
+
+
+def test_code_tells_lambdas_of_one_line_and_attributes_of_a_class_apart():
+    first, second = lambda x: x.features.sum(), lambda x: x.logits.sum()
+    assert source.code(first) != source.code(second)
+    scaled, shifted = lambda x: 2 * x, lambda x: 3 * x
+    assert source.code(scaled) != source.code(shifted)
+    chosen = source.code(lambda x: x in {"h", "g", "f", "e", "d", "c", "b", "a"})
+    letters = [repr(letter) for letter in "abcdefgh"]
+    assert "', '".join(letters) in "', '".join(chosen)  # the same in every process
+
+    def kind(slope):
+        class Leaky:
+            negative_slope = slope
+
+        return Leaky
+
+    assert source.code(kind(0.1)) == source.code(kind(0.1))
+    assert source.code(kind(0.1)) != source.code(kind(0.5))
+
+
+def test_code_reads_the_users_other_modules_and_names_installed_ones(
+    tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def code(factor):
+        for name in ("helpers_of_mine", "mine"):
+            sys.modules.pop(name, None)
+        (tmp_path / "helpers_of_mine.py").write_text(
+            f"import torch\n\ndef scaled(x):\n    return {factor} * torch.relu(x)\n"
+        )
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        helpers = importlib.import_module("helpers_of_mine")
+        scaled = helpers.scaled
+        by_module, by_name = lambda x: helpers.scaled(x), lambda x: scaled(x)
+        return source.code(by_module), source.code(by_name)
+
+    (module, name), (other_module, other_name) = code(22), code(333)
+    assert module != other_module
+    assert name != other_name
+    assert not source._own("torch.nn.functional")
+    assert not source._own("functools")
+    assert not source._own("math")
+    assert not source._own("fidlib.methods")
 
 
 def test_code_tells_functions_apart():

@@ -337,8 +337,10 @@ def test_triggers_that_cannot_be_shown_are_refused(study):
     strange = fl.data.Split(images, torch.full((10,), 12))
     with pytest.raises(ValueError, match="make them alike"):
         fl.Study(SMALL, watermark=wide)
-    with pytest.raises(ValueError, match="labels from 0 to 9"):
-        fl.Study(SMALL, watermark=strange)
+    none = fl.data.Split(images[:0], torch.zeros(0).long())
+    for labels in (strange, none):
+        with pytest.raises(ValueError, match="at least one trigger, and labels from 0"):
+            fl.Study(SMALL, watermark=labels)
 
 
 class Flat(torch.nn.Sequential):

@@ -312,13 +312,37 @@ def stop_after(monkeypatch, steps):
     return begun
 
 
+@pytest.fixture
+def dropping(network, digits, few):
+    """A host, trained with dropout between its body's layers."""
+    network = torch.nn.Sequential(network[:-1], torch.nn.Dropout(0.5), network[-1])
+    model = fl.models.wrap(network, mean=digits.mean, std=digits.std, image_size=8)
+    return fit(model, few, QUICK, seed=0).model
+
+
+def test_dropout_is_drawn_from_the_seed_and_leaves_the_processs_draws(dropping, few):
+    start, found = copy.deepcopy(dropping), []
+    for process, seed in ((1, 0), (2, 0), (3, 4)):
+        torch.manual_seed(process)
+        found.append(fit(copy.deepcopy(start), few, QUICK, seed=seed).model)
+        drawn = torch.rand(3)
+        torch.manual_seed(process)
+        assert torch.equal(drawn, torch.rand(3))
+    assert not changed(found[0], found[1])
+    assert changed(found[0], found[2])
+    still = copy.deepcopy(start)
+    still.body[1].p = 0.0
+    assert changed(found[0], fit(still, few, QUICK, seed=0).model)
+
+
 @pytest.mark.parametrize("steps", [1, 3, 4, 5, 7])
 @pytest.mark.parametrize(
     "name", ["ref", "scratch", "FTAL", "FixLL+PFL", "FixLL+PFL+mix+quiet"]
 )
 def test_stopped_training_goes_on_to_the_same_end(
-    host, few, secret, tmp_path, monkeypatch, name, steps
+    dropping, few, secret, tmp_path, monkeypatch, name, steps
 ):
+    host = dropping
     monkeypatch.setattr(training, "STATE_SECONDS", 0)
     # Two epochs of four steps; draws of triggers do not fill up a pass over them.
     how = dataclasses.replace(QUICK, augment=True, trigger_batch_size=7)
