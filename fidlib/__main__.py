@@ -102,7 +102,7 @@ class Compare:
     """Compare two stored classifiers on an image set, on every level."""
 
     host: tyro.conf.Positional[Path]
-    """A model.safetensors, a run's folder, or an authors' .pt, of a model for data."""
+    """A model.safetensors, a run's folder, or an authors' .pt, trained on --data."""
     marked: tyro.conf.Positional[Path]
     """The classifier to compare with it."""
     data: str = "digits"

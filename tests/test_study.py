@@ -183,6 +183,23 @@ def test_a_stopped_training_begins_anew_from_another_host(
     assert len(steps) == 11 + 12 * 17
 
 
+def test_a_stopped_training_begins_anew_on_images_in_another_order(
+    study, steps, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
+    with pytest.raises(Stopped):
+        fl.Study(SMALL).host()
+    train = study.data.train
+    order = torch.cat([torch.arange(399, -1, -1), torch.arange(400, len(train))])
+    back = fl.data.Split(train.images[order], train.labels[order])
+    other = dataclasses.replace(study.data, train=back)
+    monkeypatch.setattr(fl.data, "load", lambda name: other)
+    again = fl.Study(SMALL)
+    assert again._host_key() == study._host_key()
+    again.host()
+    assert len(steps) == 11 + 24 * 17
+
+
 def test_fidelity_is_compare_of_the_stored_models(study):
     for split in ("train", "test"):
         part = getattr(study, split)

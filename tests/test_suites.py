@@ -148,6 +148,7 @@ def test_run_takes_a_dask_cluster(project):
         ("[{notebook: good}, {notebook: good}]", "two jobs of one name"),
         ("[{notebook: good, name: a-b}]", "use letters, digits and _"),
         ("[{name: x}]", "cannot be read"),
+        ("[good]", "cannot be read .* a list of notebooks, as in"),
         ("[", "cannot be read"),
     ],
 )
