@@ -233,14 +233,15 @@ def provenance() -> dict[str, object]:
 
 
 def machine() -> str:
-    """The processor, or GPU, in words, and the number of cores used."""
+    """The processor, or GPU, in words, and the number of threads."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((x.split(": ")[1] for x in lines if x[:10] == "model name"), name)
-    return f"{name}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _commit() -> str:
