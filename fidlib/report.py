@@ -165,6 +165,7 @@ def _figure(folder: Path, file: str, files: Sequence[str]) -> str:
 
 def _table(folder: Path, file: str) -> str:
     frame = pd.read_csv(folder / file)
+    frame = frame.rename(columns={"Unnamed: 0": ""})  # an index without a name
     if len(frame) > 30:
         return f'<p class="made">{len(frame)} rows: <a href="{file}">{file}</a></p>'
     text = io.StringIO()

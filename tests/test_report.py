@@ -67,6 +67,7 @@ def test_write_page_shows_pictures_tables_and_failures(tmp_path):
     assert 'href="01-curve.pdf"' in text
     assert "<td>FTAL</td>" in text
     assert f'<td class="text">{sentence}</td>' in text
+    assert "Unnamed" not in text
     assert "1.235e+04" in text
     assert record["commit"] in text
     assert "ValueError: a &lt; b" in text
