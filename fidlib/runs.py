@@ -3,7 +3,7 @@
 A run is a folder `<root>/<kind>/<hash>/`. It is made under a temporary name, sealed
 with `done.json` and renamed, so a killed run leaves nothing that looks finished; two
 processes that want the same run share one through a file lock. Models that come with
-the repository, in `figures/models/`, are runs like any other, and are read from there.
+the repository, in `RELEASED`, are runs like any other, and are read from there.
 """
 
 import contextlib
@@ -26,6 +26,9 @@ from filelock import FileLock
 
 SCHEMA = 6
 """Raised when the meaning of stored results changes; older ones are then not read."""
+
+RELEASED = Path(__file__).resolve().parents[1] / "figures" / "models"
+"""Models that come with the repository, from wherever the package is used."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -166,7 +169,7 @@ def place(kind: str, key: dict) -> Path:
     What is released goes before a run of one's own: its marked models are of its host.
     """
     name = digest({"schema": SCHEMA, **key})
-    released = project_root() / "figures" / "models" / kind / name
+    released = RELEASED / kind / name
     sealed = (released / "done.json").exists()
     return released if sealed else runs_root() / kind / name
 

@@ -149,12 +149,10 @@ def test_make_notices_a_changed_result(store):
 
 
 def test_make_reads_what_is_released_and_prefers_it(store, tmp_path, monkeypatch):
-    project = tmp_path / "project"
-    (project / "notebooks" / "suites").mkdir(parents=True)
     own = runs.make("kind", {}, build)
-    released = project / "figures" / "models" / "kind" / own.name
+    monkeypatch.setattr(runs, "RELEASED", tmp_path / "released")
+    released = runs.RELEASED / "kind" / own.name
     shutil.copytree(own, released)
-    monkeypatch.chdir(project)
     assert runs.make("kind", {}, fail) == released
     (released / "result.txt").write_text("whol")
     with pytest.raises(ValueError, match="damaged"):
