@@ -27,7 +27,8 @@ from fidlib.quiet import QuietAdam, projections
 from fidlib.runs import stream, written
 
 CURVE_POINTS = 6
-"""A learning curve has this many measurements, spread evenly, and one at the start."""
+"""A learning curve has this many measurements, spread evenly, and one at the start: at
+ends of epochs if there are so many, else within them too."""
 
 STATE_SECONDS = 300.0
 """A training that is given a file for it writes its state so often, to go on from there
@@ -234,7 +235,7 @@ def embed(
         recipe: Schedule, batch sizes and weights.
         seed: Decides random starts, the order of images and triggers, augmentation.
         precision: Type of the forward and backward pass.
-        measure: Called at the start and at `CURVE_POINTS` epochs.
+        measure: Called at the start and `CURVE_POINTS` times.
         known: The host's outputs on `train`, float32; computed when needed if None.
         state: As in `fit`.
 
@@ -303,6 +304,7 @@ class _Loop:
         host_body = self._folded(host) if triggers is not None else host.body
         self.body, self.host_body = self._compiled(body), self._compiled(host_body)
         self.optimizer = self._optimizer()
+        self.steps = max(1, -(-len(train) // recipe.batch_size))  # of an epoch
         self.history: list[dict[str, float | None]] = []
         self.total = torch.zeros((), device=self.device)  # loss of the epoch's steps
         self.resumed = 0  # steps that were taken before it was stopped
@@ -340,27 +342,17 @@ class _Loop:
 
     def _run(self, title: str, measure: Measure | None, state: Path | None) -> Trained:
         rate, epochs = self.schedule.learning_rate, self.schedule.epochs
-        points = {round(epochs * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
+        self.measure, points = measure, self._points()
         before = self._go_on(state) if state is not None and state.exists() else 0.0
         self.kept_at = time.perf_counter()
         self.started = self.kept_at - before
         good = copy.deepcopy(self.model.state_dict())
 
-        def record(epoch: int, loss: float) -> None:
-            if measure is not None and epoch in points:
-                self.model.eval()
-                seconds = round(time.perf_counter() - self.started, 2)
-                row: dict[str, float | None]
-                row = {"epoch": epoch, "loss": loss, "seconds": seconds}
-                found = measure(self.model).items()  # NumPy's floats cannot be kept
-                row |= {n: None if v is None else float(v) for n, v in found}
-                self.history.append(row)
-
         if not self.history:
-            record(0, math.nan)
+            self._record(0, math.nan)
         bar = tqdm(range(epochs), title, unit="epoch", leave=False, disable=_quiet())
         for epoch in bar:
-            loss = self._epoch(epoch, state)
+            loss = self._epoch(epoch, state, points)
             if loss is None:
                 continue
             if not (math.isfinite(loss) and self._finite()):
@@ -372,7 +364,8 @@ class _Loop:
                     Trained(self.model.eval(), self.history),
                 )
             good = copy.deepcopy(self.model.state_dict())
-            record(epoch + 1, loss)
+            if (epoch + 1) * self.steps in points:
+                self._record(epoch + 1, loss)
         self.model.requires_grad_(True)
         return Trained(self.model.eval(), self.history, before)
 
@@ -385,23 +378,44 @@ class _Loop:
         where = projections(self.model, self.train.images, quiet)
         return QuietAdam(trained, rate, where, self.precision)
 
+    def _points(self) -> set[int]:
+        """After how many steps the model is measured."""
+        epochs = self.schedule.epochs
+        ideal = [epochs * i / CURVE_POINTS for i in range(1, CURVE_POINTS + 1)]
+        if epochs >= CURVE_POINTS:
+            ideal = [round(epoch) for epoch in ideal]
+        return {round(epoch * self.steps) for epoch in ideal}
+
+    def _record(self, epoch: float, loss: float) -> None:
+        """A row of the learning curve; the loss is the mean of the epoch so far."""
+        if self.measure is None:
+            return
+        mode = self.model.training
+        self.model.eval()
+        seconds = round(time.perf_counter() - self.started, 2)
+        row: dict[str, float | None]
+        row = {"epoch": epoch, "loss": loss, "seconds": seconds}
+        found = self.measure(self.model).items()  # NumPy's floats cannot be kept
+        row |= {n: None if v is None else float(v) for n, v in found}
+        self.history.append(row)
+        self.model.train(mode)
+
     def _finite(self) -> bool:
         """Whether the last step, too, left numbers behind."""
         return all(t.isfinite().all() for t in self.model.state_dict().values())
 
-    def _epoch(self, epoch: int, state: Path | None) -> float | None:
+    def _epoch(self, epoch: int, state: Path | None, points: set[int]) -> float | None:
         """The mean loss; None if the epoch was over when the training was stopped."""
         self.model.train(self.method.start == "random")
-        size = self.recipe.batch_size
-        steps = list(batches(len(self.train), size, self.order, self.device))
-        first = epoch * len(steps)
+        size, first = self.recipe.batch_size, epoch * self.steps
+        steps = batches(len(self.train), size, self.order, self.device)
         for step, index in enumerate(steps, first):
             drawn = None if self.draws is None else next(self.draws)
             if step < self.resumed:
                 continue  # taken before; its images and triggers were drawn again
             if state is not None:
                 self._keep(state, step)
-            progress = (epoch + (step - first) / len(steps)) / self.schedule.epochs
+            progress = (epoch + (step - first) / self.steps) / self.schedule.epochs
             self.coarse = progress < self.schedule.coarse
             for group in self.optimizer.param_groups:
                 rate = self.schedule.learning_rate * self.schedule.factor(progress)
@@ -413,9 +427,12 @@ class _Loop:
             loss.backward()
             self.optimizer.step()
             self.total += loss.detach()
-        if first + len(steps) <= self.resumed:
+            taken = step + 1 - first
+            if step + 1 in points and taken < self.steps and self._finite():
+                self._record((step + 1) / self.steps, self.total.item() / taken)
+        if first + self.steps <= self.resumed:
             return None
-        mean, self.total = self.total / len(steps), torch.zeros_like(self.total)
+        mean, self.total = self.total / self.steps, torch.zeros_like(self.total)
         return mean.item()
 
     def _keep(self, state: Path, step: int) -> None:

@@ -262,6 +262,33 @@ def test_history_has_a_row_at_the_start_and_at_every_measured_epoch(host, few, s
     assert all(math.isfinite(row["loss"]) for row in trained.history[1:])
 
 
+@pytest.mark.parametrize("name", ["FixLL", "scratch"])
+def test_few_epochs_are_measured_within(host, few, secret, name):
+    """Two epochs of four steps: after 1, 3, 4, 5, 7 and 8 steps."""
+    recipe = dataclasses.replace(QUICK, batch_size=-(-len(few) // 4))
+    modes = []
+
+    def watched(step):
+        modes.append(step.model.training)
+        return step.logits.sum() * 0.0
+
+    method = dataclasses.replace(fl.METHODS[name], preserves={watched: 1.0})
+    trained = embed(
+        host, method, few, secret, recipe, seed=0, measure=lambda m: {"at": len(modes)}
+    )
+    assert [row["epoch"] for row in trained.history] == [
+        0,
+        0.25,
+        0.75,
+        1,
+        1.25,
+        1.75,
+        2,
+    ]
+    assert [row["at"] for row in trained.history] == [0, 1, 3, 4, 5, 7, 8]
+    assert set(modes) == {name == "scratch"}  # measuring does not leave it evaluating
+
+
 def test_measuring_changes_nothing(host, few, secret):
     method = fl.METHODS["scratch"]
     quiet = embed(host, method, few, secret, QUICK, seed=0)
@@ -373,7 +400,7 @@ def test_stopped_training_goes_on_to_the_same_end(
         for trained in (undisturbed, resumed)
     ]
     assert repr(histories[0]) == repr(histories[1])  # the first loss is nan
-    assert len(histories[0]) == 3
+    assert len(histories[0]) == 7
     assert undisturbed.before == 0 < resumed.before <= resumed.history[-1]["seconds"]
 
 
@@ -421,7 +448,7 @@ def test_divergence_stops_with_the_epoch_and_the_last_good_state(host, few, secr
     good = caught.value.trained
     assert all(p.isfinite().all() for p in good.model.state_dict().values())
     assert changed(host, good.model) == BODY | HEAD
-    assert [row["epoch"] for row in good.history] == [0, 1]
+    assert [row["epoch"] for row in good.history] == [0, 0.25, 0.75, 1]
 
 
 def test_schedules_decay_as_they_say():
