@@ -211,8 +211,9 @@ PAPER: tuple[str, ...] = tuple(m.name for m in _PAPER)
 
 FLOORS: tuple[str, ...] = tuple(m.name for m in _FLOORS)
 """Methods without a watermark: how far honest training alone goes from the host. One
-is a host from another random start (as one of another seed), the other the host itself,
-trained on for as long as an embedding."""
+starts anew, as a host of another seed (for as long as a host or, where that takes too
+long, as scratch: see the recipe), the other is the host itself, trained on for as long
+as an embedding."""
 
 
 LEARNED = 0.9

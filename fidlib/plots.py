@@ -332,7 +332,7 @@ def regions(ax: Axes, labels: np.ndarray, extent: Extent, *, num_classes: int) -
 def disagreement(
     ax: Axes, differs: np.ndarray, labels: np.ndarray, extent: Extent
 ) -> Axes:
-    """Where two classifiers name different classes, in red, on the host's boundary.
+    """Where two classifiers name different classes, in black, on the host's boundary.
 
     Args:
         ax: Where.
@@ -340,7 +340,7 @@ def disagreement(
         labels: `(R, R)` the host's classes, for the lines.
         extent: Of the grid.
     """
-    shades = ListedColormap(["#f4f4f4", "#c1121f"])
+    shades = ListedColormap(["#f4f4f4", "#111111"])
     ax.imshow(
         differs.astype(int),
         extent=extent,
@@ -537,6 +537,7 @@ def correlations(ax: Axes, values: np.ndarray, names: Sequence[str]) -> Axes:
         values: `(M, M)`.
         names: M measures.
     """
+    ax.set_anchor("E")  # room for the names at the left
     return sns.heatmap(
         values,
         annot=True,
