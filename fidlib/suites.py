@@ -25,7 +25,7 @@ import pandas as pd
 import yaml
 from tqdm import tqdm
 
-from fidlib import data, report, runs, training
+from fidlib import data, methods, report, runs, training
 
 Backend = Literal["loky", "dask"]
 
@@ -122,16 +122,13 @@ def read(name: str, scale: str = "") -> Suite:
             f"{path.name} cannot be read ({error}); it needs about, parameters and a "
             "list of notebooks, as in digits.yaml."
         ) from error
-    suite = Suite(name, about, common, jobs)
-    if scale:
-        training.recipe(str(suite.setting("dataset", "digits")), scale)
     names = [job.name for job in jobs]
     if len(set(names)) < len(names):
         raise ValueError(
             f"{path.name} has two jobs of one name ({', '.join(names)}): give the "
             "second a name: of its own."
         )
-    return suite
+    return Suite(name, about, common, jobs)
 
 
 def _job(folder: Path, item: dict[str, object], common: dict[str, object]) -> Job:
@@ -154,7 +151,8 @@ def _job(folder: Path, item: dict[str, object], common: dict[str, object]) -> Jo
 def check(job: Job) -> None:
     """Raise unless every parameter is in the notebook's parameters cell, typed alike.
 
-    papermill itself only warns of an unknown name, and goes on with the default.
+    papermill itself only warns of an unknown name, and goes on with the default. An
+    unknown scale or method would be noticed when all before it is trained.
     """
     import papermill
 
@@ -175,6 +173,12 @@ def check(job: Job) -> None:
                 f"{job.name}: parameter {name} is {value!r}; {job.notebook.name} wants "
                 f"{expected}, such as {known[name]['default']}."
             )
+    told = job.parameters
+    training.recipe(
+        str(told.get("dataset", "digits")), str(told.get("scale", "default"))
+    )
+    for method in (*told.get("methods", ()), *told.get("repeated", ())):
+        methods.find(method)
 
 
 def run(

@@ -33,6 +33,15 @@ def test_released_run_is_found_from_any_folder(folder, tmp_path, monkeypatch):
     assert runs.make(folder.parent.name, key, fail) == folder
 
 
+@pytest.mark.parametrize(("mine", "folders"), [("host", HOSTS), ("FTAL", MARKED)])
+def test_released_run_was_asked_for_as_a_run_is_now(mine, folders, study):
+    now = read(study.folder(mine) / "config.json")
+    for folder in folders:
+        then = read(folder / "config.json")
+        assert then.keys() == now.keys()
+        assert then["data"].keys() == now["data"].keys()
+
+
 @pytest.mark.parametrize("folder", HOSTS + MARKED, ids=lambda folder: folder.name)
 def test_released_model_is_of_the_present_recipe(folder):
     key = read(folder / "config.json")

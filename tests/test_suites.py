@@ -30,7 +30,13 @@ def notebook(*sources):
     return book
 
 
-PARAMETERS = 'number: int = 1\nfraction: float = 0.5\noutput: str = "runs/x"'
+PARAMETERS = """
+number: int = 1
+fraction: float = 0.5
+scale: str = "default"
+methods: list = []
+output: str = "runs/x"
+"""
 WORK = """
 import fidlib.report as report
 out = report.Output(output)
@@ -144,6 +150,9 @@ def test_run_takes_a_dask_cluster(project):
         ("[{notebook: good, output: x}]", "unknown parameter 'output'"),
         ("[{notebook: good, number: four}]", "number is 'four'; good.ipynb wants int"),
         ("[{notebook: good, number: 1.5}]", "wants int"),
+        ("[{notebook: good, scale: papr}]", "unknown scale 'papr' for digits; use"),
+        ("[{notebook: good, methods: [FTALL]}]", "unknown method 'FTALL'; use one of"),
+        ("[{notebook: good, methods: [2]}]", "unknown method 2; use one of"),
         ("[{notebook: god}]", "no notebook 'god'; use one of bad, good"),
         ("[{notebook: good}, {notebook: good}]", "two jobs of one name"),
         ("[{notebook: good, name: a-b}]", "use letters, digits and _"),
