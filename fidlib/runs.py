@@ -229,7 +229,7 @@ def provenance() -> dict[str, object]:
             versions[package] = metadata.version(package)
     return {
         "versions": versions,
-        "commit": _commit(),
+        "commit": commit(Path(__file__).parent),
         "machine": machine(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -247,14 +247,23 @@ def machine() -> str:
     return f"{name}, {threads} thread{'s' * (threads > 1)}"
 
 
-def _commit() -> str:
-    folder = Path(__file__).parent
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+def commit(package: Path) -> str:
+    """The commit of the package's checkout, "-dirty" if code or notebooks have changed.
+
+    Pictures that are being made are no change. "unknown" where there is no checkout.
+    """
     try:
-        found = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    except OSError:
+        head = _git(package, "rev-parse", "--short=12", "HEAD")
+        changed = _git(package, "status", "--porcelain", ".", ":/notebooks")
+    except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip() or "unknown"
+    return f"{head}-dirty" if changed else head
+
+
+def _git(folder: Path, *command: str) -> str:
+    return subprocess.check_output(
+        ["git", *command], cwd=folder, stderr=subprocess.DEVNULL, text=True
+    ).strip()
 
 
 def _checksum(path: Path) -> str:

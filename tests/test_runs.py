@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -203,3 +204,25 @@ def test_project_root_is_found_from_the_notebooks(monkeypatch):
     assert runs.project_root() == root
     monkeypatch.delenv("FIDLIB_RUNS")
     assert runs.runs_root() == root / "runs"
+
+
+def test_commit_is_dirty_where_code_or_notebooks_changed_and_not_for_pictures(tmp_path):
+    assert runs.commit(tmp_path) == "unknown"
+    package = tmp_path / "package"
+    for folder in (package, tmp_path / "notebooks", tmp_path / "figures"):
+        folder.mkdir()
+        (folder / "a").write_text("as committed")
+    author = ["-c", "user.name=A", "-c", "user.email=@", "-c", "commit.gpgsign=0"]
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "first"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    head = runs.commit(package)
+    assert len(head) == 12
+
+    (tmp_path / "figures" / "a").write_text("made again")
+    assert runs.commit(package) == head
+    for changed in (package / "a", tmp_path / "notebooks" / "a"):
+        changed.write_text("edited")
+        assert runs.commit(package) == f"{head}-dirty"
+        changed.write_text("as committed")
+    (package / "new").touch()
+    assert runs.commit(package) == f"{head}-dirty"
