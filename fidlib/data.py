@@ -182,15 +182,14 @@ def load(name: str, root: str | Path | None = None) -> ImageSet:
 
 
 def batches(
-    count: int, size: int, generator: torch.Generator, device: torch.device
-) -> Iterator[Tensor]:
-    """One epoch of shuffled indices, in the fewest batches of at most `size`.
+    count: int, steps: int, generator: torch.Generator, device: torch.device
+) -> tuple[Tensor, ...]:
+    """One epoch of shuffled indices, all `count` of them once, a batch a step.
 
-    All `count` indices come once, in batches that differ by one index at most, so that
-    no step rests on a handful of images.
+    Batches differ by one index at most, so that no step rests on a handful of images.
     """
     order = torch.randperm(count, generator=generator).to(device)
-    return iter(order.tensor_split(max(1, -(-count // size))))
+    return order.tensor_split(steps)
 
 
 def endless_batches(

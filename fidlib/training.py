@@ -407,8 +407,8 @@ class _Loop:
     def _epoch(self, epoch: int, state: Path | None, points: set[int]) -> float | None:
         """The mean loss; None if the epoch was over when the training was stopped."""
         self.model.train(self.method.start == "random")
-        size, first = self.recipe.batch_size, epoch * self.steps
-        steps = batches(len(self.train), size, self.order, self.device)
+        first = epoch * self.steps
+        steps = batches(len(self.train), self.steps, self.order, self.device)
         for step, index in enumerate(steps, first):
             drawn = None if self.draws is None else next(self.draws)
             if step < self.resumed:
