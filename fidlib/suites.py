@@ -453,7 +453,7 @@ def _seen(job: Job) -> tuple[int, str]:
 
 def _code_cells(notebook: Path) -> int:
     cells = nbformat.read(notebook, 4).cells
-    return sum(cell.cell_type == "code" for cell in cells)
+    return 1 + sum(cell.cell_type == "code" for cell in cells)  # papermill adds one
 
 
 @cache
