@@ -396,7 +396,8 @@ def against(
 ) -> Axes:
     """One measure against another on logarithmic axes, a named marker a method.
 
-    A value of 0 has no place on such an axis: it is drawn at the lower end, hollow.
+    A value of 0 has no place on such an axis: its marker is hollow, at the lower end,
+    and a 0 stands beside it.
 
     Args:
         ax: Where.
@@ -408,16 +409,14 @@ def against(
     floors = [v[v > 0].min() / 4 if (v > 0).any() else 1e-6 for v in columns]
     for a, b, name in zip(*columns, names, strict=True):
         style = method_style(name)
-        ax.plot(
-            max(a, floors[0]),
-            max(b, floors[1]),
-            color=style["color"],
-            marker=style["marker"],
-            markerfacecolor=style["color"] if a and b else "none",
-            markersize=5,
-            linestyle="",
-            label=name if a and b else f"{name} (0)",
-        )
+        look = {"color": style["color"], "marker": style["marker"], "linestyle": ""}
+        place = max(a, floors[0]), max(b, floors[1])
+        fill = style["color"] if a and b else "none"
+        ax.plot([], [], label=name, **look)  # filled, whatever this panel shows
+        ax.plot(*place, markerfacecolor=fill, **look)
+        if not (a and b):
+            beside = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+            ax.annotate("0", place, fontsize="small", **beside)
     ax.set(xscale="log", yscale="log")
     ax.margins(0.12)
     return ax
@@ -429,7 +428,7 @@ def ranges(
     y: Sequence[Sequence[float]],
     names: Sequence[str],
 ) -> Axes:
-    """How far two measures of each method range over seeds: a cross, in its colour.
+    """How far two measures of each method range over seeds: a cross round the mean.
 
     Args:
         ax: Where.
@@ -438,9 +437,12 @@ def ranges(
         names: M methods.
     """
     for across, up, name in zip(np.asarray(x), np.asarray(y), names, strict=True):
-        look = {"color": method_style(name)["color"], "linewidth": 1.2, "zorder": 1}
+        style = method_style(name)
+        look = {"color": style["color"], "linewidth": 1.2, "zorder": 1}
         ax.plot([across.min(), across.max()], [up.mean()] * 2, **look)
         ax.plot([across.mean()] * 2, [up.min(), up.max()], **look)
+        look |= {"marker": style["marker"], "markerfacecolor": "white", "zorder": 1.5}
+        ax.plot(across.mean(), up.mean(), **look)
     return ax
 
 

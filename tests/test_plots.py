@@ -122,19 +122,25 @@ def test_curves_leave_zeros_off_a_logarithmic_axis(ax):
 
 def test_against_keeps_zeros_visible_and_says_so(ax):
     plots.against(ax, [1.0, 10.0, 4.0], [0.0, 5.0, 2.0], ["FTLL", "FTAL", "FixLL"])
-    first, second, _ = ax.lines
-    assert first.get_label() == "FTLL (0)"
+    first, second, _ = (line for line in ax.lines if len(line.get_xydata()))
     assert first.get_markerfacecolor() == "none"
     assert 0 < first.get_ydata()[0] < 2
     assert second.get_xydata().tolist() == [[10, 5]]
+    (zero,) = ax.texts
+    assert zero.get_text() == "0"
+    assert zero.xy == tuple(first.get_xydata()[0])
+    handles, names = ax.get_legend_handles_labels()
+    assert names == ["FTLL", "FTAL", "FixLL"]
+    assert "none" not in [handle.get_markerfacecolor() for handle in handles]
     assert ax.get_xscale() == ax.get_yscale() == "log"
 
 
 def test_ranges_reach_from_the_least_to_the_most(ax):
     plots.ranges(ax, [[1.0, 4.0, 2.0]], [[30.0, 10.0, 50.0]], ["FTAL"])
-    across, up = (line.get_xydata().tolist() for line in ax.lines)
+    across, up, mean = (line.get_xydata().tolist() for line in ax.lines)
     assert across == [[1, 30], [4, 30]]
     assert up == [[pytest.approx(7 / 3), 10], [pytest.approx(7 / 3), 50]]
+    assert mean == [[pytest.approx(7 / 3), 30]]
 
 
 def test_anchors_draw_a_thumbnail_at_each_point(ax):
