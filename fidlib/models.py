@@ -3,10 +3,7 @@
 They are built by name or wrapped, saved and read back.
 """
 
-import contextlib
 import copy
-import hashlib
-import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fidlib import source
 from fidlib.data import NORMALISATION
 from fidlib.networks import MODELS, ResNet18, find
-from fidlib.runs import written
+from fidlib.runs import digest, written
 
 
 class Classifier(nn.Module):
@@ -313,19 +311,11 @@ def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
 
 
 def fingerprint(model: Classifier) -> str:
-    """Sixteen hex digits that change with any weight, buffer or name, and any layer.
+    """Sixteen hex digits that change with any weight, buffer, name or layer.
 
-    Of a network that is neither PyTorch's nor fidlib's the text counts too.
+    Of layers of the user's own their text and attributes count too (`source.network`).
     """
-    digest = hashlib.sha256(repr(model).encode())
-    for kind in sorted({type(m) for m in model.modules()}, key=str):
-        if not kind.__module__.startswith(("torch.", "fidlib.")):
-            with contextlib.suppress(OSError, TypeError):  # made without a file
-                digest.update(inspect.getsource(kind).encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest(source.network(model))
 
 
 def fresh(model: Classifier, generator: torch.Generator) -> Classifier:

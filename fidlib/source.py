@@ -6,6 +6,7 @@ are made of and the values they use.
 
 import dis
 import functools
+import hashlib
 import inspect
 import itertools
 import re
@@ -16,9 +17,8 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 import numpy as np
+import pandas as pd
 import torch
-
-from fidlib.runs import digest
 
 
 def code(thing: Callable) -> list[str]:
@@ -37,6 +37,34 @@ def code(thing: Callable) -> list[str]:
             f"{thing!r} may hold state that its text does not show: pass a function."
         )
     return _code(thing, set())
+
+
+def network(model: torch.nn.Module) -> list[str]:
+    """What tells a network from others, as text: layers, weights, and what they rest on.
+
+    Of layers that are neither PyTorch's nor fidlib's nor installed ones, also their
+    source, what it uses, and their attributes.
+
+    Raises:
+        ValueError: If a source cannot be read, or an attribute is an object that may
+            hold state its text does not show.
+    """
+    return _network(model, set())
+
+
+def _network(model: torch.nn.Module, seen: set[int]) -> list[str]:
+    if id(model) in seen:
+        return []
+    seen.add(id(model))
+    tensors = model.state_dict() | dict(model.named_buffers())
+    found = [str(model), *_value(tensors, seen)]
+    for layer in model.modules():
+        found += _value(type(layer), seen)
+        held = vars(layer) if _own(type(layer).__module__) else {}
+        for name, value in held.items():
+            if not name.startswith("_") and name != "training":
+                found += [name, *_value(value, seen)]
+    return found
 
 
 def _code(thing: Callable, seen: set[int]) -> list[str]:
@@ -107,12 +135,15 @@ def _value(value: object, seen: set[int]) -> list[str]:
         own = _own(value.__name__)
         return [value.__name__, *([inspect.getsource(value)] if own else [])]
     if isinstance(value, torch.nn.Module):
-        value = [type(value), str(value), value.state_dict()]
+        return _network(value, seen)
     if isinstance(value, torch.Tensor):
         flat = value.detach().cpu().flatten().view(torch.uint8)
-        return [digest([str(value.dtype), value.shape, flat.numpy().tobytes().hex()])]
-    if isinstance(value, np.ndarray):
-        return [digest([value.dtype.str, value.shape, value.tobytes().hex()])]
+        return [str(value.dtype), str(value.shape), _bytes(flat.numpy())]
+    if isinstance(value, pd.DataFrame | pd.Series | pd.Index):
+        names = value.columns if isinstance(value, pd.DataFrame) else [value.name]
+        value = [type(value), [*names], pd.util.hash_pandas_object(value).to_numpy()]
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return [value.dtype.str, str(value.shape), _bytes(value)]
     if isinstance(value, dict):
         value = [item for pair in value.items() for item in pair]
     if isinstance(value, list | tuple | set | frozenset):
@@ -127,9 +158,13 @@ def _value(value: object, seen: set[int]) -> list[str]:
     if inspect.isbuiltin(value):
         return [value.__qualname__]
     text = repr(value)
-    if re.search(r" at 0x[0-9a-f]+>", text):
+    if re.search(r" at 0x[0-9a-f]+>|\.\.\.", text) and not isinstance(value, str):
         raise ValueError(
             f"{text} may hold state that its text does not show: pass what it is made "
             "of, numbers, tensors or functions."
         )
     return [text]
+
+
+def _bytes(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()

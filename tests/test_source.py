@@ -3,6 +3,7 @@ import importlib
 import linecache
 import sys
 
+import pandas as pd
 import pytest
 import torch
 
@@ -157,3 +158,52 @@ def test_code_tells_tensors_modules_and_helpers_in_a_closure_apart(monkeypatch):
     before = source.code(weighs)
     monkeypatch.setitem(globals(), "WEIGHTS", torch.zeros(3))
     assert source.code(weighs) != before
+
+
+class Sloped(torch.nn.Module):
+    def __init__(self, slope, act=torch.relu):
+        super().__init__()
+        self.slope, self.act = slope, act
+
+    def forward(self, x):
+        return self.act(FACTOR * x) + self.slope * x
+
+
+def test_network_tells_attributes_and_what_layers_rest_on_apart(monkeypatch):
+    def within(*parts):
+        return source.network(torch.nn.Sequential(*parts))
+
+    before = within(Sloped(0.0), torch.nn.ReLU())
+    assert within(Sloped(0.0), torch.nn.ReLU()) == before
+    assert within(Sloped(5.0), torch.nn.ReLU()) != before
+    assert within(Sloped(0.0, torch.tanh), torch.nn.ReLU()) != before
+    assert within(torch.nn.ReLU(), Sloped(0.0)) != before
+    monkeypatch.setitem(globals(), "FACTOR", 4)
+    assert within(Sloped(0.0), torch.nn.ReLU()) != before
+    with pytest.raises(ValueError, match="may hold state"):
+        source.network(Sloped(0.0, act=iter([])))
+
+
+def test_network_sees_every_weight_of_any_type():
+    half = torch.nn.Linear(2, 2).bfloat16()
+    before = source.network(half)
+    assert source.network(half) == before
+    with torch.no_grad():
+        half.bias[1] += 1
+    assert source.network(half) != before
+
+
+def test_code_sees_all_of_a_long_table_and_refuses_what_is_cut_short():
+    def around(held):
+        return lambda x: held * x
+
+    long = pd.Series(range(1000))
+    other = long.copy()
+    other[500] = 0
+    assert source.code(around(long)) == source.code(around(long.copy()))
+    assert source.code(around(long)) != source.code(around(other))
+    assert source.code(around(long)) != source.code(around(long.rename("b")))
+    frames = [pd.DataFrame({name: long}) for name in ("a", "b")]
+    assert source.code(around(frames[0])) != source.code(around(frames[1]))
+    with pytest.raises(ValueError, match="may hold state"):
+        source.code(around(pd.arrays.SparseArray(range(1000))))
