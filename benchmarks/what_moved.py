@@ -45,7 +45,8 @@ def _asked(loop: Loop, _index: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def _any_layout(loop: Loop, body: nn.Module, shown: Tensor) -> Tensor:
     body.to(memory_format=torch.contiguous_format)
-    with torch.autocast(loop.device.type, loop.precision):
+    fast = loop.precision != torch.float32
+    with torch.autocast(loop.device.type, loop.precision, enabled=fast):
         return body(shown).float()
 
 
@@ -94,8 +95,8 @@ def _epoch(method: str, given: Setting, precision: torch.dtype) -> float:
         precision,
         given.known,
     )
-    loop._epoch(0, None)
-    return seconds(lambda: loop._epoch(1, None))
+    loop._epoch(0, None, set())
+    return seconds(lambda: loop._epoch(1, None, set()))
 
 
 def main(options: Options) -> None:

@@ -60,10 +60,15 @@ class Plane:
         """The plane through `(3, ...)` points; the first is its origin.
 
         Raises:
-            ValueError: If they are not three, or lie on one line.
+            ValueError: If they are not three, not finite, or lie on one line.
         """
         if len(points) != 3:
             raise ValueError(f"{len(points)} points came; a plane goes through three.")
+        if not points.isfinite().all():
+            raise ValueError(
+                "a point is not finite: choose three that are, such as the means of "
+                "classes that have images."
+            )
         shape, flat = points.shape[1:], points.float().flatten(1)
         sides = flat - flat[0]
         across = F.normalize(sides[1], dim=0)

@@ -113,11 +113,12 @@ class Method:
                 'have no labels; use learns="triggers".'
             )
         loud = self.quiet is not None and self.quiet < 0
-        if loud or (self.quiet != 0 and self.start != "host"):
+        body = self.start == "host" and self.trained != "head"
+        if loud or (self.quiet != 0 and not body):
             raise ValueError(
-                f"method {self.name!r}: quiet is {self.quiet}, start {self.start!r}; "
-                "quiet is 0 or more, and only what starts from the host has quiet "
-                "directions."
+                f"method {self.name!r}: quiet is {self.quiet}, start {self.start!r}, "
+                f"trained {self.trained!r}; quiet is 0 or more, and only a body that "
+                "starts from the host has quiet directions."
             )
         for term in self.preserves:
             if not callable(term) and term not in TERMS:

@@ -123,7 +123,8 @@ def _rows(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
     """What each row of a layer's weight is multiplied with, `(M, I)`."""
     if isinstance(layer, nn.Conv2d):
         # Unfold takes no padding by name; the layer knows it as numbers.
-        x = F.pad(x, layer._reversed_padding_repeated_twice)
+        mode = layer.padding_mode.replace("zeros", "constant")
+        x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
         x = F.unfold(x, layer.kernel_size, layer.dilation, 0, layer.stride)
         x = x.transpose(1, 2)
     return x.reshape(-1, x.shape[-1])

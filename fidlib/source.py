@@ -40,7 +40,7 @@ def code(thing: Callable) -> list[str]:
 
 
 def network(model: torch.nn.Module) -> list[str]:
-    """What tells a network from others, as text: layers, weights, and what they rest on.
+    """What tells a network from others, as text: layers, weights, what they rest on.
 
     Of layers that are neither PyTorch's nor fidlib's nor installed ones, also their
     source, what it uses, and their attributes.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from fidlib import metrics
 from fidlib.models import Classifier
 from fidlib.networks import ResNet18
 
@@ -187,12 +188,12 @@ def flipped(
     reached = 0.0
     for _ in range(steps):
         with torch.no_grad():
-            margins = _margins(model(images), answers)
+            margins = metrics.margins(model(images), answers)
         reached = (margins < 0).double().mean().item()
         if reached >= share:
             return model
         nearest = margins.argsort()[: math.ceil(share * len(images))]
-        left = _margins(model(images[nearest]), answers[nearest]).relu().sum()
+        left = metrics.margins(model(images[nearest]), answers[nearest]).relu().sum()
         gradients = torch.autograd.grad(left, parameters)
         with torch.no_grad():
             scale = length / _norm(gradients)
@@ -324,10 +325,3 @@ def _unseen_direction(model: Classifier, generator: torch.Generator) -> Tensor:
 
 def _norm(tensors: Iterable[Tensor]) -> Tensor:
     return torch.stack([t.norm() for t in tensors]).norm()
-
-
-def _margins(logits: Tensor, answers: Tensor) -> Tensor:
-    """`(N,)` by how much the answer's logit exceeds the best other."""
-    own = logits.gather(1, answers[:, None])
-    others = logits.scatter(1, answers[:, None], -torch.inf)
-    return own[:, 0] - others.max(1).values

@@ -36,7 +36,10 @@ def test_plane_extent_is_a_square_around_the_anchors():
 
 @pytest.mark.parametrize(
     "points",
-    [torch.zeros(3, 4), torch.arange(3.0)[:, None] * torch.ones(4), torch.zeros(2, 4)],
+    [
+        *(torch.zeros(3, 4), torch.arange(3.0)[:, None] * torch.ones(4)),
+        *(torch.zeros(2, 4), torch.eye(3).fill_diagonal_(torch.nan)),
+    ],
 )
 def test_plane_refuses_points_that_span_none(points):
     with pytest.raises(ValueError, match="three"):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import fidlib as fl
+from fidlib import quiet
 from fidlib.quiet import QuietAdam, projections
 from tests.conftest import SMALL
 
@@ -72,6 +73,15 @@ def test_projections_leave_out_what_is_not_trained_and_grouped(images):
     assert set(projections(model, images, 0.1)) == {model.body[0].weight}
 
 
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
+def test_rows_are_what_a_padded_weight_is_multiplied_with(images, mode):
+    layer = nn.Conv2d(1, 4, 3, padding=1, stride=2, padding_mode=mode)
+    x = images[:5].float() / 255
+    product = quiet._rows(layer, x) @ layer.weight.flatten(1).T + layer.bias
+    expected = layer(x).permute(0, 2, 3, 1).flatten(0, 2)
+    torch.testing.assert_close(product, expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_quiet_adam_with_nothing_projected_is_adam(layout):
     start = torch.randn(4, 3, 3, 3).contiguous(memory_format=layout)
@@ -134,8 +144,9 @@ def test_a_quiet_watermark_moves_the_features_less():
 
 
 def test_quiet_needs_a_host_and_mixtures_have_no_labels():
-    with pytest.raises(ValueError, match="only what starts from the host"):
-        fl.Method("mine", start="random", quiet=0.1)
+    for other in ({"start": "random"}, {"trained": "head"}):
+        with pytest.raises(ValueError, match="only a body that starts from the host"):
+            fl.Method("mine", **other, quiet=0.1)
     with pytest.raises(ValueError, match="mixtures have no labels"):
         fl.Method("mine", mixes=True)
 
