@@ -164,7 +164,8 @@ class Comparison:
         host, labels = self.host, self.split.labels
         shown = self.outputs if marked is host else self._run(marked)
         features, logits = zip(self.outputs, shown, strict=True)
-        found = _weights(host, marked)
+        layers = _layers(host, marked)
+        found = _weights(host, marked, layers)
         found |= estimates.of_images(features, logits, labels, seed=self.seed)
         found |= self._probes(marked) if self.boundary else {}
         found["host_trigger_accuracy"] = self._host_answers
@@ -173,7 +174,7 @@ class Comparison:
         rows = {n: found.get(n, none) for level in LEVELS.values() for n in level}
         return Fidelity(
             **{name: row[0][0] for name, row in rows.items()},  # pyright: ignore
-            twl_layers=_layers(host, marked),
+            twl_layers=layers,
             images=len(labels),
             intervals={
                 n: row[0][1:] for n, row in rows.items() if row[0][1] is not None
@@ -279,10 +280,11 @@ def _answers(model: Classifier, triggers: Split | None) -> list[Estimate]:
     return estimates.of_answers(right, triggers.labels, classes=model.num_classes)
 
 
-def _weights(host: Classifier, marked: Classifier) -> dict[str, list[Estimate]]:
+def _weights(
+    host: Classifier, marked: Classifier, layers: dict[str, float]
+) -> dict[str, list[Estimate]]:
     """Numbers of the parameters; those between other shapes are left out."""
     found: dict[str, list[Estimate]] = {}
-    layers = _layers(host, marked)
     if layers:
         total = sum(layers.values())
         size = sum(p.detach().double().square().sum() for p in host.parameters())
@@ -291,7 +293,9 @@ def _weights(host: Classifier, marked: Classifier) -> dict[str, list[Estimate]]:
     heads = [model.head.weight.detach().double() for model in (host, marked)]
     if heads[0].shape == heads[1].shape:
         each = (heads[1] - heads[0]).square().sum(1).tolist()
-        found["lp"] = [[value, None, None] for value in (sum(each), *each)]
+        found["lp"] = [
+            [value, None, None] for value in (metrics.lp(*heads).item(), *each)
+        ]
     return found
 
 

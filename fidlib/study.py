@@ -399,7 +399,7 @@ class Study:
             "weights": [weight for _, weight in terms],
             "quiet": self.recipe.quiet_of(method),
             "schedule": self.recipe.schedule(method).key(),
-            "trigger_batch_size": self.recipe.trigger_batch_size,
+            "trigger_batch_size": self.recipe.triggers_of(method),
         }
 
     def _make_host(self, folder: Path) -> float:

@@ -65,7 +65,6 @@ class Suite:
 
     name: str
     about: str
-    parameters: dict[str, Any]
     jobs: tuple[Job, ...]
 
     def setting(self, name: str, default: Any) -> Any:
@@ -128,7 +127,7 @@ def read(name: str, scale: str = "") -> Suite:
             f"{path.name} has two jobs of one name ({', '.join(names)}): give the "
             "second a name: of its own."
         )
-    return Suite(name, about, common, jobs)
+    return Suite(name, about, jobs)
 
 
 def _job(folder: Path, item: dict[str, object], common: dict[str, object]) -> Job:
@@ -252,9 +251,13 @@ def execute(job: Job, root: Path, store: Path) -> Result:
         root: The project root, the kernel's working folder.
         store: The runs root, shared by all workers.
     """
+    with _stored_in(store):
+        return _execute(job, root)
+
+
+def _execute(job: Job, root: Path) -> Result:
     import papermill
 
-    os.environ["FIDLIB_RUNS"] = str(store)
     shutil.rmtree(_failed_folder(job), ignore_errors=True)  # of an earlier failure
     made = []
 
@@ -275,6 +278,19 @@ def execute(job: Job, root: Path, store: Path) -> Result:
         return Result(job.name, "FAILED", _failed_folder(job), traceback=text)
     seconds = json.loads((folder / "done.json").read_text())["seconds"]
     return Result(job.name, "made" if made else "read back", folder, seconds)
+
+
+@contextlib.contextmanager
+def _stored_in(store: Path) -> Iterator:
+    """Tells this process and its kernels where runs are, for a time."""
+    before = os.environ.get("FIDLIB_RUNS")
+    os.environ["FIDLIB_RUNS"] = str(store)
+    try:
+        yield
+    finally:
+        del os.environ["FIDLIB_RUNS"]
+        if before is not None:
+            os.environ["FIDLIB_RUNS"] = before
 
 
 def _papermill(job: Job, folder: Path, root: Path) -> None:
@@ -321,8 +337,9 @@ def publish(suite: Suite, results: dict[str, Result]) -> Path:
         if result and not traceback:
             for old in folder.glob(f"{job.name}-*"):
                 old.unlink()
-            for file in sorted((result.folder / "pictures").iterdir()):
+            for file in sorted((result.folder / "pictures").glob("*")):
                 shutil.copyfile(file, folder / f"{job.name}-{file.name}")
+            _record_parameters(folder / f"{job.name}-provenance.json", job)
         files = sorted(p.name for p in folder.glob(f"{job.name}-*"))
         record = f"{job.name}-provenance.json"
         made = record in files and not traceback
@@ -367,10 +384,18 @@ def _how_made(job: Job, record: dict[str, Any]) -> str:
     return f"{job.name}, made {made[:10]}: {settings}; {machine}; commit {commit}"
 
 
+def _record_parameters(provenance: Path, job: Job) -> None:
+    """Add what the suite set to what the notebook recorded of itself."""
+    if provenance.exists():
+        record = json.loads(provenance.read_text())
+        record["parameters"] = job.parameters | record["parameters"]
+        runs.write_json(provenance, record)
+
+
 def _as_made(job: Job, recorded: dict[str, Any]) -> dict[str, Any]:
     """A job's parameters, as they were when what is shown of it was made."""
     then = recorded.get("parameters", {})
-    return {name: then.get(name, value) for name, value in job.parameters.items()}
+    return {name: then[name] for name in job.parameters if name in then}
 
 
 @contextlib.contextmanager
@@ -448,7 +473,9 @@ def _seen(job: Job) -> tuple[int, str]:
         return 0, ""
     lines = (folder / "log.txt").read_text().splitlines()
     text = re.sub(r"\s+", " ", lines[-1] if lines else "")
-    return notebook.read_text().count('"status": "completed"'), text
+    cells = json.loads(notebook.read_text())["cells"]
+    code = [c["metadata"].get("papermill") for c in cells if c["cell_type"] == "code"]
+    return sum((c or {}).get("status") == "completed" for c in code), text
 
 
 def _code_cells(notebook: Path) -> int:

@@ -56,6 +56,8 @@ class Schedule:
     coarse: float = 0.0
     """Share of the steps, from the first, that see images of half the side, in a third
     of the time; for a body that is trained and takes any size."""
+    triggers: int = 0
+    """Triggers in a step; 0: as many as the recipe says."""
 
     def __post_init__(self) -> None:
         if self.decay not in ("constant", "half", "cosine"):
@@ -64,8 +66,12 @@ class Schedule:
             raise ValueError(f"coarse is {self.coarse:g}; use a share in [0, 1).")
 
     def key(self) -> dict[str, object]:
-        """What a run is known by; without `coarse` where it is 0, as it was before."""
+        """What a run is known by; without `coarse` where it is 0, as it was before.
+
+        The number of triggers has a place of its own there.
+        """
         values = asdict(self)
+        del values["triggers"]
         if not self.coarse:
             del values["coarse"]
         return values
@@ -87,7 +93,7 @@ class Recipe:
     batch_size: int
     """Training images in a step."""
     trigger_batch_size: int
-    """Triggers in a step."""
+    """Triggers in a step, unless a schedule says otherwise."""
     augment: bool
     """Whether images are cropped and flipped at random."""
     quiet: float
@@ -100,6 +106,10 @@ class Recipe:
     def schedule(self, method: Method) -> Schedule:
         """The schedule of a method."""
         return self.schedules.get(method.name, self.schedules[method.start])
+
+    def triggers_of(self, method: Method) -> int:
+        """Triggers in a step of a method."""
+        return self.schedule(method).triggers or self.trigger_batch_size
 
     def weights_of(self, method: Method) -> dict[str, float]:
         """The weights of a method's terms: its own, else the default."""
@@ -292,7 +302,7 @@ class _Loop:
         draws = stream(seed, role, "triggers")
         self.draws: Iterator[Tensor] | None = None
         if triggers is not None and method.learns != "train":
-            size = recipe.trigger_batch_size
+            size = recipe.triggers_of(method)
             self.draws = endless_batches(len(triggers), size, draws, self.device)
         self.host_table = known
         self.trigger_table: Tensor | None = None

@@ -56,7 +56,7 @@ def test_released_model_is_of_the_present_recipe(folder):
         assert key["method"] == definition
         assert key["weights"] == [weight for _, weight in terms]
         assert key["quiet"] == recipe.quiet_of(method)
-        assert key["trigger_batch_size"] == recipe.trigger_batch_size
+        assert key["trigger_batch_size"] == recipe.triggers_of(method)
 
 
 @pytest.mark.parametrize("folder", MARKED, ids=lambda folder: folder.name)

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fidlib import runs, suites
+from fidlib import suites
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,6 +104,31 @@ def test_a_changed_notebook_runs_again(project):
     nbformat.write(changed, project / "notebooks" / "good.ipynb")
     (result,) = suites.run(suites.read("one"))
     assert result.status == "made"
+
+
+def test_the_page_shows_the_parameters_a_picture_was_made_with(project):
+    write_suite(project, "two", "[{notebook: good, name: a, number: 4}]")
+    suites.run(suites.read("two"))
+    both = "[{notebook: good, name: a, number: 5}, {notebook: good, name: b}]"
+    write_suite(project, "two", both)
+    suites.run(suites.read("two"), only=["b"])
+    page = (project / "figures" / "two" / "index.html").read_text()
+    assert "&quot;number&quot;: 4" in page
+    assert "&quot;number&quot;: 5" not in page
+
+
+def test_a_run_leaves_the_run_store_that_was_set(project, monkeypatch):
+    monkeypatch.delenv("FIDLIB_RUNS")
+    suites.run(suites.read("two"), only=["good"], jobs=1)
+    assert "FIDLIB_RUNS" not in os.environ
+
+
+def test_a_notebook_without_pictures_keeps_nothing_from_the_page(project):
+    plain = notebook(PARAMETERS, WORK)
+    nbformat.write(plain, project / "notebooks" / "plain.ipynb")
+    write_suite(project, "two", "[{notebook: plain}, {notebook: good, number: 4}]")
+    assert [r.status for r in suites.run(suites.read("two"))] == ["made", "made"]
+    assert "<td>40</td>" in (project / "figures" / "two" / "index.html").read_text()
 
 
 def test_run_takes_only_the_named(project):
@@ -251,4 +276,4 @@ def test_the_smoke_suite_runs_every_notebook(tmp_path, monkeypatch):
         "01_embed-curves.png",
         "02_features_64-features.pdf",
     } <= published
-    assert runs.runs_root() not in (tmp_path / "figures").parents
+    assert not (tmp_path / "runs" / "notebook").exists()  # but in FIDLIB_RUNS

@@ -362,6 +362,17 @@ def test_dropout_is_drawn_from_the_seed_and_leaves_the_processs_draws(dropping, 
     assert changed(found[0], fit(still, few, QUICK, seed=0).model)
 
 
+def test_a_schedule_may_have_its_own_number_of_triggers(host, few, secret):
+    def weights(size, **schedule):
+        own = {**QUICK.schedules, "FTAL": Schedule(1, 2e-3, **schedule)}
+        how = dataclasses.replace(QUICK, trigger_batch_size=size, schedules=own)
+        model = embed(host, fl.METHODS["FTAL"], few, secret, how, seed=0).model
+        return torch.cat([p.flatten() for p in model.parameters()])
+
+    assert torch.equal(weights(10, triggers=7), weights(7))
+    assert not torch.equal(weights(10, triggers=7), weights(10))
+
+
 @pytest.mark.parametrize("steps", [1, 3, 4, 5, 7])
 @pytest.mark.parametrize(
     "name", ["ref", "scratch", "FTAL", "FixLL+PFL", "FixLL+PFL+mix+quiet"]
