@@ -190,7 +190,8 @@ class Comparison:
         """
         x, host = self.outputs
         y, logits = self.outputs if marked is self.host else self._run(marked)
-        weights = {n: row[0][0] for n, row in _weights(self.host, marked).items()}
+        moved = _weights(self.host, marked, _layers(self.host, marked))
+        weights = {n: row[0][0] for n, row in moved.items()}
         return {
             "accuracy": metrics.accuracy(logits, self.split.labels),
             "trigger_accuracy": _answers(marked, self.triggers)[0][0],

@@ -19,6 +19,7 @@ from types import CodeType, FunctionType, ModuleType
 import numpy as np
 import pandas as pd
 import torch
+from pandas.util import hash_pandas_object
 
 
 def code(thing: Callable) -> list[str]:
@@ -141,7 +142,7 @@ def _value(value: object, seen: set[int]) -> list[str]:
         return [str(value.dtype), str(value.shape), _bytes(flat.numpy())]
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index):
         names = value.columns if isinstance(value, pd.DataFrame) else [value.name]
-        value = [type(value), [*names], pd.util.hash_pandas_object(value).to_numpy()]
+        value = [type(value), [*names], np.asarray(hash_pandas_object(value))]
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return [value.dtype.str, str(value.shape), _bytes(value)]
     if isinstance(value, dict):
@@ -167,4 +168,4 @@ def _value(value: object, seen: set[int]) -> list[str]:
 
 
 def _bytes(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    return hashlib.sha256(array.tobytes()).hexdigest()
