@@ -142,7 +142,8 @@ def _value(value: object, seen: set[int]) -> list[str]:
         return [str(value.dtype), str(value.shape), _bytes(flat.numpy())]
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index):
         names = value.columns if isinstance(value, pd.DataFrame) else [value.name]
-        value = [type(value), [*names], np.asarray(hash_pandas_object(value))]
+        rows = hash_pandas_object(value)  # pyright: ignore[reportCallIssue]
+        value = [type(value), [*names], np.asarray(rows)]
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return [value.dtype.str, str(value.shape), _bytes(value)]
     if isinstance(value, dict):
