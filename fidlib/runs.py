@@ -250,9 +250,11 @@ def machine() -> str:
 def commit(package: Path) -> str:
     """The commit of the package's checkout, "-dirty" if code or notebooks have changed.
 
-    Pictures that are being made are no change. "unknown" where there is no checkout.
+    Pictures that are being made are no change. "unknown" where there is no checkout, or
+    it is of something else that the package is installed in.
     """
     try:
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
         head = _git(package, "rev-parse", "--short=12", "HEAD")
         changed = _git(package, "status", "--porcelain", ".", ":/notebooks")
     except (OSError, subprocess.CalledProcessError):

@@ -212,6 +212,7 @@ def test_commit_is_dirty_where_code_or_notebooks_changed_and_not_for_pictures(tm
     for folder in (package, tmp_path / "notebooks", tmp_path / "figures"):
         folder.mkdir()
         (folder / "a").write_text("as committed")
+    (package / "__init__.py").touch()
     author = ["-c", "user.name=A", "-c", "user.email=@", "-c", "commit.gpgsign=0"]
     for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "first"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
@@ -224,5 +225,7 @@ def test_commit_is_dirty_where_code_or_notebooks_changed_and_not_for_pictures(tm
         changed.write_text("edited")
         assert runs.commit(package) == f"{head}-dirty"
         changed.write_text("as committed")
+    (tmp_path / "installed").mkdir()
+    assert runs.commit(tmp_path / "installed") == "unknown"
     (package / "new").touch()
     assert runs.commit(package) == f"{head}-dirty"
