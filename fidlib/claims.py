@@ -43,9 +43,8 @@ def check(reports: Reports) -> pd.DataFrame:
     Returns:
         A row per claim: `measured`, the numbers in words, and `borne_out`: yes; partly,
         if it holds for some of the methods or measures that it speaks of; no;
-        undecided, if too many images would be needed to say, the intervals leaving
-        both open; or not tested, if a method that it speaks of is missing or learned
-        no triggers.
+        undecided, if the intervals leave both open; or not tested, if a method that it
+        speaks of is missing or learned no triggers.
     """
     marked = {
         name: reports[name]

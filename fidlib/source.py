@@ -160,7 +160,9 @@ def _value(value: object, seen: set[int]) -> list[str]:
     if inspect.isbuiltin(value):
         return [value.__qualname__]
     text = repr(value)
-    if re.search(r" at 0x[0-9a-f]+>|\.\.\.", text) and not isinstance(value, str):
+    if isinstance(value, str | bytes):
+        return [text]
+    if re.search(r" at 0x[0-9a-f]+>|\.\.\.", text):  # or cut short
         raise ValueError(
             f"{text} may hold state that its text does not show: pass what it is made "
             "of, numbers, tensors or functions."

@@ -64,6 +64,10 @@ class Schedule:
             raise ValueError(f"decay is {self.decay!r}; use constant, half or cosine.")
         if not 0 <= self.coarse < 1:
             raise ValueError(f"coarse is {self.coarse:g}; use a share in [0, 1).")
+        if self.triggers < 0:
+            raise ValueError(
+                f"triggers is {self.triggers}; use a number a step, or 0 for the recipe's."
+            )
 
     def key(self) -> dict[str, object]:
         """What a run is known by; without `coarse` where it is 0, as it was before.

@@ -371,6 +371,8 @@ def test_a_schedule_may_have_its_own_number_of_triggers(host, few, secret):
 
     assert torch.equal(weights(10, triggers=7), weights(7))
     assert not torch.equal(weights(10, triggers=7), weights(10))
+    with pytest.raises(ValueError, match="triggers is -1; use a number"):
+        Schedule(1, 2e-3, triggers=-1)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 5, 7])
