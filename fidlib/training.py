@@ -66,7 +66,7 @@ class Schedule:
             raise ValueError(f"coarse is {self.coarse:g}; use a share in [0, 1).")
         if self.triggers < 0:
             raise ValueError(
-                f"triggers is {self.triggers}; use a number a step, or 0 for the recipe's."
+                f"triggers is {self.triggers}; use a number, or 0 for the recipe's."
             )
 
     def key(self) -> dict[str, object]:
