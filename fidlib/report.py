@@ -125,7 +125,7 @@ table { border-collapse: collapse; font-size: .82rem;
 th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap;
          border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; }
-td.text { text-align: left; white-space: normal; min-width: 14rem; }
+.text { text-align: left; white-space: normal; min-width: 14rem; }
 pre { background: #fff3f0; border-left: 3px solid #c1121f; padding: .6rem;
       overflow-x: auto; font-size: .8rem; }
 """
@@ -173,6 +173,9 @@ def _table(folder: Path, file: str) -> str:
     with pd.option_context("display.max_colwidth", None):  # it would cut sentences
         frame.to_html(text, index=False, **shown)
     cells = re.sub(r"<td>(?=[^<]{20})", '<td class="text">', text.getvalue())
+    for name, values in frame.items():
+        if any(isinstance(value, str) and len(value) >= 20 for value in values):
+            cells = cells.replace(f"<th>{name}</th>", f'<th class="text">{name}</th>')
     return (
         f'<div class="scroll">{cells}</div>'
         f'<p class="made"><a href="{file}">{file}</a></p>'

@@ -66,6 +66,7 @@ def test_write_page_shows_pictures_tables_and_failures(tmp_path):
     assert 'alt="It &quot;rises&quot; &amp; falls."' in text
     assert 'href="01-curve.pdf"' in text
     assert "<td>FTAL</td>" in text
+    assert '<th class="text">why</th>' in text
     assert f'<td class="text">{sentence}</td>' in text
     assert "Unnamed" not in text
     assert "1.235e+04" in text

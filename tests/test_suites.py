@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import shutil
@@ -129,6 +130,32 @@ def test_a_notebook_without_pictures_keeps_nothing_from_the_page(project):
     write_suite(project, "two", "[{notebook: plain}, {notebook: good, number: 4}]")
     assert [r.status for r in suites.run(suites.read("two"))] == ["made", "made"]
     assert "<td>40</td>" in (project / "figures" / "two" / "index.html").read_text()
+
+
+def test_the_bar_counts_code_cells_while_they_run(project, monkeypatch):
+    class Watched(io.StringIO):  # lets the last of four cells end when three are shown
+        def write(self, text):
+            if "3/4 cells" in text and (project / "last").exists():
+                (project / "seen").touch()
+            return super().write(text)
+
+    wait = """
+import os, time
+open("last", "w").close()
+for _ in range(600):
+    time.sleep(0.1)
+    if os.path.exists("seen"):
+        break
+"""
+    waiting = notebook(PARAMETERS, WORK, wait)
+    nbformat.write(waiting, project / "notebooks" / "good.ipynb")
+    write_suite(project, "one", "[{notebook: good, number: 4}]")
+    shown = Watched()
+    monkeypatch.setattr(sys, "stderr", shown)
+    suites.run(suites.read("one"))
+    assert (project / "seen").exists()
+    assert "good working on 4" in shown.getvalue()
+    assert "100%" in shown.getvalue().split("\r")[-1]
 
 
 def test_run_takes_only_the_named(project):
