@@ -1,5 +1,6 @@
 """The command line: `fidlib ...` or `python -m fidlib ...`."""
 
+import json
 import math
 import os
 import subprocess
@@ -105,8 +106,9 @@ class Compare:
     """A model.safetensors, a run's folder, or an authors' .pt, trained on --data."""
     marked: tyro.conf.Positional[Path]
     """The classifier to compare with it."""
-    data: str = "digits"
-    """digits, mnist, cifar10, cifar100, or the path of an .npz."""
+    data: str = ""
+    """digits, mnist, cifar10, cifar100, or the path of an .npz; a run's own set when
+    not given."""
     split: Literal["train", "test"] = "test"
     """Its images to compare on."""
     by_class: bool = False
@@ -117,17 +119,17 @@ class Compare:
     def __call__(self) -> int:
         from fidlib import data, fidelity, models, runs
 
-        device = runs.pick_device()
+        device, dataset = runs.pick_device(), self.data or _trained_on(self.host)
 
         def read(path: Path) -> models.Classifier:
             if path.suffix in (".pt", ".pth"):
-                return models.load_authors(path, dataset=self.data).to(device)
+                return models.load_authors(path, dataset=dataset).to(device)
             return models.load(path).to(device)
 
         host, marked = read(self.host), read(self.marked)
-        split = getattr(data.load(self.data), self.split).to(device)
+        split = getattr(data.load(dataset), self.split).to(device)
         report = fidelity.compare(host, marked, split)
-        print(f"{report.images:,} {self.split} images of {self.data}; 95 % intervals")
+        print(f"{report.images:,} {self.split} images of {dataset}; 95 % intervals")
         print(_blocks(report.table(by_class=self.by_class, layers=self.layers)))
         return 0
 
@@ -136,8 +138,8 @@ class Compare:
 class Table:
     """Print the fidelity of methods, embedding what is missing first.
 
-    With --suite and no other option: what `fidlib figures` last published of it, with
-    the paper's claims; nothing is trained.
+    With --suite and no other option but --csv: what `fidlib figures` last published of
+    it, with the paper's claims; nothing is trained.
     """
 
     methods: tuple[str, ...] = ()
@@ -155,17 +157,20 @@ class Table:
         from fidlib.methods import METHODS, find
         from fidlib.study import Study, over_seeds
 
-        suite = suites.read(self.suite) if self.suite else None
-        if suite and self == Table(suite=self.suite):
-            print(_published(suite))
-            return 0
-        if len(self.seeds) == 1:
+        if len(set(self.seeds)) == 1:
             raise ValueError(
                 f"seeds are {self.seeds[0]}; a spread needs at least two. Of one alone "
                 "--seed prints the table."
             )
         if self.csv and not self.csv.parent.is_dir():
             raise ValueError(f"{self.csv.parent} is no folder to write {self.csv} in.")
+        suite = suites.read(self.suite) if self.suite else None
+        if suite and self == Table(suite=self.suite, csv=self.csv):
+            print(_published(suite))
+            found = suites.published(suite, "fidelity")
+            if self.csv and found:
+                found[1].to_csv(self.csv, index=False)
+            return 0
         config, methods, seeds = self.config, self.methods or [*METHODS], self.seeds
         repeated = methods
         if suite:
@@ -242,6 +247,19 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fidlib: stopped; what is finished is kept.", file=sys.stderr)
         return 130
+
+
+def _trained_on(run: Path) -> str:
+    """The data set of a run, from its configuration; empty if there is no such run."""
+    config = (run if run.is_dir() else run.parent) / "config.json"
+    if not run.exists():
+        return ""
+    try:
+        return json.loads(config.read_text())["data"]["dataset"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"nothing says what {run} was trained on: pass --data, such as digits."
+        ) from error
 
 
 def _published(suite: suites.Suite) -> str:

@@ -65,10 +65,7 @@ class Plane:
         if len(points) != 3:
             raise ValueError(f"{len(points)} points came; a plane goes through three.")
         if not points.isfinite().all():
-            raise ValueError(
-                "a point is not finite: choose three that are, such as the means of "
-                "classes that have images."
-            )
+            raise ValueError("a point is not finite: choose three that are.")
         shape, flat = points.shape[1:], points.float().flatten(1)
         sides = flat - flat[0]
         across = F.normalize(sides[1], dim=0)
@@ -150,7 +147,8 @@ def class_tuples(
 ) -> Tensor:
     """Random images of different classes, such as the corners of planes.
 
-    The classes take turns at the first place, so that each has as many.
+    The classes take turns at the first place, so that each has as many; where there are
+    more classes than tuples, those drawn have one.
 
     Args:
         labels: `(N,)` class indices.
@@ -162,6 +160,8 @@ def class_tuples(
         `(count, T)` indices of images; none where there are fewer than T classes.
     """
     present = labels.cpu().unique()
+    if len(present) > count:
+        present = present[torch.randperm(len(present), generator=generator)]
     count = count if len(present) >= size else 0
     rows = torch.empty(count, size, dtype=torch.long)
     for place, row in enumerate(rows):

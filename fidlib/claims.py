@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from itertools import permutations
 
 import pandas as pd
+import torch
 
 from fidlib import intervals
 from fidlib.fidelity import Fidelity
@@ -127,24 +128,27 @@ def _weight_distance(marked: Reports) -> tuple[str, str]:
 
 
 def _boundary(marked: Reports) -> tuple[str, str]:
-    """Planes of images: in feature space a fixed head keeps it by construction."""
-    planes = {
-        name: (marked[name].plane_disagreement, *marked[name].intervals[measure])
-        for name in ("FixLL", "FTAL")
-        if name in marked
-        and (measure := "plane_disagreement") in marked[name].intervals
-    }
-    if len(planes) < 2:
+    """Planes of images: in feature space a fixed head keeps it by construction.
+
+    Both have the same planes, of which some are hard for every model: they are paired.
+    """
+    planes = {n: marked[n].planes for n in ("FixLL", "FTAL") if n in marked}
+    if len(planes) < 2 or not all(planes.values()):
         return _untested("planes of images under FixLL and FTAL")
+    shares = torch.tensor([*planes.values()], dtype=torch.float64)
     lp = " and ".join(f"{marked[name].lp or 0:.3g} under {name}" for name in planes)
     share = " and ".join(
-        "{:.3f} [{:.3f}, {:.3f}] under {}".format(*values, name)
-        for name, values in planes.items()
+        f"{value:.3f} under {name}"
+        for name, value in zip(planes, shares.mean(1).tolist(), strict=True)
     )
-    measured = f"LP {lp}; share of points on planes of images that change {share}"
-    (_, fixed_low, fixed_high), (_, low, high) = planes.values()
-    if fixed_high < low or fixed_low > high:
-        return measured, _verdict(fixed_high < low)
+    kept = intervals.Statistic((shares[1] - shares[0])[:, None])
+    low, high = intervals.bootstrap({"kept": kept})["kept"] or (-1.0, 1.0)
+    measured = (
+        f"LP {lp}; share of points on planes of images that change {share}: plane by "
+        f"plane FixLL changes {kept.value() or 0:.3f} [{low:.3f}, {high:.3f}] less"
+    )
+    if low > 0 or high < 0:
+        return measured, _verdict(low > 0)
     return measured, "undecided"
 
 

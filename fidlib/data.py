@@ -46,7 +46,7 @@ class Split:
     images: Tensor
     """`(N, C, H, W)` uint8, or float pixels with black at 0 and white at 1."""
     labels: Tensor
-    """`(N,)` int64 class indices."""
+    """`(N,)` class indices, of any whole type; kept as int64."""
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -64,11 +64,13 @@ class Split:
                 f"float images reach {images.max():.0f}; pixels as floats are in "
                 "[0, 1]: divide by 255, or pass uint8."
             )
-        if labels.shape != (len(images),) or labels.is_floating_point():
+        whole = not (labels.is_floating_point() or labels.dtype == torch.bool)
+        if labels.shape != (len(images),) or not whole:
             raise ValueError(
                 f"labels have the shape {tuple(labels.shape)} and type {labels.dtype}; "
                 f"expected {len(images)} class indices, one for each image."
             )
+        object.__setattr__(self, "labels", labels.long())  # frozen; often uint8
 
     def __len__(self) -> int:
         return len(self.images)

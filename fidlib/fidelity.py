@@ -1,6 +1,6 @@
 """Host against marked, on every level, as one report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pandas as pd
@@ -93,6 +93,9 @@ class Fidelity:
     nor has `ece_change`, whose bins bias a resample."""
     by_class: dict[str, list[Estimate]]
     """Measure -> for each class its value, low and high, on the images of the class."""
+    planes: list[float] = field(default_factory=list)
+    """Of every plane behind `plane_disagreement` its own share. One host, split and
+    seed have the same planes, so that two marked models can be told apart in pairs."""
 
     def table(self, *, by_class: bool = False, layers: bool = False) -> pd.DataFrame:
         """A row per measure.
@@ -167,7 +170,8 @@ class Comparison:
         layers = _layers(host, marked)
         found = _weights(host, marked, layers)
         found |= estimates.of_images(features, logits, labels, seed=self.seed)
-        found |= self._probes(marked) if self.boundary else {}
+        probed, planes = self._probes(marked) if self.boundary else ({}, [])
+        found |= probed
         found["host_trigger_accuracy"] = self._host_answers
         found["trigger_accuracy"] = _answers(marked, self.triggers)
         none = [NONE] * (host.num_classes + 1)
@@ -180,6 +184,7 @@ class Comparison:
                 n: row[0][1:] for n, row in rows.items() if row[0][1] is not None
             },  # pyright: ignore
             by_class={n: row[1:] for n, row in rows.items() if len(row) > 1},
+            planes=planes,
         )
 
     def distances(self, marked: Classifier) -> dict[str, float | None]:

@@ -160,14 +160,19 @@ def wrap(
             images to verify that head and body together still are the module.
 
     Raises:
-        ValueError: If the module does not end in a linear layer, or cannot take images
-            of `image_size`.
+        ValueError: If the module does not end in a linear layer, is not float32, or
+            cannot take images of `image_size`.
     """
     linear = [n for n, m in module.named_modules() if isinstance(m, nn.Linear)]
     if not linear or not linear[-1]:
         raise ValueError(
             f"{type(module).__name__} has no linear layer inside; fidlib needs a "
             "network that ends in nn.Linear: its inputs are the features."
+        )
+    if (dtype := module.get_submodule(linear[-1]).weight.dtype) != torch.float32:
+        raise ValueError(
+            f"the weights of {type(module).__name__} are {dtype}; fidlib trains from "
+            "float32: pass network.float()."
         )
     body = copy.deepcopy(module)
     parent, _, leaf = linear[-1].rpartition(".")

@@ -151,33 +151,18 @@ def classes_below(
     )
 
 
-def common_extent(points: Iterable[np.ndarray], *, square: bool = False) -> Extent:
-    """Axis limits for several sets of points, a hundredth of the farthest left out.
+def square_extent(points: Iterable[np.ndarray]) -> Extent:
+    """The smallest square around the origin and several sets of points, with some room.
+
+    On either side half a hundredth of a set, the farthest, may lie outside.
 
     Args:
         points: Arrays `(N, 2)`.
-        square: Equal sides around the origin, as features with rays need.
     """
-    everything = [np.asarray(xy) for xy in points]
-    if square:
-        half = 1.1 * max(np.quantile(np.abs(xy).max(1), 0.99) for xy in everything)
-        return -half, half, -half, half
+    everything = [np.zeros((1, 2)), *(np.asarray(xy) for xy in points)]
     low = np.min([np.quantile(xy, 0.005, axis=0) for xy in everything], axis=0)
     high = np.max([np.quantile(xy, 0.995, axis=0) for xy in everything], axis=0)
-    room = 0.08 * (high - low)
-    (left, bottom), (right, top) = low - room, high + room
-    return left, right, bottom, top
-
-
-def square_extent(points: Iterable[np.ndarray]) -> Extent:
-    """The smallest square around `common_extent` and the origin.
-
-    Args:
-        points: Arrays `(N, 2)`.
-    """
-    left, right, bottom, top = common_extent([*points, np.zeros((1, 2))])
-    half = max(right - left, top - bottom) / 2
-    x, y = (left + right) / 2, (bottom + top) / 2
+    (x, y), half = (low + high) / 2, 0.58 * float((high - low).max())
     return x - half, x + half, y - half, y + half
 
 

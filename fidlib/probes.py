@@ -71,12 +71,16 @@ class Probes:
             if len(part)
         }
 
-    def __call__(self, marked: Classifier) -> dict[str, list[Estimate]]:
-        """Measures of the boundary by name, overall and of each class.
+    def __call__(
+        self, marked: Classifier
+    ) -> tuple[dict[str, list[Estimate]], list[float]]:
+        """Measures of the boundary by name, and the share of each plane of images.
 
-        A measure is missing where no plane or segment can be laid.
+        The measures are overall and of each class; one is missing where no plane or
+        segment can be laid.
         """
         found, options = {}, {"classes": self.host.num_classes, "seed": self.seed}
+        planes: list[float] = []
         for measure, (points, host) in self.probes.items():
             logits = host if marked is self.host else _logits(marked, points)
             answers = host.argmax(2)
@@ -85,8 +89,10 @@ class Probes:
                 rows = estimates.of_segments(moved, answers[:, 0], **options)
             else:
                 rows = estimates.of_planes(answers, logits.argmax(2), **options)
+            if measure == "plane_disagreement":
+                planes = (answers != logits.argmax(2)).double().mean(1).tolist()
             found[measure] = rows
-        return found
+        return found, planes
 
     def _trigger_corners(self, triggers: Split, generator: torch.Generator) -> Tensor:
         """`(P, 3, C, H, W)`: a trigger, an image of its source, one of its target."""

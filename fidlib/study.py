@@ -62,7 +62,7 @@ class Config:
                     f"{field.name} is {value!r}; expected {kind.__name__}, such as "
                     f"{field.default!r}."
                 )
-        least_values = {"feature_dim": 1, "epochs": 0, "train_images": 0, "links": 0}
+        least_values = {"feature_dim": 2, "epochs": 0, "train_images": 0, "links": 0}
         for name, least in least_values.items():
             if getattr(self, name) < least:
                 raise ValueError(
@@ -105,25 +105,25 @@ class Study:
         self.train = self.data.train.first(config.train_images or len(self.data.train))
         self.train = self.train.to(self.device)
         self.test = self.data.test.to(self.device)
-        watermark = self._noise_chain() if watermark is None else watermark
-        self.triggers = watermark.to(self.device)
         self._models: dict[str, Classifier] = {}
         self._folders: dict[str, Path] = {}
         self._comparisons: dict[str, Comparison] = {}
         self._manifest = self.data.manifest()
-        self._check_triggers()
         self._given: Classifier | None = None
         networks.find(config.model)
         if host is not None:
             self._check_given(host)
+        watermark = self._noise_chain() if watermark is None else watermark
+        self.triggers = watermark.to(self.device)
+        self._check_triggers()
 
     def __repr__(self) -> str:
         config, shape = self.config, "x".join(map(str, self.data.image_shape))
-        model = "a host of your own" if self._given else config.model
-        dim = self._given.feature_dim if self._given else config.feature_dim
+        network = self._network()
         return (
             f"{config.dataset}: {len(self.train):,} train and {len(self.test):,} test "
-            f"images, {shape}, {len(self.data.classes)} classes; {model}, D = {dim}; "
+            f"images, {shape}, {len(self.data.classes)} classes; {network['model']}, "
+            f"D = {network['feature_dim']}; "
             f"{len(self.triggers)} triggers; seed {config.seed}; {self.device.type}, "
             f"trains in {_text(self.precision)}; runs in {_short(runs.runs_root())}"
         )
@@ -175,8 +175,9 @@ class Study:
             methods: Names or methods; all of `METHODS` when None.
 
         Returns:
-            Indexed by method. `twl`, `lp` and `trigger_accuracy` of the model; `pfl`,
-            `spl`, `agreement` and `accuracy` with `_train` and `_test` appended.
+            Indexed by method. `twl`, `lp` and `trigger_accuracy` of the model,
+            `plane_disagreement` through test images; `pfl`, `spl`, `agreement` and
+            `accuracy` with `_train` and `_test` appended.
         """
         names = list(METHODS) if methods is None else list(methods)
         return pd.DataFrame([self._row(m) for m in ["host", *names]]).set_index(
@@ -213,7 +214,7 @@ class Study:
             "test_images": len(self.test),
             "precision": ", ".join(sorted(types)),
         }
-        return {**vars(self.config), **came_to, "models": models}
+        return {**vars(self.config), **self._network(), **came_to, "models": models}
 
     def history(self, method: str | Method = "host") -> pd.DataFrame:
         """Learning curve: a row per measured epoch, measured on the test images."""
@@ -302,6 +303,7 @@ class Study:
             "trigger_accuracy": test.trigger_accuracy,
             "twl": test.twl,
             "lp": test.lp,
+            "plane_disagreement": test.plane_disagreement,
         }
         for part, report in (("train", train), ("test", test)):
             row[f"pfl_{part}"] = report.pfl
@@ -325,12 +327,27 @@ class Study:
             )
         return model.to(self.device)
 
+    def _network(self) -> dict[str, object]:
+        """What it studies: the configuration's network, or a host of one's own."""
+        if self._given is None:
+            names = ("model", "feature_dim")
+            return {name: getattr(self.config, name) for name in names}
+        given = {"model": "a host of your own"}
+        return given | {"feature_dim": self._given.feature_dim}
+
     def _noise_chain(self) -> Split:
+        """In the space that the host sees: a host of one's own normalises itself."""
+        mean, std, channels = self.data.mean, self.data.std, self.data.image_shape[0]
+        if self._given is not None:
+            own = self._given.mean[:, 0, 0], self._given.std[:, 0, 0]
+            if len(own[0]) != channels:  # grey images, seen in three colours
+                own = [values.mean()[None] for values in own]
+            mean, std = (values.tolist() for values in own)
         return triggers.noise_chain(
             self.data.image_shape,
             num_classes=len(self.data.classes),
-            mean=self.data.mean,
-            std=self.data.std,
+            mean=mean,
+            std=std,
             chains=self.config.chains,
             links=self.config.links or min(10, len(self.data.classes)),
             seed=self.config.seed,

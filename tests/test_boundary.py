@@ -111,6 +111,17 @@ def test_class_tuples_are_of_different_classes_in_turn():
     assert draw(0, size=5).shape == (0, 5)
 
 
+def test_class_tuples_begin_with_any_of_many_classes():
+    labels = torch.arange(100).repeat(2)
+    firsts = []
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        found = boundary.class_tuples(labels, 2, count=16, generator=generator)
+        firsts.append(labels[found[:, 0]])
+        assert len(firsts[-1].unique()) == 16
+    assert torch.cat(firsts).double().mean().item() == pytest.approx(49.5, abs=5)
+
+
 def test_segments_go_evenly_from_end_to_end():
     ends = torch.rand(4, 2, 1, 3, 3, generator=torch.Generator().manual_seed(3))
     found = boundary.segments(ends, steps=5)

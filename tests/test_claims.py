@@ -33,9 +33,8 @@ def reports(blank):
             marked_accuracy=accuracy,
             churn_lost=0.002,
             churn_gained=0.002,
-            plane_disagreement=planes,
+            planes=[planes * hard for hard in (0.2, 0.6, 1.0, 2.2)],
             intervals={
-                "plane_disagreement": around(planes, 0.02),
                 "marked_accuracy": around(accuracy, 0.002),
                 "pfl": [0.9 * pfl, 1.1 * pfl],
                 "spl": [0.9 * spl, 1.1 * spl],
@@ -78,15 +77,12 @@ def test_all_claims_hold_where_they_do(reports):
     assert told in measured(reports, WEIGHTS)
 
 
-PLANES = "plane_disagreement"
-
-
 @pytest.mark.parametrize(
     ("method", "change", "intervals", "claim", "expected"),
     [
-        # Overlap either way leaves it open; FixLL may also be the worse one.
-        ("FixLL", {}, {PLANES: [0.05, 0.29]}, BOUNDARY, "undecided"),
-        ("FTAL", {}, {PLANES: [0.05, 0.07]}, BOUNDARY, "no"),
+        # FixLL has .02, .06, .1, .22, FTAL three times that.
+        ("FixLL", {"planes": [0.1, 0.1, 0.1, 0.7]}, {}, BOUNDARY, "undecided"),
+        ("FixLL", {"planes": [0.07, 0.2, 0.33, 0.7]}, {}, BOUNDARY, "no"),
         # FixLL has a PFL of 720 to 880, the terms 3.6 to 4.4 and 36 to 44.
         ("FixLL+SPL", {"pfl": 95.0}, {"pfl": [89.0, 99.0]}, FEATURES, "partly"),
         ("FixLL+SPL", {"pfl": 80.0}, {"pfl": [75.0, 85.0]}, FEATURES, "undecided"),
@@ -173,7 +169,7 @@ def test_weights_claim_is_undecided_where_no_pair_can_be_judged(reports):
 
 def test_only_the_papers_watermarks_count(reports, blank, monkeypatch):
     before = check(reports)
-    bad = dataclasses.replace(blank, pfl=1e9, twl=1e-9, spl=1e9, plane_disagreement=1.0)
+    bad = dataclasses.replace(blank, pfl=1e9, twl=1e-9, spl=1e9, planes=[1.0] * 4)
     monkeypatch.setitem(fl.METHODS, "mine", fl.Method("mine", trained="body"))
     names = ["host", "ref", *fl.FLOORS, "mine", "unknown", "scratch"]
     names += ["FixLL+PFL+mix+quiet"]
@@ -188,10 +184,20 @@ def test_what_is_missing_is_not_tested(reports):
     assert list(table.borne_out) == ["not tested"] * 5
     # A claim on two methods needs both; a split without planes judges no boundary.
     del reports["FixLL+SPL"]
-    reports["FTAL"] = dataclasses.replace(
-        reports["FTAL"], intervals={"marked_accuracy": [0.98, 1.0]}
-    )
+    reports["FTAL"] = dataclasses.replace(reports["FTAL"], planes=[])
     assert verdicts(reports) == ["yes", "yes", *["not tested"] * 3]
+
+
+def test_the_boundary_is_judged_plane_by_plane(reports):
+    hard = [0.0, 0.1, 0.3, 0.7, 0.9]  # far more apart than the methods are
+    planes = {"FixLL": hard, "FTAL": [p + 0.02 + 0.01 * p for p in hard]}
+    known = {n: dataclasses.replace(reports[n], planes=p) for n, p in planes.items()}
+    assert verdicts(reports | known)[BOUNDARY] == "yes"
+    text = measured(reports | known, BOUNDARY)
+    assert "change 0.400 under FixLL and 0.424 under FTAL" in text
+    low, high = map(float, text.split("changes 0.024 [")[1].split("]")[0].split(", "))
+    # Student's half width of five differences .02, .021, .023, .027, .029.
+    assert (low, high) == pytest.approx((0.024 - 0.0048, 0.024 + 0.0048), abs=0.001)
 
 
 def test_the_cost_is_a_paired_difference(reports):

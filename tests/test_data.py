@@ -198,11 +198,18 @@ def test_load_without_a_network_says_where_to_put_the_file(tmp_path, monkeypatch
         (torch.full((4, 1, 8, 8), 255.0), torch.zeros(4).long(), "divide by 255"),
         (torch.zeros(4, 1, 8, 8), torch.zeros(3).long(), "4 class indices"),
         (torch.zeros(4, 1, 8, 8), torch.zeros(4), "4 class indices"),
+        (torch.zeros(4, 1, 8, 8), torch.zeros(4).bool(), "4 class indices"),
     ],
 )
 def test_split_refuses_what_cannot_be_images(images, labels, message):
     with pytest.raises(ValueError, match=message):
         data.Split(images, labels)
+
+
+def test_split_takes_labels_as_they_come_in_files(digits):
+    short = data.Split(digits.test.images, digits.test.labels.to(torch.uint8))
+    assert short.labels.dtype == torch.int64
+    assert short.fingerprint == digits.test.fingerprint
 
 
 def test_batches_hold_every_index_once_in_equal_parts():

@@ -125,7 +125,7 @@ def test_embed_and_compare_agree(study, capsys):
     assert Path(folder) == study.folder("FTAL")
     assert main(["host", *SMALL_FLAGS]) == 0
     host = capsys.readouterr().out.splitlines()[-1]
-    assert main(["compare", host, folder]) == 0
+    assert main(["compare", host, f"{folder}/model.safetensors"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     printed = {words[0]: words[1:] for words in lines if len(words) == 4}
     report = study.fidelity("FTAL")
@@ -176,7 +176,7 @@ def broken(tmp_path):
         (["host", "--dataset", "{}/lacks.npz"], "lacks x_test"),
         (["host", "--model", "vgg"], "unknown model 'vgg'"),
         (["host", "--scale", "hour"], "unknown scale 'hour'"),
-        (["host", "--feature-dim", "0"], "feature_dim is 0"),
+        (["host", "--feature-dim", "1"], "feature_dim is 1"),
         (["figures", "--suite", "digit"], "unknown suite 'digit'"),
         (["figures", "--only", "05"], "no notebook 05"),
         (["figures", "--jobs", "0"], "jobs is 0"),
@@ -184,11 +184,22 @@ def broken(tmp_path):
         (["figures", "--scheduler", "tcp://a:1"], "is for backend dask, not loky"),
         (["figures", "--backend", "dask", "--jobs", "2"], "leave jobs out"),
         (["table", "--seeds", "1"], "a spread needs at least two"),
+        (["table", "--seeds", "1", "1"], "a spread needs at least two"),
         (["table", "--csv", "{}/none/table.csv"], "is no folder"),
-        (["compare", "{}/authors.pt", "{}/authors.pt"], "not on 'digits': say which"),
+        (["compare", "{}/authors.pt", "{}/authors.pt"], "pass --data, such as digits"),
+        (
+            ["compare", "{}/authors.pt", "{}/authors.pt", "--data", "digits"],
+            "not on 'digits': say which",
+        ),
         (["compare", "{}/none.pt", "{}/none.pt"], "there is no model at"),
-        (["compare", "{}/cut.safetensors", "{}/cut.safetensors"], "is damaged or no"),
-        (["compare", "{}/cut.npz", "{}/cut.npz"], "is damaged or no .safetensors"),
+        (
+            ["compare", "{}/cut.safetensors", "{}/authors.pt", "--data", "mnist"],
+            "is damaged or no",
+        ),
+        (
+            ["compare", "{}/cut.npz", "{}/cut.npz", "--data", "mnist"],
+            "is damaged or no .safetensors",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence(arguments, message, broken, capsys, monkeypatch):

@@ -110,9 +110,10 @@ def test_wrap_gives_a_head_of_the_size_asked_for(network):
             "not linear|could not be run",
         ),
         (nn.Sequential(nn.Flatten(), nn.Linear(7, 10)), "image_size="),
+        (nn.Sequential(nn.Flatten(), nn.Linear(9, 10)).double(), "are torch.float64"),
     ],
 )
-def test_wrap_refuses_a_head_that_is_not_linear(wrong, message):
+def test_wrap_refuses_what_it_cannot_split(wrong, message):
     with pytest.raises(ValueError, match=message):
         models.wrap(wrong, num_classes=10)
 

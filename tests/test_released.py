@@ -86,6 +86,8 @@ def test_released_model_answers_triggers_as_its_report_says(folder):
     )
     assert secret.fingerprint == key["triggers"]["sha256"]
     answers = fl.features.outputs(model, secret.images).logits.argmax(1)
+    planes = report["planes"]
+    assert sum(planes) / len(planes) == pytest.approx(report["plane_disagreement"])
     share = (answers == secret.labels).float().mean().item()
     assert share == pytest.approx(report["trigger_accuracy"], abs=0.011)
 

@@ -336,6 +336,20 @@ def test_a_host_of_your_own_is_protected(study, network):
     assert list(own.history().columns) == list(study.history().columns)
 
 
+def test_triggers_are_noise_as_a_host_of_your_own_sees_it(study, network):
+    def norms(host):
+        seen = host.normalise(fl.Study(SMALL, host=host).triggers.images)
+        return torch.linalg.matrix_norm(seen).flatten()
+
+    grey = fl.models.wrap(network, image_size=8, mean=(0.5,), std=(0.25,))
+    assert norms(grey).tolist() == pytest.approx([8**0.5] * 10, rel=1e-4)
+    own = fl.Study(SMALL, host=grey)
+    assert not torch.allclose(own.triggers.images, study.triggers.images)
+    record = own.record()
+    assert record["model"] == "a host of your own"
+    assert record["feature_dim"] == grey.feature_dim
+
+
 def test_hosts_of_equal_weights_and_other_layers_are_told_apart():
     def host(activation):
         torch.manual_seed(0)
