@@ -332,8 +332,8 @@ class Study:
         if self._given is None:
             names = ("model", "feature_dim")
             return {name: getattr(self.config, name) for name in names}
-        given = {"model": "a host of your own"}
-        return given | {"feature_dim": self._given.feature_dim}
+        dim = self._given.feature_dim
+        return {"model": "a host of your own", "feature_dim": dim}
 
     def _noise_chain(self) -> Split:
         """In the space that the host sees: a host of one's own normalises itself."""
