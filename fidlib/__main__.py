@@ -167,9 +167,10 @@ class Table:
         suite = suites.read(self.suite) if self.suite else None
         if suite and self == Table(suite=self.suite, csv=self.csv):
             print(_published(suite))
-            found = suites.published(suite, "fidelity")
-            if self.csv and found:
+            if self.csv and (found := suites.published(suite, "fidelity")):
                 found[1].to_csv(self.csv, index=False)
+            elif self.csv:
+                raise ValueError(f"of {suite.name} no table of methods is published.")
             return 0
         config, methods, seeds = self.config, self.methods or [*METHODS], self.seeds
         repeated = methods

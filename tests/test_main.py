@@ -100,6 +100,9 @@ def test_table_of_a_suite_alone_prints_what_is_published(tmp_path, monkeypatch, 
     printed = capsys.readouterr().out
     assert "02_features_64, made 2026-01-02: feature_dim 64; a box" in printed
     assert re.search(r"^FTAL +1.000 +12.5$", printed, re.M)
+    assert main([*alone, "--csv", str(tmp_path / "a.csv")]) == 0
+    assert pd.read_csv(tmp_path / "a.csv").to_dict("list") == rows
+    capsys.readouterr()
 
     said = {"scale": "hours", "seed": 0, "train_images": 1234, "split": "train"}
     _publish(folder, "01_embed-fidelity", rows, parameters={"scale": "smoke"})
