@@ -465,7 +465,7 @@ def test_premise_holds_for_this_study_and_fails_for_others(study, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"feature_dim": 0}, "at least 1"),
+        ({"feature_dim": 1}, "feature_dim is 1; it must be at least 2"),
         ({"feature_dim": "2"}, "expected int, such as 2"),
         ({"dataset": 3}, "expected str, such as 'digits'"),
         ({"epochs": -1}, "at least 0"),
