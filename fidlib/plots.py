@@ -141,14 +141,17 @@ def classes_below(
         arrow = {"marker": r"$\rightarrow$", "linestyle": "", "markersize": 8}
         arrow |= {"color": "k", "label": "displacement from the host"}
         handles.append(Line2D([], [], **arrow))
-    columns = min(len(handles), 12)
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=columns,
-        handletextpad=0.1,
-        columnspacing=0.9,
-    )
+    for columns in range(min(len(handles), 12), 0, -1):
+        legend = figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=columns,
+            handletextpad=0.1,
+            columnspacing=0.9,
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def square_extent(points: Iterable[np.ndarray]) -> Extent:

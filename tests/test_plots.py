@@ -185,6 +185,16 @@ def test_classes_and_methods_are_named_below(ax):
     assert texts == [["FTAL"], ["a", "b", "trigger"], named]
 
 
+def test_long_names_of_classes_stay_on_the_picture(ax):
+    figure = ax.figure
+    plots.classes_below(figure, ["automobile"] * 10, triggers=True, arrows=True)
+    (legend,) = figure.legends
+    figure.draw_without_rendering()
+    ends = legend.get_window_extent()
+    assert figure.bbox.x0 <= ends.x0 < ends.x1 <= figure.bbox.x1
+    assert len(legend.texts) == 12
+
+
 def test_yardstick_marks_kinds_and_keeps_zeros_visible(ax):
     plots.yardstick(ax, [0, 0.5, 0.2, 0.1], [4.0, 8.0, 0.0, 2.0], ["a", "b", "b", "a"])
     first, second = ax.collections
