@@ -118,6 +118,20 @@ def test_wrap_refuses_what_it_cannot_split(wrong, message):
         models.wrap(wrong, num_classes=10)
 
 
+def test_wrap_takes_rounding_for_what_it_is():
+    # Logits in the hundreds, some of which nearly cancel: rounding is not small beside
+    # those. An order of summation of its own comes with the memory format.
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 64, 3, padding=1)]
+    layers += [nn.Conv2d(64, 64, 3, padding=1) for _ in range(5)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight)
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 8 * 8, 1000))
+    with torch.no_grad():
+        network[-1].weight *= 100
+    assert models.wrap(network, image_size=8).head.out_features == 1000
+
+
 def test_build_names_the_models_there_are():
     with pytest.raises(ValueError, match="use one of resnet18, wrn28_10"):
         build("resnet19")
