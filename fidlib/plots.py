@@ -16,7 +16,6 @@ from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-from matplotlib.ticker import MaxNLocator
 
 SINGLE = 3.3
 """Width of a single-column figure, inches."""
@@ -95,21 +94,22 @@ def method_style(name: str) -> dict[str, Any]:
 
 
 def curves(ax: Axes, lines: Mapping[str, pd.Series], *, log: bool = False) -> Axes:
-    """One line a method against the epoch.
+    """One line a method against the share of its training that is done.
 
     Args:
         ax: Where.
-        lines: Method -> `(E,)` values, indexed by epoch.
+        lines: Method -> `(E,)` values, indexed by epoch. One method may take one epoch
+            and another fifty; all end at the right.
         log: A logarithmic axis; zeros, as at the start, have no place on it.
     """
     for name, line in lines.items():
-        shown = line.loc[line > 0] if log else line
+        done = line.set_axis(line.index / (line.index[-1] or 1))
+        shown = done.loc[done > 0] if log else done
         style = method_style(name)
         ax.plot(shown.index, shown, markersize=2.5, label=name, **style)
     if log:
         ax.set_yscale("log")
-    ax.set_xlabel("epoch")
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.set(xlabel="share of training", xticks=[0, 0.5, 1])
     ax.margins(x=0.02)
     return ax
 

@@ -115,9 +115,16 @@ def test_disagreement_marks_where_the_models_differ(ax):
 def test_curves_leave_zeros_off_a_logarithmic_axis(ax):
     line = pd.Series([0.0, 1.0, 10.0], index=[0, 5, 10])
     plots.curves(ax, {"FTAL": line}, log=True)
-    assert ax.lines[0].get_xydata().tolist() == [[5, 1], [10, 10]]
+    assert ax.lines[0].get_xydata().tolist() == [[0.5, 1], [1, 10]]
     plots.curves(ax, {"FTAL": line})
     assert len(ax.lines[1].get_xydata()) == 3
+
+
+def test_curves_of_short_and_long_trainings_end_together(ax):
+    short, long = (pd.Series(1.0, index=epochs) for epochs in ([0, 1], [0, 10, 50]))
+    plots.curves(ax, {"FTAL": short, "scratch": long})
+    ends = [line.get_xdata().tolist() for line in ax.lines]
+    assert ends == [[0, 1], [0, 0.2, 1]]
 
 
 def test_against_keeps_zeros_visible_and_says_so(ax):
