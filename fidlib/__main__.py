@@ -145,8 +145,9 @@ class Table:
     methods: tuple[str, ...] = ()
     """Rows; the suite's, or all methods, when not given."""
     suite: str = ""
-    """A suite whose first notebook's configuration and methods, and whose other seeds,
-    hold here; options below that are not at their default go before."""
+    """A suite whose first notebook's configuration and methods hold here, and its other
+    seeds, unless --methods or --seed is given; options below that are not at their
+    default go before."""
     seeds: tuple[int, ...] = ()
     """Print mean and standard deviation over these seeds as well."""
     csv: Path | None = None
@@ -182,7 +183,8 @@ class Table:
             methods = self.methods or first.get("methods", methods)
             repeated = self.methods or suite.setting("repeated", methods)
             others = {config.seed, *suite.setting("other_seeds", ())}
-            seeds = seeds or (sorted(others) if len(others) > 1 else ())
+            asked = self.methods or "seed" in chosen  # not what the suite has trained
+            seeds = seeds or (sorted(others) if len(others) > 1 and not asked else ())
         names, repeated = ([find(m).name for m in ms] for ms in (methods, repeated))
         study = Study(config)
         print(study)

@@ -12,7 +12,7 @@ Decide = Callable[[Tensor], Tensor]
 """`(M, ...)` points to `(M, K)` logits."""
 
 Extent = tuple[float, float, float, float]
-"""Left, right, bottom and top of the outermost points, as matplotlib wants it."""
+"""Left, right, bottom and top, of the outermost points."""
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,10 @@ def check(reports: Reports) -> pd.DataFrame:
 
     Returns:
         A row per claim: `measured`, the numbers in words, and `borne_out`: yes; partly,
-        if it holds for some of the methods or measures that it speaks of; no;
-        undecided, if the intervals leave both open; or not tested, if a method that it
-        speaks of is missing or learned no triggers.
+        if it holds for some of the methods or measures that it speaks of and not for
+        others; no, if it holds for none or, where that is open for the others, not for
+        one; undecided, if the intervals leave both open; or not tested, if a method
+        that it speaks of is missing or learned no triggers.
     """
     marked = {
         name: reports[name]
@@ -167,7 +168,8 @@ def _features(marked: Reports) -> tuple[str, str]:
     told = (
         f"{n} PFL {marked[n].pfl:.3g} ({marked[n].pfl_relative or 0:.2g} of the host's "
         f"variance, {marked[n].neighbor_overlap or 0:.2f} of the neighbours kept)"
-        for n in names
+        + verdict
+        for n, verdict in zip(names, ["", *(f": {v}" for v in verdicts)], strict=True)
     )
     return "; ".join(told), _together(verdicts)
 
@@ -181,10 +183,12 @@ def _cost(marked: Reports) -> tuple[str, str]:
         if name not in marked:
             continue
         gain, half = _gain(marked[name])
-        told.append(f"{name} {100 * gain:+.2f} ± {100 * half:.2f}")
+        text = f"{name} {100 * gain:+.2f} ± {100 * half:.2f}"
         if name in ("FixLL+PFL", "FixLL+SPL"):
             none, some = gain - half >= -ALIKE, gain + half < -ALIKE
             verdicts.append(_verdict(none) if none or some else "undecided")
+            text += f" ({verdicts[-1]})"
+        told.append(text)
     return f"points gained: {', '.join(told)}", _together(verdicts)
 
 
@@ -215,8 +219,8 @@ def _verdict(*held: bool) -> str:
 
 
 def _together(verdicts: list[str]) -> str:
-    """One verdict of those on several methods."""
-    if "undecided" in verdicts:
+    """One verdict of those on several methods, of all of which a claim speaks."""
+    if "undecided" in verdicts and "no" not in verdicts:
         return "undecided"
     return _verdict(*(verdict == "yes" for verdict in verdicts))
 

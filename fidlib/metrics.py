@@ -188,28 +188,24 @@ def rank_correlations(measures: pd.DataFrame) -> pd.DataFrame:
     """Spearman's rank correlations of measures over models.
 
     1 where two measures order the models alike, -1 where oppositely; NaN for a measure
-    that is the same for all models, for it orders nothing.
+    that is the same for all models, for it orders nothing, and for fewer than three
+    models.
 
     Args:
-        measures: A row per model, three or more; a column per measure.
+        measures: A row per model; a column per measure.
 
     Returns:
         Square, a row and a column per measure.
 
     Raises:
-        ValueError: If there are fewer than three models or a value is missing.
+        ValueError: If a value is missing.
     """
-    if len(measures) < 3:
-        raise ValueError(
-            f"{len(measures)} models came; a rank correlation needs three or more: add "
-            "methods, or train longer so that more of them learn the triggers."
-        )
     if measures.isna().any(axis=None):
         raise ValueError(
             f"{', '.join(measures.columns[measures.isna().any()])} is missing for a "
             "model; leave out that model or that measure."
         )
-    return measures.corr(method="spearman")
+    return measures.corr(method="spearman", min_periods=3)
 
 
 def pareto_front(costs: pd.DataFrame) -> pd.Series:

@@ -303,16 +303,7 @@ def regions(ax: Axes, labels: np.ndarray, extent: Extent, *, num_classes: int) -
         num_classes: K.
     """
     pale = ListedColormap([(*to_rgb(c), 0.35) for c in class_colors(num_classes)])
-    ax.imshow(
-        labels,
-        extent=extent,
-        origin="lower",
-        cmap=pale,
-        vmin=-0.5,
-        vmax=num_classes - 0.5,
-        interpolation="nearest",
-        aspect="equal",
-    )
+    _cells(ax, labels, extent, cmap=pale, vmin=-0.5, vmax=num_classes - 0.5)
     _outline(ax, labels, extent)
     return ax
 
@@ -329,18 +320,20 @@ def disagreement(
         extent: Of the grid.
     """
     shades = ListedColormap(["#f4f4f4", "#111111"])
-    ax.imshow(
-        differs.astype(int),
-        extent=extent,
-        origin="lower",
-        cmap=shades,
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-        aspect="equal",
-    )
+    _cells(ax, differs.astype(int), extent, cmap=shades, vmin=0, vmax=1)
     _outline(ax, labels, extent)
     return ax
+
+
+def _cells(ax: Axes, values: np.ndarray, extent: Extent, **look: Any) -> None:
+    """A cell round every point of a grid, cut at the outermost points."""
+    left, right, bottom, top = extent
+    x = (right - left) / (2 * values.shape[1] - 2)
+    y = (top - bottom) / (2 * values.shape[0] - 2)
+    edges = left - x, right + x, bottom - y, top + y
+    look |= {"origin": "lower", "interpolation": "nearest", "aspect": "equal"}
+    ax.imshow(values, extent=edges, **look)
+    ax.set(xlim=(left, right), ylim=(bottom, top))
 
 
 def _outline(ax: Axes, labels: np.ndarray, extent: Extent) -> None:
@@ -442,14 +435,16 @@ def floors(
     Args:
         ax: Where, on logarithmic axes.
         x: `(F,)` values.
-        y: `(F,)` values, the levels.
+        y: `(F,)` values, the levels; one of 0 has no place and is left out.
         names: F trainings without a watermark.
     """
     for across, level, name in zip(x, y, names, strict=True):
         look = {"color": method_style(name)["color"], "label": name}
-        line = ":" if name == "fine-tuned" else "--"
-        ax.axhline(level, linewidth=0.7, linestyle=line, color=look["color"])
-        ax.plot(across, level, "*", markersize=6, **look)
+        if level > 0:
+            line = ":" if name == "fine-tuned" else "--"
+            ax.axhline(level, linewidth=0.7, linestyle=line, color=look["color"])
+        at = ([across], [level]) if level > 0 else ([], [])
+        ax.plot(*at, "*", markersize=6, **look)
     return ax
 
 

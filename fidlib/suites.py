@@ -412,7 +412,12 @@ def _backend(backend: Backend, scheduler: str, jobs: int) -> Iterator:
             raise ValueError(
                 "backend dask needs the extra cluster: pip install 'fidlib[cluster]'."
             ) from error
-        with Client(scheduler), joblib.parallel_config("dask"):
+        with Client(scheduler) as client, joblib.parallel_config("dask"):
+            if (threads := max(client.nthreads().values(), default=1)) > 1:
+                raise ValueError(
+                    f"a Dask worker runs {threads} notebooks at once in one process, "
+                    "where they mix up their folders: start workers with --nthreads 1."
+                )
             yield joblib.Parallel(n_jobs=-1, return_as="generator_unordered")
         return
     # Two processes with all threads each are far slower than one after the other.

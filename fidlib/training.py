@@ -55,7 +55,8 @@ class Schedule:
     a cosine to 0."""
     coarse: float = 0.0
     """Share of the steps, from the first, that see images of half the side, in a third
-    of the time; for a body that is trained and takes any size."""
+    of the time; for a body that is trained and takes any size. A preserving term holds
+    their features to the host's of the whole image."""
     triggers: int = 0
     """Triggers in a step; 0: as many as the recipe says."""
 

@@ -103,6 +103,15 @@ def test_each_claim_falls_by_its_own_number(
     assert verdicts(reports) == others
 
 
+def test_one_method_that_falls_is_not_made_up_for_by_one_that_is_open(reports):
+    lost = {"FixLL+PFL": 0.010, "FixLL+SPL": 0.007}  # as above: no, and undecided
+    for name, churn in lost.items():
+        reports[name] = dataclasses.replace(reports[name], churn_lost=churn)
+    assert verdicts(reports)[COST] == "no"
+    told = measured(reports, COST)
+    assert "FixLL+PFL -0.80 ± 0.22 (no), FixLL+SPL -0.50 ± 0.19 (undecided)" in told
+
+
 def test_accuracy_tells_where_it_is_higher_for_those_that_keep_the_features(reports):
     def gains(gained, *names):
         better = {

@@ -136,10 +136,10 @@ def test_rank_correlations_equal_scipys():
     assert found.loc["y", "y"] == 1
 
 
-def test_rank_correlations_refuse_too_few_and_missing():
-    frame = pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0]})
-    with pytest.raises(ValueError, match="2 models"):
-        metrics.rank_correlations(frame)
+def test_rank_correlations_need_three_models_and_every_value():
+    frame = pd.DataFrame({"x": [1.0, 2.0, 4.0], "y": [3.0, 4.0, 5.0]})
+    assert (metrics.rank_correlations(frame) == 1).all(axis=None)
+    assert metrics.rank_correlations(frame[:2]).isna().all(axis=None)
     with pytest.raises(ValueError, match="y is missing"):
         metrics.rank_correlations(pd.DataFrame({"x": [1, 2, 3], "y": [1, None, 3]}))
 

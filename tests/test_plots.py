@@ -106,6 +106,15 @@ def test_regions_share_colours_with_the_points(ax):
     assert image.origin == "lower"
 
 
+def test_a_cell_lies_round_its_point(ax):
+    labels = np.tile([0, 1, 1, 1, 1], (3, 1))  # across: points at 0, 1, 2, 3, 4
+    plots.regions(ax, labels, (0.0, 4.0, 0.0, 2.0), num_classes=2)
+    assert ax.images[0].get_extent() == [-0.5, 4.5, -0.5, 2.5]
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 4), (0, 2))
+    (line, _) = ax.collections  # of either class, half way between the first two
+    assert np.allclose(np.concatenate(line.get_paths()[0].to_polygons())[:, 0], 0.5)
+
+
 def test_disagreement_marks_where_the_models_differ(ax):
     differs = np.eye(4, dtype=bool)
     plots.disagreement(ax, differs, np.zeros((4, 4), int), (0.0, 1.0, 0.0, 1.0))
@@ -140,6 +149,13 @@ def test_against_keeps_zeros_visible_and_says_so(ax):
     assert names == ["FTLL", "FTAL", "FixLL"]
     assert "none" not in [handle.get_markerfacecolor() for handle in handles]
     assert ax.get_xscale() == ax.get_yscale() == "log"
+
+
+def test_floors_leave_out_a_level_of_zero(ax):
+    plots.floors(ax, [1000.0, 10.0], [0.02, 0.0], ["retrained", "fine-tuned"])
+    plots.against(ax, [5.0, 7.0], [0.01, 0.02], ["FTAL", "FixLL"])
+    assert ax.get_ylim()[0] > 1e-3
+    assert ax.get_legend_handles_labels()[1][:2] == ["retrained", "fine-tuned"]
 
 
 def test_ranges_reach_from_the_least_to_the_most(ax):

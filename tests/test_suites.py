@@ -187,6 +187,11 @@ def test_run_takes_a_dask_cluster(project):
     with distributed.LocalCluster(**worker) as cluster:
         address = cluster.scheduler_address
         (result,) = suites.run(suites.read("one"), backend="dask", scheduler=address)
+    worker["threads_per_worker"] = 2  # one process has one folder of runs
+    with distributed.LocalCluster(**worker) as cluster:
+        address = cluster.scheduler_address
+        with pytest.raises(ValueError, match="--nthreads 1"):
+            suites.run(suites.read("one"), backend="dask", scheduler=address)
     assert (result.status, result.traceback) == ("made", "")
     with pytest.raises(ValueError, match="--scheduler"):
         suites.run(suites.read("one"), backend="dask")
