@@ -5,8 +5,8 @@
 
 Each of the hundred classes is a pattern of colours that blurs into noise: easy enough
 to be learned from three images, so that host and watermark are better than a guess. The
-images have half the side of CIFAR-100's: at 32 pixels it would all take four times as
-long, of which a thread needs 15 to 20 seconds for a step of 24 images.
+images have half the side of CIFAR-100's: at 32 pixels a step of 24 of them takes one
+thread of a CPU 15 to 20 seconds.
 """
 
 import numpy as np
