@@ -70,10 +70,11 @@ def use_style() -> None:
 
 
 def class_colors(count: int) -> list:
-    """`count` colours, colour-blind safe up to ten."""
+    """`count` colours, colour-blind safe up to ten; neighbours are far apart in hue."""
     if count <= 10:
         return list(mpl.color_sequences["petroff10"][:count])
-    return sns.husl_palette(count, s=0.8)
+    golden = (5**0.5 - 1) / 2
+    return [sns.husl_palette(1, h=k * golden % 1, s=0.8)[0] for k in range(count)]
 
 
 def method_style(name: str) -> dict[str, Any]:
@@ -124,15 +125,26 @@ def classes_below(
     figure: Figure,
     classes: Sequence[str],
     *,
+    present: Iterable[int] | None = None,
     triggers: bool = False,
     arrows: bool = False,
 ) -> None:
-    """Colours of the classes, what crosses and arrows are, for a whole figure."""
+    """Colours of the classes, what crosses and arrows are, for a whole figure.
+
+    Args:
+        figure: Where.
+        classes: Names of all K classes.
+        present: Those in the picture; None: all. More than 20 are counted, not named.
+        triggers: There are crosses.
+        arrows: There are arrows.
+    """
     dot = {"marker": "o", "linestyle": "", "markersize": 4}
-    handles = [
-        Line2D([], [], color=c, label=name, **dot)
-        for c, name in zip(class_colors(len(classes)), classes, strict=True)
-    ]
+    colors = class_colors(len(classes))
+    named = sorted(range(len(classes)) if present is None else {*present})
+    handles = [Line2D([], [], color=colors[k], label=classes[k], **dot) for k in named]
+    if len(named) > 20:
+        several = f"image, in the colour of its class ({len(named)})"
+        handles = [Line2D([], [], color="0.6", label=several, **dot)]
     if triggers:
         handles.append(
             Line2D([], [], color="k", marker="x", linestyle="", label="trigger")

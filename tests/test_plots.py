@@ -208,6 +208,23 @@ def test_classes_and_methods_are_named_below(ax):
     assert texts == [["FTAL"], ["a", "b", "trigger"], named]
 
 
+def test_many_classes_are_counted_and_few_of_many_named(ax):
+    names = [f"class {k}" for k in range(100)]
+    plots.classes_below(ax.figure, names, triggers=True)
+    plots.classes_below(ax.figure, names, present=[7, 2, 7])
+    texts = [[t.get_text() for t in legend.texts] for legend in ax.figure.legends]
+    assert texts[0] == ["image, in the colour of its class (100)", "trigger"]
+    assert texts[1] == ["class 2", "class 7"]
+    shown = [h.get_color() for h in ax.figure.legends[1].legend_handles]
+    assert shown == [plots.class_colors(100)[k] for k in (2, 7)]
+
+
+def test_classes_that_follow_each_other_differ_in_colour():
+    colors = np.array(plots.class_colors(100))
+    assert np.linalg.norm(np.diff(colors, axis=0), axis=1).min() > 0.25
+    assert len({tuple(color) for color in colors}) == 100
+
+
 def test_long_names_of_classes_stay_on_the_picture(ax):
     figure = ax.figure
     plots.classes_below(figure, ["automobile"] * 10, triggers=True, arrows=True)
