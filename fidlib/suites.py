@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import nbformat
 import pandas as pd
@@ -413,7 +413,8 @@ def _backend(backend: Backend, scheduler: str, jobs: int) -> Iterator:
                 "backend dask needs the extra cluster: pip install 'fidlib[cluster]'."
             ) from error
         with Client(scheduler) as client, joblib.parallel_config("dask"):
-            if (threads := max(client.nthreads().values(), default=1)) > 1:
+            workers = cast(dict[str, int], client.nthreads())
+            if (threads := max(workers.values(), default=1)) > 1:
                 raise ValueError(
                     f"a Dask worker runs {threads} notebooks at once in one process, "
                     "where they mix up their folders: start workers with --nthreads 1."
