@@ -130,6 +130,8 @@ class Compare:
         split = getattr(data.load(dataset), self.split).to(device)
         report = fidelity.compare(host, marked, split)
         print(f"{report.images:,} {self.split} images of {dataset}; 95 % intervals")
+        if _marked_from_another(self.host, self.marked):
+            print(f"note: {self.marked} was not marked from {self.host}")
         print(_blocks(report.table(by_class=self.by_class, layers=self.layers)))
         return 0
 
@@ -263,6 +265,20 @@ def _trained_on(run: Path) -> str:
         raise ValueError(
             f"nothing says what {run} was trained on: pass --data, such as digits."
         ) from error
+
+
+def _marked_from_another(host: Path, marked: Path) -> bool:
+    """Whether two models are runs and the second says that it has another host."""
+    folders = (run if run.is_dir() else run.parent for run in (host, marked))
+    done, metrics = (
+        folder / name
+        for folder, name in zip(folders, ("done.json", "metrics.json"), strict=True)
+    )
+    try:
+        weights = json.loads(done.read_text())["files"]["model.safetensors"]
+        return weights != json.loads(metrics.read_text())["host"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _published(suite: suites.Suite) -> str:

@@ -87,12 +87,14 @@ def _accuracy(marked: Reports) -> tuple[str, str]:
     told = " and of ".join(
         f"{n} (PFL {pfl[n]:.3g}) {marked[n].marked_accuracy:.4f}" for n in ends
     )
+    if not far:
+        return f"no two methods are far apart in PFL; accuracy of {told}", "undecided"
     measured = (
         f"of {len(far)} pairs far apart in PFL the method that keeps the features is "
         f"clearly the more accurate in {kept}, clearly the less in {lost}, and in "
         f"{slight} not by a point; accuracy of {told}"
     )
-    if far and (kept >= TELLS * len(far) or slight > TELLS * len(far)):
+    if kept >= TELLS * len(far) or slight > TELLS * len(far):
         return measured, _verdict(kept < TELLS * len(far))
     return measured, "undecided"
 

@@ -132,6 +132,7 @@ def test_accuracy_tells_where_it_is_higher_for_those_that_keep_the_features(repo
     assert verdict == "yes"
     alike = {n: dataclasses.replace(r, pfl=5.0) for n, r in reports.items()}
     assert verdicts(alike)[ACCURACY] == "undecided"
+    assert measured(alike, ACCURACY).startswith("no two methods are far apart in PFL;")
 
 
 def test_too_few_images_say_nothing_of_accuracy(reports):

@@ -129,7 +129,9 @@ def test_embed_and_compare_agree(study, capsys):
     assert main(["host", *SMALL_FLAGS]) == 0
     host = capsys.readouterr().out.splitlines()[-1]
     assert main(["compare", host, f"{folder}/model.safetensors"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    out = capsys.readouterr().out
+    assert "note:" not in out
+    lines = [line.split() for line in out.splitlines()]
     printed = {words[0]: words[1:] for words in lines if len(words) == 4}
     report = study.fidelity("FTAL")
     expected = [f"{report.agreement:.4g}"]
@@ -139,6 +141,12 @@ def test_embed_and_compare_agree(study, capsys):
     assert pfl == pytest.approx(report.pfl, rel=1e-3)
     assert printed["trigger_accuracy"] == ["–"] * 3
     assert [words for words in lines if len(words) == 1] == [[n] for n in LEVELS]
+
+
+def test_compare_says_where_the_host_is_another(study, capsys):
+    folder = str(study.folder("FTAL"))
+    assert main(["compare", folder, folder]) == 0
+    assert f"note: {folder} was not marked from {folder}" in capsys.readouterr().out
 
 
 def test_compare_prints_classes_and_layers(study, capsys):
