@@ -100,7 +100,10 @@ class Embed:
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare two stored classifiers on an image set, on every level."""
+    """Compare two stored classifiers on an image set, on every level.
+
+    Triggers are not stored with a model; `fidlib table` says how it answers them.
+    """
 
     host: tyro.conf.Positional[Path]
     """A model.safetensors, a run's folder, or an authors' .pt, trained on --data."""
@@ -128,8 +131,9 @@ class Compare:
 
         host, marked = read(self.host), read(self.marked)
         split = getattr(data.load(dataset), self.split).to(device)
+        heading = f"{len(split):,} {self.split} images of {dataset}; 95 % intervals"
+        print(heading, flush=True)  # the rest of it may take a minute
         report = fidelity.compare(host, marked, split)
-        print(f"{report.images:,} {self.split} images of {dataset}; 95 % intervals")
         if _marked_from_another(self.host, self.marked):
             print(f"note: {self.marked} was not marked from {self.host}")
         print(_blocks(report.table(by_class=self.by_class, layers=self.layers)))

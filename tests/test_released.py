@@ -24,6 +24,20 @@ def test_there_are_released_models():
     assert MARKED
 
 
+def test_the_list_says_which_folder_is_which_model():
+    rows = (runs.RELEASED / "README.md").read_text().splitlines()
+    listed = {row for row in rows if row.endswith("` |")}
+    held = set()
+    for folder in HOSTS + MARKED:
+        key = read(folder / "config.json")
+        held.add(
+            f"| {key['data']['dataset']} | {key['seed']} | "
+            f"{key.get('method', {'name': 'host'})['name']} | "
+            f"`{folder.parent.name}/{folder.name}` |"
+        )
+    assert listed == held
+
+
 @pytest.mark.parametrize("folder", HOSTS + MARKED, ids=lambda folder: folder.name)
 def test_released_run_is_found_from_any_folder(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
