@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -318,7 +319,7 @@ def _spread(over) -> str:
     """Mean and standard deviation of a table over its seeds."""
     seeds = ", ".join(map(str, over.index.unique("seed")))
     groups = over.groupby("method", sort=False)
-    deviation = groups.std().map("{:.3g}".format).to_string()
+    deviation = groups.std().map("{:.3g}".format).to_string(line_width=_width())
     return (
         f"mean over seeds {seeds}\n{_text(groups.mean())}\n\n"
         f"standard deviation over them\n{deviation}"
@@ -333,7 +334,12 @@ def _text(table) -> str:
             "{:.3f}" if name.startswith(("trigger", "agree", "accur")) else "{:.4g}"
         )
         formats[name] = digits.format
-    return table.to_string(formatters=formats)
+    return table.to_string(formatters=formats, line_width=_width())
+
+
+def _width() -> int:
+    """Characters of a line: the terminal's, or all of the table's where none reads."""
+    return shutil.get_terminal_size(fallback=(10_000, 1)).columns
 
 
 def _blocks(table) -> str:

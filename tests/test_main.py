@@ -104,6 +104,14 @@ def test_table_of_a_suite_alone_prints_what_is_published(tmp_path, monkeypatch, 
     assert pd.read_csv(tmp_path / "a.csv").to_dict("list") == rows
     capsys.readouterr()
 
+    # A terminal's width breaks a row, which then says again whose it is.
+    monkeypatch.setenv("COLUMNS", "24")
+    assert main(alone) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^FTAL +1.000 ", printed, re.M)
+    assert re.search(r"^FTAL +12.5 ", printed, re.M)
+    monkeypatch.delenv("COLUMNS")
+
     said = {"scale": "hours", "seed": 0, "train_images": 1234, "split": "train"}
     _publish(folder, "01_embed-fidelity", rows, parameters={"scale": "smoke"})
     rows = {"method": ["FTAL", "FTAL"], "seed": [0, 1], "pfl_test": [2.0, 4.0]}
