@@ -64,8 +64,9 @@ def test_all_claims_hold_where_they_do(reports):
     # PFL 4, 40, 400, 500, 800, 900: the first is far from five, the second from four.
     assert measured(reports, ACCURACY) == (
         "of 9 pairs far apart in PFL the method that keeps the features is clearly the "
-        "more accurate in 0, clearly the less in 0, and in 9 not by a point; accuracy "
-        "of FixLL+PFL (PFL 4) 0.9900 and of FTAL (PFL 900) 0.9900"
+        "more accurate in 0 and clearly the less in 0, and in 9 it gains less than a "
+        "point, if anything; accuracy of FixLL+PFL (PFL 4) 0.9900 and of FTAL (PFL "
+        "900) 0.9900; PFL and lost accuracy have no rank correlation"
     )
     # TWL 1, 2, 10, 19, 20, 30 with PFL 500, 400, 40, 800, 900, 4. Twofold apart are 1
     # with all (500 above 400, 40, 4), 2 with four (400 above 40, 4), 10 with 20 and 30
@@ -123,16 +124,39 @@ def test_accuracy_tells_where_it_is_higher_for_those_that_keep_the_features(repo
     # Both lose 20 of 10,000. Gained 32 for 20: 12 more, with half a width of
     # 1.96 (21 + 21 + 21 + 33)^.5 = 19.2; 45 for 20: 25 more, 20.5.
     text, verdict = gains(0.0032, "FixLL+PFL")
-    assert "more accurate in 0, clearly the less in 0" in text
+    assert "more accurate in 0 and clearly the less in 0" in text
     text, verdict = gains(0.0045, "FixLL+PFL")
-    assert "more accurate in 5, clearly the less in 0" in text
+    assert "more accurate in 5 and clearly the less in 0" in text
     assert verdict == "no"
     text, verdict = gains(0.0045, "FixLL+SPL")  # than four, but FixLL+PFL is not
-    assert "more accurate in 4, clearly the less in 1" in text
+    assert "more accurate in 4 and clearly the less in 1" in text
     assert verdict == "yes"
     alike = {n: dataclasses.replace(r, pfl=5.0) for n, r in reports.items()}
     assert verdicts(alike)[ACCURACY] == "undecided"
     assert measured(alike, ACCURACY).startswith("no two methods are far apart in PFL;")
+
+
+def test_numbers_that_are_told_and_not_judged(reports):
+    # PFL 900, 800, 500, 400, 40, 4; the third and fourth have changed places: rho is
+    # 1 - 6 (1 + 1) / (6 (36 - 1)).
+    lost = {"FTAL": 60, "FixLL": 50, "FTAL+TWL": 30, "FixLL+TWL": 40}
+    lost |= {"FixLL+SPL": 20, "FixLL+PFL": 10}
+    for name, images in lost.items():
+        reports[name] = dataclasses.replace(
+            reports[name], churn_lost=images / 10_000, churn_gained=0.0
+        )
+    assert "PFL and lost accuracy have rank correlation 0.94 [" in measured(
+        reports, ACCURACY
+    )
+    # FTAL has .06, .18, .3, .66, FixLL a third, both with TWL as much as FixLL; .02 off
+    # every plane of FixLL+TWL has an interval of no width.
+    less = [share - 0.02 for share in reports["FTAL+TWL"].planes]
+    reports["FixLL+TWL"] = dataclasses.replace(reports["FixLL+TWL"], planes=less)
+    told = measured(reports, BOUNDARY)
+    assert "FixLL changes 0.200 [" in told
+    assert told.endswith("and FixLL+TWL 0.020 [0.020, 0.020] less than FTAL+TWL")
+    del reports["FTAL+TWL"]
+    assert "+TWL" not in measured(reports, BOUNDARY)
 
 
 def test_too_few_images_say_nothing_of_accuracy(reports):
