@@ -481,7 +481,8 @@ def yardstick(
 ) -> Axes:
     """A measure against changed answers, a marker for each kind of change.
 
-    The measure's axis is logarithmic; a value of 0 is drawn at its lower end, hollow.
+    Both axes are logarithmic, that of the answers down to .01 and from there straight
+    to 0; a measure of 0 is drawn at its axis' lower end, hollow.
 
     Args:
         ax: Where.
@@ -507,6 +508,9 @@ def yardstick(
             label=kind,
         )
     ax.set_yscale("log")
+    ax.set_xscale("symlog", linthresh=0.01)
+    ax.set_xticks([0, 0.01, 0.1, 1], ["0", ".01", ".1", "1"])
+    ax.tick_params(labelbottom=True)
     ax.margins(0.1)
     return ax
 
