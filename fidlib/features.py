@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -50,6 +50,17 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 125) -> Outp
             module.training = mode
 
 
+@contextlib.contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Give PyTorch its threads back: numba, under UMAP, raises them to the cores."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_threads_kept()
 def common_map(
     features: Mapping[str, np.ndarray],
     *,

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -142,3 +143,16 @@ def test_a_map_refuses_what_it_cannot_show():
         features.common_map({"host": POINTS}, fit="host", projection="tsne")
     with pytest.raises(ValueError, match="takes one shape"):
         features.common_map({"host": POINTS, "x": POINTS[:, :3]}, fit="host")
+
+
+def test_a_map_leaves_the_threads_of_training_alone():
+    # A process of its own: numba starts its threads once.
+    code = """
+import numpy as np, torch, fidlib as fl
+rows = np.random.default_rng(0).normal(size=(60, 4))
+fl.features.common_map({"host": rows}, fit="host", neighbors=5)
+print(torch.get_num_threads())
+"""
+    one = os.environ | {"OMP_NUM_THREADS": "1"}
+    found = subprocess.check_output([sys.executable, "-c", code], env=one, text=True)
+    assert found.split() == ["1"]
