@@ -161,8 +161,8 @@ def _boundary(marked: Reports) -> tuple[str, str]:
 
 def _kept(fixed: list[float], free: list[float]) -> tuple[float, float, float]:
     """What a fixed head changes less, plane by plane, with its 95 % interval."""
-    less = torch.tensor([free, fixed], dtype=torch.float64).diff(dim=0).neg().T
-    kept = intervals.Statistic(less)
+    most, least = torch.tensor([free, fixed], dtype=torch.float64)
+    kept = intervals.Statistic((most - least)[:, None])
     low, high = intervals.bootstrap({"kept": kept})["kept"] or (-1.0, 1.0)
     return kept.value() or 0.0, low, high
 
