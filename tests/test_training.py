@@ -534,7 +534,7 @@ def test_the_papers_recipes_are_published(dataset, method, epochs, rate, decay):
 
 def test_recipe_names_the_scales_there_are():
     assert recipe("own.npz") == recipe("digits", "minutes")
-    with pytest.raises(ValueError, match="minutes, sweep, smoke, paper, hours"):
+    with pytest.raises(ValueError, match="minutes, sweep, smoke, proof, paper, hours"):
         recipe("mnist", "huge")
 
 
