@@ -27,6 +27,7 @@ class Output:
         self.folder = runs.project_root() / folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self.started = time.perf_counter()
+        self.pictures: list[Path] = []
 
     def figure(self, figure, name: str, *, alt: str) -> None:
         """Save a matplotlib figure as `<name>.png` and `<name>.pdf`.
@@ -39,6 +40,7 @@ class Output:
         """
         picture = self.folder / name
         figure.savefig(f"{picture}.png", metadata={"Description": alt})
+        self.pictures.append(Path(f"{picture}.png"))
         # Without a date, so that making the same figure again leaves git quiet.
         undated = {"CreationDate": None, "Subject": alt}
         figure.savefig(f"{picture}.pdf", metadata=undated)
@@ -56,15 +58,33 @@ class Output:
     def provenance(self, parameters: Mapping[str, object]) -> pd.DataFrame:
         """Record parameters, versions, commit, machine and seconds; returns a table.
 
+        The record is `provenance.json`, and the `Comment` of every PNG made so far.
+
         Args:
             parameters: What decided the pictures: a configuration's fields and others.
         """
         seconds = round(time.perf_counter() - self.started, 1)
         record: dict[str, Any] = {"parameters": dict(parameters), "seconds": seconds}
         record |= runs.provenance()
-        runs.write_json(self.folder / "provenance.json", record)
+        made = self.folder / "provenance.json"
+        runs.write_json(made, record)
+        for picture in self.pictures:
+            sign(picture, made.read_text())
         flat = record | record.pop("versions")
         return pd.DataFrame({"value": flat.values()}, index=list(flat))
+
+
+def sign(picture: Path, made: str) -> None:
+    """Write into a PNG, as its `Comment`, what it was made with."""
+    from PIL import Image, PngImagePlugin
+
+    with Image.open(picture) as image:
+        chunks = PngImagePlugin.PngInfo()
+        for key in ("Software", "Description"):
+            chunks.add_itxt(key, image.info[key])
+        chunks.add_itxt("Comment", made)
+        with runs.written(picture) as temporary:
+            image.save(temporary, pnginfo=chunks, dpi=image.info["dpi"])
 
 
 @dataclass(frozen=True)

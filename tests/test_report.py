@@ -47,6 +47,20 @@ def test_output_records_how_it_was_made(tmp_path):
     assert table.value["torch"] == record["versions"]["torch"]
 
 
+def test_a_picture_says_what_it_was_made_with(tmp_path):
+    out = report.Output(tmp_path)
+    out.figure(small_figure(), "curve", alt="A line that rises, φ.")
+    with Image.open(tmp_path / "curve.png") as image:
+        before, pixels = image.info, np.asarray(image)
+    out.provenance({"seed": 3})
+    with Image.open(tmp_path / "curve.png") as image:
+        after = image.info
+        assert np.array_equal(np.asarray(image), pixels)
+    record = json.loads((tmp_path / "provenance.json").read_text())
+    assert json.loads(after.pop("Comment")) == record
+    assert after == before
+
+
 def test_write_page_shows_pictures_tables_and_failures(tmp_path):
     out = report.Output(tmp_path)
     out.figure(small_figure(), "01-curve", alt='It "rises" & falls.')
