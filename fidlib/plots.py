@@ -423,6 +423,8 @@ def ranges(
 ) -> Axes:
     """How far two measures of each method range over seeds: a cross round the mean.
 
+    What the hollow marker is goes to the legend.
+
     Args:
         ax: Where.
         x: `(M, S)` values of S seeds.
@@ -436,6 +438,8 @@ def ranges(
         ax.plot([across.mean()] * 2, [up.min(), up.max()], **look)
         look |= {"marker": style["marker"], "markerfacecolor": "white", "zorder": 1.5}
         ax.plot(across.mean(), up.mean(), **look)
+    hollow = {"marker": "o", "markerfacecolor": "white", "color": "0.4"}
+    ax.plot([], [], linestyle="", label="mean and range of seeds", **hollow)
     return ax
 
 

@@ -163,8 +163,11 @@ def _section(folder: Path, entry: Entry) -> str:
             parts.append(_figure(folder, file, entry.files))
         elif file.endswith(".csv"):
             parts.append(_table(folder, file))
+    if arrays := [file for file in entry.files if file.endswith(".npz")]:
+        links = ", ".join(f'<a href="{file}">{file}</a>' for file in arrays)
+        parts.append(f'<p class="made">Arrays: {links}</p>')
     if entry.provenance:
-        parts.append(_made(entry.provenance))
+        parts.append(_made(entry))
     return "\n".join([*parts, "</section>"])
 
 
@@ -174,12 +177,11 @@ def _figure(folder: Path, file: str, files: Sequence[str]) -> str:
     with Image.open(folder / file) as image:
         alt = html.escape(str(image.info.get("Description", file)))
         width, height = image.size
-    stem = file.removesuffix(".png")
-    others = [f for f in files if f in (f"{stem}.pdf", f"{stem}.npz")]
-    links = ", ".join(f'<a href="{f}">{f.rsplit(".")[-1].upper()}</a>' for f in others)
+    pdf = file.removesuffix("png") + "pdf"
+    link = f'<a href="{pdf}">PDF</a>' if pdf in files else ""
     return (
         f'<figure><img src="{file}" width="{width // 2}" height="{height // 2}" '
-        f'alt="{alt}"><figcaption>{alt} {links}</figcaption></figure>'
+        f'alt="{alt}"><figcaption>{alt} {link}</figcaption></figure>'
     )
 
 
@@ -202,14 +204,16 @@ def _table(folder: Path, file: str) -> str:
     )
 
 
-def _made(record: Mapping[str, Any]) -> str:
+def _made(entry: Entry) -> str:
+    record = entry.provenance
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
     parameters = dict(record["parameters"])
     models = pd.DataFrame(parameters.pop("models", {})).T
     text = (
         f'<p class="made">Made {record["made"]} in {record["seconds"]} s on '
         f"{html.escape(str(record['machine']))}; commit {record['commit']}; "
-        f"{versions}; <code>{html.escape(json.dumps(parameters))}</code></p>"
+        f"{versions}; <code>{html.escape(json.dumps(parameters))}</code> "
+        f'(<a href="{entry.name}-provenance.json">JSON</a>)</p>'
     )
     if len(models):
         table = models.to_html(border=0)

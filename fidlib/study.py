@@ -210,6 +210,7 @@ class Study:
                 **made,
             }
         came_to = {
+            "epochs": self.config.epochs or "the recipe's",
             "train_images": len(self.train),
             "test_images": len(self.test),
             "precision": ", ".join(sorted(types)),

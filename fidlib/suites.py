@@ -339,7 +339,7 @@ def publish(suite: Suite, results: dict[str, Result]) -> Path:
                 old.unlink()
             for file in sorted((result.folder / "pictures").glob("*")):
                 shutil.copyfile(file, folder / f"{job.name}-{file.name}")
-            _record_parameters(folder / f"{job.name}-provenance.json", job)
+            _record_parameters(folder, job)
         files = sorted(p.name for p in folder.glob(f"{job.name}-*"))
         record = f"{job.name}-provenance.json"
         made = record in files and not traceback
@@ -384,12 +384,15 @@ def _how_made(job: Job, record: dict[str, Any]) -> str:
     return f"{job.name}, made {made[:10]}: {settings}; {machine}; commit {commit}"
 
 
-def _record_parameters(provenance: Path, job: Job) -> None:
+def _record_parameters(folder: Path, job: Job) -> None:
     """Add what the suite set to what the notebook recorded of itself."""
+    provenance = folder / f"{job.name}-provenance.json"
     if provenance.exists():
         record = json.loads(provenance.read_text())
         record["parameters"] = job.parameters | record["parameters"]
         runs.write_json(provenance, record)
+        for picture in folder.glob(f"{job.name}-*.png"):
+            report.sign(picture, provenance.read_text())
 
 
 def _as_made(job: Job, recorded: dict[str, Any]) -> dict[str, Any]:

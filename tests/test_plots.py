@@ -160,7 +160,8 @@ def test_floors_leave_out_a_level_of_zero(ax):
 
 def test_ranges_reach_from_the_least_to_the_most(ax):
     plots.ranges(ax, [[1.0, 4.0, 2.0]], [[30.0, 10.0, 50.0]], ["FTAL"])
-    across, up, mean = (line.get_xydata().tolist() for line in ax.lines)
+    across, up, mean = (line.get_xydata().tolist() for line in ax.lines[:3])
+    assert ax.get_legend_handles_labels()[1] == ["mean and range of seeds"]
     assert across == [[1, 30], [4, 30]]
     assert up == [[pytest.approx(7 / 3), 10], [pytest.approx(7 / 3), 50]]
     assert mean == [[pytest.approx(7 / 3), 30]]

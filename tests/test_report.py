@@ -68,7 +68,7 @@ def test_write_page_shows_pictures_tables_and_failures(tmp_path):
     row = {"method": ["FTAL"], "pfl": [12345.678], "why": [sentence]}
     out.table(pd.DataFrame(row), "01-numbers")
     out.provenance({"seed": 0})
-    files = ["01-curve.pdf", "01-curve.png", "01-numbers.csv"]
+    files = ["01-curve.pdf", "01-curve.png", "01-numbers.csv", "01-points.npz"]
     record = json.loads((tmp_path / "provenance.json").read_text())
     entries = [
         report.Entry("01", "Does it?", {"seed": 0}, files, record),
@@ -78,7 +78,8 @@ def test_write_page_shows_pictures_tables_and_failures(tmp_path):
     text = page.read_text(encoding="utf-8")
     assert 'src="01-curve.png"' in text
     assert 'alt="It &quot;rises&quot; &amp; falls."' in text
-    assert 'href="01-curve.pdf"' in text
+    for file in ("01-curve.pdf", "01-points.npz", "01-provenance.json"):
+        assert text.count(f'href="{file}"') == 1
     assert "<td>FTAL</td>" in text
     assert '<th class="text">why</th>' in text
     assert f'<td class="text">{sentence}</td>' in text

@@ -258,6 +258,7 @@ def test_a_record_says_what_the_numbers_were_made_with(study):
     record = study.record(["FTAL"])
     found = [record[n] for n in ("train_images", "test_images", "precision", "scale")]
     assert found == [400, 500, "float32", "smoke"]
+    assert record["epochs"] == "the recipe's"
     models = record["models"]
     assert list(models) == ["host", "FTAL"]
     assert (models["host"]["epochs"], models["FTAL"]["epochs"]) == (24, 12)

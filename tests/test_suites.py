@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 
 from fidlib import suites
 
@@ -302,7 +303,15 @@ def test_the_smoke_suite_runs_every_notebook(tmp_path, monkeypatch):
         assert any(p.suffix == ".csv" for p in made)
         record = json.loads((result.folder / "pictures/provenance.json").read_text())
         assert record["parameters"]["train_images"] == 400
-    published = {p.name for p in (tmp_path / "figures" / "smoke").iterdir()}
+    folder = tmp_path / "figures" / "smoke"
+    for picture in folder.glob("*.png"):
+        record = folder / f"{picture.name.split('-')[0]}-provenance.json"
+        with Image.open(picture) as image:
+            assert image.info["Comment"] == record.read_text()
+    record = json.loads((folder / "06_tradeoffs-provenance.json").read_text())
+    repeats, hosts = (record["parameters"][name] for name in ("repeats", "models"))
+    assert list(hosts) == [f"host, seed {seed}" for seed in range(repeats)]
+    published = {p.name for p in folder.iterdir()}
     assert {
         "index.html",
         "01_embed-curves.png",
