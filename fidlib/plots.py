@@ -438,8 +438,7 @@ def ranges(
         ax.plot([across.mean()] * 2, [up.min(), up.max()], **look)
         look |= {"marker": style["marker"], "markerfacecolor": "white", "zorder": 1.5}
         ax.plot(across.mean(), up.mean(), **look)
-    hollow = {"marker": "o", "markerfacecolor": "white", "color": "0.4"}
-    ax.plot([], [], linestyle="", label="mean and range of seeds", **hollow)
+    ax.plot([], [], "o", c="0.4", mfc="white", label="mean and range of seeds")
     return ax
 
 
