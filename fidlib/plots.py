@@ -404,9 +404,10 @@ def against(
         style = method_style(name)
         look = {"color": style["color"], "marker": style["marker"], "linestyle": ""}
         place = max(a, floors[0]), max(b, floors[1])
-        fill = style["color"] if a and b else "none"
-        ax.plot([], [], label=name, **look)  # filled, whatever this panel shows
-        ax.plot(*place, markerfacecolor=fill, **look)
+        half = (style["color"], 0.5)  # where two methods meet, both are seen
+        # In the legend filled, whatever this panel shows.
+        ax.plot([], [], label=name, markerfacecolor=half, **look)
+        ax.plot(*place, markerfacecolor=half if a and b else "none", **look)
         if not (a and b):
             beside = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
             ax.annotate("0", place, fontsize="small", **beside)
