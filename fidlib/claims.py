@@ -1,7 +1,6 @@
 """The paper's claims [2], each tried on the reports of its methods."""
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import permutations
 
 import pandas as pd
@@ -89,7 +88,8 @@ def _accuracy(marked: Reports) -> tuple[str, str]:
         f"{n} (PFL {pfl[n]:.3g}) {marked[n].marked_accuracy:.4f}" for n in ends
     )
     lost_by = [-_gain(marked[n])[0] for n in pfl]
-    told += f"; PFL and lost accuracy have {_correlation(pfl.values(), lost_by)}"
+    found = intervals.rank_correlation([*pfl.values()], lost_by)
+    told += f"; PFL and lost accuracy have {found}"
     if not far:
         return f"no two methods are far apart in PFL; accuracy of {told}", "undecided"
     measured = (
@@ -121,7 +121,7 @@ def _weight_distance(marked: Reports) -> tuple[str, str]:
         judged = len(wrong) + len(right)
         text = f"{measure.upper()}: {len(wrong)} of the {judged} pairs that it tells "
         text += "apart the wrong way round, "
-        text += _correlation(twl.values(), value.values())
+        text += str(intervals.rank_correlation([*twl.values()], [*value.values()]))
         if wrong:
             a, b = max(wrong, key=lambda pair: value[pair[0]] / value[pair[1]])
             text += f"; {a} has TWL {twl[a]:.3g} and {value[a]:.3g}, {b} {twl[b]:.3g} "
@@ -226,14 +226,6 @@ def _gain_over(a: Fidelity, b: Fidelity) -> tuple[float, float]:
     (gain, half), (other, other_half) = _gain(a), _gain(b)
     both = (half**2 + other_half**2) ** 0.5
     return gain - other - both, gain - other + both
-
-
-def _correlation(x: Iterable[float], y: Iterable[float]) -> str:
-    """Spearman's, in words: told, and not judged, of so few methods."""
-    rho, low, high = intervals.rank_correlation([*x], [*y])
-    if math.isnan(rho):
-        return "no rank correlation"
-    return f"rank correlation {rho:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _verdict(*held: bool) -> str:

@@ -115,9 +115,20 @@ def _expanded(count: int) -> float:
     return min(math.erf(width / math.sqrt(2)), 1 - 1e-9)
 
 
-def rank_correlation(
-    x: ArrayLike, y: ArrayLike, *, seed: int = 0
-) -> tuple[float, float, float]:
+class RankCorrelation(NamedTuple):
+    """Spearman's, with its interval; as text, it says so."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "no rank correlation"
+        return f"rank correlation {self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> RankCorrelation:
     """Spearman's rank correlation of two measures, with its interval over models.
 
     Args:
@@ -126,13 +137,13 @@ def rank_correlation(
         seed: Decides the resamples.
 
     Returns:
-        Value, low and high; NaN where one of the two orders nothing.
+        All NaN where one of the two orders nothing.
     """
     from scipy import stats
 
     pair = np.asarray(x, float), np.asarray(y, float)
     if len(pair[0]) < 3 or any(np.ptp(values) == 0 for values in pair):
-        return math.nan, math.nan, math.nan
+        return RankCorrelation(math.nan, math.nan, math.nan)
 
     def rho(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
         a, b = (stats.rankdata(values, axis=axis) for values in (a, b))
@@ -149,7 +160,8 @@ def rank_correlation(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return float(rho(*pair, axis=-1)), float(found.low), float(found.high)
+    value = float(rho(*pair, axis=-1))
+    return RankCorrelation(value, float(found.low), float(found.high))
 
 
 def wilson(count: int, total: int) -> Interval:

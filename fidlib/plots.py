@@ -413,6 +413,10 @@ def against(
             ax.annotate("0", place, fontsize="small", **beside)
     ax.set(xscale="log", yscale="log")
     ax.margins(0.12)
+    # Over less than half a decade every tick is labelled, one over the next.
+    low, high = np.asarray(ax.dataLim.min), np.asarray(ax.dataLim.max)
+    spare = np.maximum(1, 10**0.25 * np.sqrt(low / high))
+    ax.update_datalim([low / spare, high * spare])
     return ax
 
 

@@ -222,14 +222,16 @@ def _finished(folder: Path) -> bool:
 
 def provenance() -> dict[str, object]:
     """What a result was made with: versions, commit, machine, time (UTC)."""
-    packages = ("fidlib", "torch", "torchvision", "numpy", "scikit-learn", "umap-learn")
+    packages = ("fidlib", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
+    packages += ("umap-learn", "matplotlib")
     versions = {"python": platform.python_version()}
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return {
         "versions": versions,
-        "commit": commit(Path(__file__).parent),
+        "commit": COMMIT,
+        "library": LIBRARY,
         "machine": machine(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -291,3 +293,6 @@ def _library() -> str:
 
 LIBRARY = _library()
 """Digest of fidlib's own text, as it was when this process loaded it."""
+
+COMMIT = commit(Path(__file__).parent)
+"""Of the checkout, when this process loaded fidlib."""

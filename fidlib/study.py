@@ -193,8 +193,8 @@ class Study:
 
         Returns:
             The configuration, with the images and the precisions that it came to, and
-            `models`: name -> epochs, precision, seconds, when, where and with which
-            commit it was made.
+            `models`: name -> epochs ("given" for a host that came trained), precision,
+            seconds, when, where and with which commit it was made.
         """
         models, methods = {}, ["host", *methods]
         types = {self._report(m)["precision"] for m in methods} - {None}
@@ -202,7 +202,7 @@ class Study:
             found = METHODS["ref"] if method == "host" else find(method)
             done = json.loads((self.folder(method) / "done.json").read_text())
             made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
-            epochs = int(self.history(method).epoch.iloc[-1])
+            epochs = int(self.history(method).epoch.iloc[-1]) or "given"
             name = "host" if found == METHODS["ref"] else found.name
             models[name] = {
                 "epochs": epochs,

@@ -317,6 +317,9 @@ def _papermill(job: Job, folder: Path, root: Path) -> None:
             )
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
+    record = output / "provenance.json"
+    if record.exists() and json.loads(record.read_text())["library"] != runs.LIBRARY:
+        raise RuntimeError("fidlib was changed since the suite began: start it again.")
 
 
 def _failed_folder(job: Job) -> Path:
@@ -339,7 +342,6 @@ def publish(suite: Suite, results: dict[str, Result]) -> Path:
                 old.unlink()
             for file in sorted((result.folder / "pictures").glob("*")):
                 shutil.copyfile(file, folder / f"{job.name}-{file.name}")
-            _record_parameters(folder, job)
         files = sorted(p.name for p in folder.glob(f"{job.name}-*"))
         record = f"{job.name}-provenance.json"
         made = record in files and not traceback
@@ -382,17 +384,6 @@ def _how_made(job: Job, record: dict[str, Any]) -> str:
         record.get(n, "unknown") for n in ("made", "machine", "commit")
     )
     return f"{job.name}, made {made[:10]}: {settings}; {machine}; commit {commit}"
-
-
-def _record_parameters(folder: Path, job: Job) -> None:
-    """Add what the suite set to what the notebook recorded of itself."""
-    provenance = folder / f"{job.name}-provenance.json"
-    if provenance.exists():
-        record = json.loads(provenance.read_text())
-        record["parameters"] = job.parameters | record["parameters"]
-        runs.write_json(provenance, record)
-        for picture in folder.glob(f"{job.name}-*.png"):
-            report.sign(picture, provenance.read_text())
 
 
 def _as_made(job: Job, recorded: dict[str, Any]) -> dict[str, Any]:

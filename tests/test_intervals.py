@@ -215,5 +215,13 @@ def test_rank_correlation_is_scipys_with_an_interval():
     z = stats.norm.ppf(0.975) * np.sqrt((1 + value**2 / 2) / 37)  # Bonett and Wright
     expected = np.tanh([np.arctanh(value) - z, np.arctanh(value) + z])
     assert (low, high) == pytest.approx(expected, abs=0.08)
-    assert intervals.rank_correlation(x, -x)[0] == pytest.approx(-1)
+    assert intervals.rank_correlation(x, -x).value == pytest.approx(-1)
     assert np.isnan(intervals.rank_correlation(x, np.ones(40))).all()
+
+
+def test_a_rank_correlation_tells_itself_in_words():
+    told = str(intervals.rank_correlation([1, 2, 3, 4], [1, 2, 3, 4]))
+    assert told == "rank correlation 1.00 [0.00, 1.00]"
+    assert (
+        str(intervals.rank_correlation([1, 2, 3], [5, 5, 5])) == "no rank correlation"
+    )

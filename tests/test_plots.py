@@ -151,6 +151,17 @@ def test_against_keeps_zeros_visible_and_says_so(ax):
     assert ax.get_xscale() == ax.get_yscale() == "log"
 
 
+def test_against_shows_half_a_decade_at_least_and_makes_way_for_more(ax):
+    plots.against(ax, [11.0, 14.0], [2.0, 50.0], ["FTAL", "FixLL"])
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    assert right / left > 10**0.5
+    assert left * right == pytest.approx(11 * 14)
+    assert 50 < high < 100
+    assert 1 < low < 2
+    plots.ranges(ax, [[1.0, 4.0, 2.0]], [[30.0, 10.0, 50.0]], ["FTAL"])
+    assert ax.get_xlim()[0] < 1
+
+
 def test_floors_leave_out_a_level_of_zero(ax):
     plots.floors(ax, [1000.0, 10.0], [0.02, 0.0], ["retrained", "fine-tuned"])
     plots.against(ax, [5.0, 7.0], [0.01, 0.02], ["FTAL", "FixLL"])

@@ -349,6 +349,7 @@ def test_triggers_are_noise_as_a_host_of_your_own_sees_it(study, network):
     record = own.record()
     assert record["model"] == "a host of your own"
     assert record["feature_dim"] == grey.feature_dim
+    assert own.record(["ref"])["models"]["host"]["epochs"] == "given"
 
 
 def test_hosts_of_equal_weights_and_other_layers_are_told_apart():

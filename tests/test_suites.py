@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 from PIL import Image
 
@@ -117,6 +118,15 @@ def test_the_page_shows_the_parameters_a_picture_was_made_with(project):
     page = (project / "figures" / "two" / "index.html").read_text()
     assert "&quot;number&quot;: 4" in page
     assert "&quot;number&quot;: 5" not in page
+
+
+def test_pictures_of_a_changed_library_are_not_kept(project, monkeypatch):
+    monkeypatch.setattr(suites.runs, "LIBRARY", "the text before")
+    job = suites.read("two").jobs[1]
+    result = suites.execute(job, project, project / "runs")
+    assert result.traceback.endswith("changed since the suite began: start it again.")
+    assert not (project / "figures").exists()
+    assert not list((project / "runs" / "notebook").glob("[!.]*"))
 
 
 def test_a_run_leaves_the_run_store_that_was_set(project, monkeypatch):
@@ -303,6 +313,8 @@ def test_the_smoke_suite_runs_every_notebook(tmp_path, monkeypatch):
         assert any(p.suffix == ".csv" for p in made)
         record = json.loads((result.folder / "pictures/provenance.json").read_text())
         assert record["parameters"]["train_images"] == 400
+        executed = papermill.inspect_notebook(result.folder / "notebook.ipynb")
+        assert executed.keys() - {"output"} <= record["parameters"].keys()
     folder = tmp_path / "figures" / "smoke"
     for picture in folder.glob("*.png"):
         record = folder / f"{picture.name.split('-')[0]}-provenance.json"
@@ -311,6 +323,8 @@ def test_the_smoke_suite_runs_every_notebook(tmp_path, monkeypatch):
     record = json.loads((folder / "06_tradeoffs-provenance.json").read_text())
     repeats, hosts = (record["parameters"][name] for name in ("repeats", "models"))
     assert list(hosts) == [f"host, seed {seed}" for seed in range(repeats)]
+    assert {h["epochs"] for h in hosts.values()} == {record["parameters"]["epochs"]}
+    assert {h["precision"] for h in hosts.values()} < {"float32", "bfloat16"}
     published = {p.name for p in folder.iterdir()}
     assert {
         "index.html",
