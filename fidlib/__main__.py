@@ -126,6 +126,9 @@ class Compare:
         device, dataset = runs.pick_device(), self.data or _trained_on(self.host)
 
         def read(path: Path) -> models.Classifier:
+            run = path if path.is_dir() else path.parent
+            if not runs.finished(run) and path.is_dir():
+                raise ValueError(f"{path} is no finished run: it has no done.json.")
             if path.suffix in (".pt", ".pth"):
                 return models.load_authors(path, dataset=dataset).to(device)
             return models.load(path).to(device)
@@ -170,13 +173,13 @@ class Table:
                 f"seeds are {self.seeds[0]}; a spread needs at least two. Of one alone "
                 "--seed prints the table."
             )
-        if self.csv and not self.csv.parent.is_dir():
-            raise ValueError(f"{self.csv.parent} is no folder to write {self.csv} in.")
+        if self.csv and (self.csv.is_dir() or not self.csv.parent.is_dir()):
+            raise ValueError(f"csv is {self.csv}: name a file in a folder that exists.")
         suite = suites.read(self.suite) if self.suite else None
         if suite and self == Table(suite=self.suite, csv=self.csv):
             print(_published(suite))
             if self.csv and (found := suites.published(suite, "fidelity")):
-                found[1].to_csv(self.csv, index=False)
+                found[1].to_csv(self.csv)
             elif self.csv:
                 raise ValueError(f"of {suite.name} no table of methods is published.")
             return 0
@@ -299,12 +302,13 @@ def _published(suite: suites.Suite) -> str:
             continue
         made, table = found
         if name == "claims":
-            rows = table.itertuples(index=False)
-            text = "\n".join(f"{c}: {held.upper()}\n    {m}" for c, m, held in rows)
+            text = "\n".join(
+                f"{c}: {held.upper()}\n    {m}" for c, m, held in table.index
+            )
         elif name == "seeds":
-            text = _spread(table.set_index(["method", "seed"]))
+            text = _spread(table)
         else:
-            text = _text(table.set_index("method"))
+            text = _text(table)
         parts.append(f"{made}\n{text}")
     if not parts:
         raise ValueError(

@@ -34,7 +34,7 @@ NORMALISATION = {
 
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError),
-    *(TypeError, NotImplementedError),
+    *(TypeError, RuntimeError),
 )
 """What numpy raises for files that are cut, changed or something else."""
 
@@ -107,7 +107,7 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A named image set: disjoint train and test splits of one image shape."""
+    """A named image set: train and test splits of one image shape."""
 
     name: str
     """What `load` was asked for."""
@@ -243,6 +243,11 @@ def crop_and_flip(
     return picked.permute(0, 3, 1, 2)
 
 
+def pixels(images: Tensor) -> Tensor:
+    """Images as floats in [0, 1]: bytes are divided, floats left as they are."""
+    return images / 255 if images.dtype == torch.uint8 else images
+
+
 def mix(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each image mixed with another of the batch, in shares drawn from [0, 1].
 
@@ -259,8 +264,8 @@ def mix(images: Tensor, generator: torch.Generator) -> Tensor:
     count, device = len(images), images.device
     share = torch.rand(count, 1, 1, 1, generator=generator).to(device)
     other = torch.randperm(count, generator=generator).to(device)
-    pixels = images / 255 if images.dtype == torch.uint8 else images
-    return pixels.lerp(pixels[other], share)
+    whole = pixels(images)
+    return whole.lerp(whole[other], share)
 
 
 def _digits() -> ImageSet:
@@ -336,8 +341,8 @@ def _read_npz(name: str, path: Path) -> ImageSet:
                 f"{path}: y_{part} is {labels.dtype} of shape {labels.shape}; expected "
                 f"{len(images)} integers, one class index for each image."
             )
-        if not len(images):
-            raise ValueError(f"{path}: x_{part} holds no image.")
+        if not images.size:
+            raise ValueError(f"{path}: x_{part} of shape {images.shape} has no pixel.")
         grey = images.ndim == 3
         images = images[:, None] if grey else images.transpose(0, 3, 1, 2)
         arrays[f"x_{part}"], arrays[f"y_{part}"] = images, labels.astype(np.int64)
@@ -350,7 +355,7 @@ def _read_npz(name: str, path: Path) -> ImageSet:
             f"{x_test.shape[1:]} (channels, height, width); make them alike."
         )
     highest = int(max(y_train.max(), y_test.max()))
-    classes = [str(c) for c in arrays.get("classes", range(highest + 1))]
+    classes = [str(c) for c in np.ravel(arrays.get("classes", range(highest + 1)))]
     lowest = int(min(y_train.min(), y_test.min()))
     if lowest < 0 or highest >= len(classes):
         raise ValueError(

@@ -20,9 +20,9 @@ class Outputs(NamedTuple):
     """What a classifier makes of N images."""
 
     features: Tensor
-    """`(N, D)` float32, on the images' device."""
+    """`(N, D)`, on the images' device; float32 as `outputs` returns it."""
     logits: Tensor
-    """`(N, K)` float32."""
+    """`(N, K)`, alike."""
 
 
 @torch.no_grad()

@@ -300,8 +300,13 @@ def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
     if like is not None:
         model = copy.deepcopy(like)
     elif spec is not None:
-        # Any mean and std: the file's own follow.
-        model = build(spec.pop("model"), **spec, mean=(0.0,), std=(1.0,))
+        try:  # with any mean and std: the file's own follow
+            model = build(spec.pop("model"), **spec, mean=(0.0,), std=(1.0,))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} does not say what network it holds (fidlib: {error}): make "
+                "the model again."
+            ) from error
     else:
         raise ValueError(
             f"{path} holds the weights of a wrapped network: build and wrap it, then "

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fidlib import boundary, estimates, metrics
-from fidlib.data import Split
+from fidlib.data import Split, pixels
 from fidlib.estimates import Estimate
 from fidlib.features import outputs
 from fidlib.models import Classifier
@@ -48,7 +48,7 @@ class Probes:
         self.host, self.split, self.seed = host, split, seed
         generator = stream(seed, "probes")
         corners, ends = (
-            _pixels(split.images[rows.to(split.images.device)])
+            pixels(split.images[rows.to(split.images.device)]).float()
             for rows in (
                 boundary.class_tuples(
                     split.labels, 3, count=PLANES, generator=generator
@@ -113,15 +113,10 @@ class Probes:
             pair = [
                 end[torch.randint(len(end), (), generator=generator)] for end in ends
             ]
-            trigger = _pixels(triggers.images[place : place + 1])
-            images = _pixels(self.split.images[torch.stack(pair)])
+            trigger = pixels(triggers.images[place : place + 1]).float()
+            images = pixels(self.split.images[torch.stack(pair)]).float()
             found.append(torch.cat([trigger, images])[None])
         return torch.cat(found[: PLANES + 1])
-
-
-def _pixels(images: Tensor) -> Tensor:
-    """The same images as floats in [0, 1]."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
 def _logits(model: Classifier, points: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class Output:
     def __init__(self, folder: str | Path) -> None:
         self.folder = runs.project_root() / folder
         self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "provenance.json").unlink(missing_ok=True)  # of other pictures
         self.started = time.perf_counter()
         self.pictures: list[Path] = []
 
@@ -159,10 +160,14 @@ def _section(folder: Path, entry: Entry) -> str:
         text = html.escape(entry.traceback)
         parts.append(f"<p>This notebook failed.</p><pre>{text}</pre>")
     for file in entry.files:
-        if file.endswith(".png"):
-            parts.append(_figure(folder, file, entry.files))
-        elif file.endswith(".csv"):
-            parts.append(_table(folder, file))
+        try:
+            if file.endswith(".png"):
+                parts.append(_figure(folder, file, entry.files))
+            elif file.endswith(".csv"):
+                parts.append(_table(folder, file))
+        except (ValueError, OSError) as error:
+            text = html.escape(f"{file} is damaged ({error}): run the notebook again.")
+            parts.append(f"<pre>{text}</pre>")
     if arrays := [file for file in entry.files if file.endswith(".npz")]:
         links = ", ".join(f'<a href="{file}">{file}</a>' for file in arrays)
         parts.append(f'<p class="made">Arrays: {links}</p>')

@@ -137,9 +137,9 @@ def make(kind: str, key: dict, build: Callable[[Path], float | None]) -> Path:
         ValueError: If the finished run was changed since it was sealed.
     """
     folder = place(kind, key)
-    if not _finished(folder):
+    if not finished(folder):
         with locked(folder):
-            if not _finished(folder):
+            if not finished(folder):
                 _build(folder, key, build)
     return folder
 
@@ -202,15 +202,20 @@ def _build(folder: Path, key: dict, build: Callable[[Path], float | None]) -> No
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _finished(folder: Path) -> bool:
-    """Whether the run is sealed; a run changed since then is an error."""
+def finished(folder: Path) -> bool:
+    """Whether the folder is a sealed run.
+
+    Raises:
+        ValueError: If it was changed since it was sealed.
+    """
     done = folder / "done.json"
     if not done.exists():
         return False
     try:
         files = json.loads(done.read_text())["files"]
         damaged = [n for n, c in files.items() if _checksum(folder / n) != c]
-    except (ValueError, KeyError, OSError) as error:
+        damaged += [] if files else ["done.json names no files"]
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         damaged = [str(error)]
     if damaged:
         raise ValueError(

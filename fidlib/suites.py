@@ -122,6 +122,8 @@ def read(name: str, scale: str = "") -> Suite:
             "list of notebooks, as in digits.yaml."
         ) from error
     names = [job.name for job in jobs]
+    if not jobs:
+        raise ValueError(f"{path.name} lists no notebook: name one under notebooks.")
     if len(set(names)) < len(names):
         raise ValueError(
             f"{path.name} has two jobs of one name ({', '.join(names)}): give the "
@@ -178,6 +180,11 @@ def check(job: Job) -> None:
     )
     for method in (*told.get("methods", ()), *told.get("repeated", ())):
         methods.find(method)
+    for seed in told.get("other_seeds", ()):
+        if type(seed) is not int:
+            raise ValueError(
+                f"{job.name}: other_seeds has {seed!r}; use whole numbers."
+            )
 
 
 def run(
@@ -338,15 +345,16 @@ def publish(suite: Suite, results: dict[str, Result]) -> Path:
         result = results.get(job.name)
         traceback = result.traceback if result else ""
         if result and not traceback:
-            for old in folder.glob(f"{job.name}-*"):
-                old.unlink()
-            for file in sorted((result.folder / "pictures").glob("*")):
-                shutil.copyfile(file, folder / f"{job.name}-{file.name}")
+            _replace(folder, job, result.folder / "pictures")
         files = sorted(p.name for p in folder.glob(f"{job.name}-*"))
         record = f"{job.name}-provenance.json"
-        made = record in files and not traceback
+        made, recorded = record in files and not traceback, {}
+        if made:
+            try:
+                recorded = _recorded(folder / record)
+            except ValueError as error:
+                made, traceback = False, str(error)
         if made or traceback:
-            recorded = json.loads((folder / record).read_text()) if made else {}
             entry = report.Entry(
                 name=job.name,
                 question=job.question(),
@@ -359,11 +367,28 @@ def publish(suite: Suite, results: dict[str, Result]) -> Path:
     return report.write_page(folder, suite.name, suite.about, entries)
 
 
+def _replace(folder: Path, job: Job, pictures: Path) -> None:
+    """Put a job's files in place of its earlier ones; the record, their seal, last."""
+    seal = "provenance.json"
+    (folder / f"{job.name}-{seal}").unlink(missing_ok=True)
+    for old in folder.glob(f"{job.name}-*"):
+        old.unlink()
+    for file in sorted(pictures.glob("*"), key=lambda file: file.name == seal):
+        shutil.copyfile(file, folder / f"{job.name}-{file.name}")
+
+
 def published(suite: Suite, table: str) -> tuple[str, pd.DataFrame] | None:
     """A table that a notebook of the suite left in `figures/`; None if none did.
 
+    Args:
+        suite: Whose.
+        table: `fidelity`, `seeds` or `claims`.
+
     Returns:
         A line on how it was made, and the table of the suite's first notebook with one.
+
+    Raises:
+        ValueError: If that file, or its record, is damaged.
     """
     folder = runs.project_root() / "figures" / suite.name
     for job in suite.jobs:
@@ -371,18 +396,47 @@ def published(suite: Suite, table: str) -> tuple[str, pd.DataFrame] | None:
             folder / f"{job.name}-{end}" for end in (f"{table}.csv", "provenance.json")
         )
         if path.exists() and record.exists():
-            return _how_made(job, json.loads(record.read_text())), pd.read_csv(path)
+            how = _how_made(job, _recorded(record))
+            try:
+                return how, pd.read_csv(path).set_index(_INDEX[table])
+            except (ValueError, KeyError) as error:
+                raise ValueError(_damaged(path, error)) from error
     return None
 
 
+_INDEX = {
+    "fidelity": ["method"],
+    "seeds": ["method", "seed"],
+    "claims": ["claim", "measured", "borne_out"],
+}
+"""What names the rows of a published table."""
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """What a notebook recorded of itself, by `report.Output.provenance`."""
+    parts = {"parameters": dict, "versions": dict, "seconds": float | int}
+    parts |= {"made": str, "machine": str, "commit": str}
+    try:
+        record = json.loads(path.read_text())
+        if unlike := [
+            n for n, kind in parts.items() if not isinstance(record[n], kind)
+        ]:
+            raise ValueError(f"{', '.join(unlike)} of another type")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(_damaged(path, error)) from error
+    return record
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path} is damaged ({error}): run its notebook again by fidlib figures."
+
+
 def _how_made(job: Job, record: dict[str, Any]) -> str:
-    said = record.get("parameters", {})
+    said = record["parameters"]
     names = ("dataset", "scale", "epochs", "seed", "feature_dim", "train_images")
     names += ("test_images", "split", "precision")
     settings = ", ".join(f"{n} {said[n]}" for n in names if n in said)
-    made, machine, commit = (
-        record.get(n, "unknown") for n in ("made", "machine", "commit")
-    )
+    made, machine, commit = (record[n] for n in ("made", "machine", "commit"))
     return f"{job.name}, made {made[:10]}: {settings}; {machine}; commit {commit}"
 
 

@@ -150,8 +150,8 @@ def recipe(dataset: str, scale: str = "default") -> Recipe:
 
     Args:
         dataset: As in `data.load`; sets without recipes of their own use `any`'s.
-        scale: `default`, the set's first, or a name in `recipes.toml`: `minutes`,
-            `smoke`, `paper`.
+        scale: `default`, the set's first, or a name in `recipes.toml`, such as `paper`
+            or `hours`.
 
     Raises:
         ValueError: If there is no such scale.
@@ -215,7 +215,7 @@ def fit(
         recipe: How.
         seed: Decides the order of the images and the augmentation.
         precision: Type of the forward and backward pass.
-        measure: Called at the start and at `CURVE_POINTS` epochs.
+        measure: Called at the start and `CURVE_POINTS` times.
         state: File to go on from if it is there, written every `STATE_SECONDS`. It is
             this training's alone, with these arguments on this machine; whoever asks
             for it deletes it when it is over.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from fidlib import metrics
+from fidlib import data, metrics
 from fidlib.models import Classifier
 from fidlib.networks import ResNet18
 
@@ -238,7 +238,7 @@ def inputs(
         there are no more); `mixtures` of two; points of `planes` through three, also
         outside their triangle; `noise`, every pixel uniform in [0, 1].
     """
-    pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+    pixels = data.pixels(images)
     first = torch.randperm(len(pixels), generator=generator)[:count]
     triples = torch.randint(len(pixels), (3, count), generator=generator)
     a, b, c = (pixels[pick.to(pixels.device)] for pick in triples)

@@ -92,7 +92,9 @@ def test_load_takes_keras_columns_of_labels_and_class_names(tmp_path):
         ({"y_train": np.zeros(19, np.uint8)}, "expected 20 integers"),
         ({"y_train": np.zeros(20, np.float32)}, "expected 20 integers"),
         ({"x_test": np.zeros((8, 7, 5), np.uint8)}, "make them alike"),
+        ({"x_train": np.zeros((20, 0, 5), np.uint8)}, "has no pixel"),
         ({"classes": np.array(["a", "b"])}, "labels run from 0 to 3"),
+        ({"classes": np.array("abcd")}, "there are 1 classes"),
         ({"y_train": np.full(20, -1)}, "labels run from -1"),
     ],
 )

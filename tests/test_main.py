@@ -32,8 +32,8 @@ def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
     assert caught.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
-    assert COMMANDS[command].__doc__.split(".")[0].split()[0] in text
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert " ".join(COMMANDS[command].__doc__.split(".\n")[0].split()) in text
 
 
 def test_table_prints_and_writes_what_the_study_says(study, tmp_path, capsys):
@@ -73,7 +73,9 @@ def _publish(folder, table, rows, **record):
     """A table in `figures/`, with how it was made."""
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(folder / f"{table}.csv", index=False)
-    text = json.dumps({"made": "2026-01-02T03", "machine": "a box"} | record)
+    whole = {"made": "2026-01-02T03", "machine": "a box", "commit": "abc"}
+    whole |= {"seconds": 1.5, "versions": {}, "parameters": {}}
+    text = json.dumps(whole | record)
     (folder / f"{table.rsplit('-')[0]}-provenance.json").write_text(text)
 
 
@@ -117,7 +119,7 @@ def test_table_of_a_suite_alone_prints_what_is_published(tmp_path, monkeypatch, 
     rows = {"method": ["FTAL", "FTAL"], "seed": [0, 1], "pfl_test": [2.0, 4.0]}
     _publish(folder, "04_fidelity-seeds", rows)
     rows = {"claim": ["It holds"], "measured": ["7 of 9"], "borne_out": ["partly"]}
-    _publish(folder, "04_fidelity-claims", rows, parameters=said, commit="abc")
+    _publish(folder, "04_fidelity-claims", rows, parameters=said)
     assert main(alone) == 0
     first, seeds, claims = capsys.readouterr().out.split("\n\n04_fidelity, made ")
     assert first.startswith("01_embed, made 2026-01-02: scale smoke; a box; commit")
@@ -128,6 +130,17 @@ def test_table_of_a_suite_alone_prints_what_is_published(tmp_path, monkeypatch, 
         in claims
     )
     assert "It holds: PARTLY\n    7 of 9" in claims
+
+    # What is damaged is named.
+    for name, text in (
+        ("04_fidelity-claims.csv", "claim,measured\nIt holds,7 of 9\n"),
+        ("04_fidelity-provenance.json", '{"made": null}'),
+        ("04_fidelity-provenance.json", "[]"),
+        ("01_embed-fidelity.csv", ""),
+    ):
+        (folder / name).write_text(text)
+        assert main(alone) == 1
+        assert f"{name} is damaged (" in capsys.readouterr().err
 
 
 def test_embed_and_compare_agree(study, capsys):
@@ -182,6 +195,12 @@ def broken(tmp_path):
     path = tmp_path / "cut.safetensors"
     path.write_bytes(path.read_bytes()[:5000])
     torch.save(model.body.state_dict(), tmp_path / "authors.pt")
+    (tmp_path / "half").mkdir()
+    fl.models.save(model, tmp_path / "half" / "model.safetensors")
+    (tmp_path / "changed").mkdir()
+    fl.models.save(model, tmp_path / "changed" / "model.safetensors")
+    sealed = '{"files": {"model.safetensors": "0123456789abcdef"}}'
+    (tmp_path / "changed" / "done.json").write_text(sealed)
     return tmp_path
 
 
@@ -204,7 +223,13 @@ def broken(tmp_path):
         (["figures", "--backend", "dask", "--jobs", "2"], "leave jobs out"),
         (["table", "--seeds", "1"], "a spread needs at least two"),
         (["table", "--seeds", "1", "1"], "a spread needs at least two"),
-        (["table", "--csv", "{}/none/table.csv"], "is no folder"),
+        (["table", "--csv", "{}/none/table.csv"], "name a file in a folder"),
+        (["table", "--csv", "{}/half"], "name a file in a folder"),
+        (["compare", "{}/half", "{}/half", "--data", "digits"], "no finished run"),
+        (
+            ["compare", "{0}/changed", "{0}/changed", "--data", "digits"],
+            "is damaged (model.safetensors)",
+        ),
         (["compare", "{}/authors.pt", "{}/authors.pt"], "pass --data, such as digits"),
         (
             ["compare", "{}/authors.pt", "{}/authors.pt", "--data", "digits"],

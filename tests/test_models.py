@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import nn
 
 import fidlib as fl
@@ -177,6 +178,15 @@ def test_load_says_that_a_truncated_file_is_damaged(tmp_path, keep):
     models.save(build(), path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=r"is damaged or no \.safetensors"):
+        models.load(path)
+
+
+@pytest.mark.parametrize("spec", ["{}", '"x"', '{"model": "resnet18"}'])
+def test_load_says_that_a_file_does_not_describe_its_network(tmp_path, spec):
+    path = tmp_path / "m.safetensors"
+    state = {name: values.contiguous() for name, values in build().state_dict().items()}
+    save_file(state, path, {"fidlib": spec})
+    with pytest.raises(ValueError, match="does not say what network it holds"):
         models.load(path)
 
 

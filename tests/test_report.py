@@ -47,6 +47,12 @@ def test_output_records_how_it_was_made(tmp_path):
     assert table.value["torch"] == record["versions"]["torch"]
 
 
+def test_new_pictures_are_not_taken_for_those_of_an_old_record(tmp_path):
+    report.Output(tmp_path).provenance({"seed": 3})
+    report.Output(tmp_path)
+    assert not (tmp_path / "provenance.json").exists()
+
+
 def test_a_picture_says_what_it_was_made_with(tmp_path):
     out = report.Output(tmp_path)
     out.figure(small_figure(), "curve", alt="A line that rises, φ.")

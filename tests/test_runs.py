@@ -147,6 +147,10 @@ def test_make_notices_a_changed_result(store):
     (folder / "result.txt").write_text("whol")
     with pytest.raises(ValueError, match=r"damaged \(result.txt\): delete"):
         runs.make("kind", {}, fail)
+    for seal in ("null", "[]", '{"files": null}', '{"files": []}', '{"files": {}}'):
+        (folder / "done.json").write_text(seal)
+        with pytest.raises(ValueError, match=r"damaged \(.+\): delete"):
+            runs.make("kind", {}, fail)
 
 
 def test_make_reads_what_is_released_and_prefers_it(store, tmp_path, monkeypatch):

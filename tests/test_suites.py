@@ -38,6 +38,7 @@ number: int = 1
 fraction: float = 0.5
 scale: str = "default"
 methods: list = []
+other_seeds: list = []
 output: str = "runs/x"
 """
 WORK = """
@@ -135,6 +136,22 @@ def test_a_run_leaves_the_run_store_that_was_set(project, monkeypatch):
     assert "FIDLIB_RUNS" not in os.environ
 
 
+def test_a_page_is_written_whatever_has_befallen_an_earlier_notebook(project):
+    write_suite(project, "two", "[{notebook: good, name: a}, {notebook: good, name: b}]")
+    suites.run(suites.read("two"))
+    made = project / "figures" / "two"
+    (made / "a-numbers.csv").write_text("")
+    suites.run(suites.read("two"), only=["b"])
+    page = (made / "index.html").read_text()
+    assert "a-numbers.csv is damaged" in page
+    assert "<td>10</td>" in page
+    (made / "a-provenance.json").write_text('{"made"')
+    suites.run(suites.read("two"), only=["b"])
+    page = (made / "index.html").read_text()
+    assert "a-provenance.json is damaged" in page
+    assert "<td>10</td>" in page
+
+
 def test_a_notebook_without_pictures_keeps_nothing_from_the_page(project):
     plain = notebook(PARAMETERS, WORK)
     nbformat.write(plain, project / "notebooks" / "plain.ipynb")
@@ -221,6 +238,8 @@ def test_run_takes_a_dask_cluster(project):
         ("[{notebook: good, scale: papr}]", "unknown scale 'papr' for digits; use"),
         ("[{notebook: good, methods: [FTALL]}]", "unknown method 'FTALL'; use one of"),
         ("[{notebook: good, methods: [2]}]", "unknown method 2; use one of"),
+        ("[{notebook: good, other_seeds: [a]}]", "use whole numbers"),
+        ("[]", "lists no notebook"),
         ("[{notebook: god}]", "no notebook 'god'; use one of bad, good"),
         ("[{notebook: good}, {notebook: good}]", "two jobs of one name"),
         ("[{notebook: good, name: a-b}]", "use letters, digits and _"),
