@@ -1,10 +1,13 @@
 """The paper's claims [2], each tried on the reports of its methods."""
 
+import math
 from collections.abc import Mapping
-from itertools import permutations
+from itertools import combinations, permutations
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 
 from fidlib import intervals
 from fidlib.fidelity import Fidelity
@@ -66,6 +69,31 @@ def check(reports: Reports) -> pd.DataFrame:
     columns = ["measured", "borne_out"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.rename_axis("claim")
+
+
+def accuracy_pairs(
+    right: Mapping[str, ArrayLike], pfl: Mapping[str, float]
+) -> pd.DataFrame:
+    """Does accuracy tell which of two methods keeps the features? Every pair.
+
+    Args:
+        right: Method -> `(N,)` whether its answer is right, on the same images.
+        pfl: Method -> its PFL.
+
+    Returns:
+        A row for each pair of methods, `(nearer, farther)` in PFL: how many `times PFL`
+        the farther has, the accuracy `gained` by the nearer, and `low` and `high`, the
+        95 % interval of that, paired by image; the pairs farthest apart first.
+    """
+    rows = []
+    for near, far in combinations(sorted(right, key=pfl.__getitem__), 2):
+        a, b = (np.asarray(right[name], bool) for name in (near, far))
+        gain, half = intervals.paired_gain((b & ~a).mean(), (a & ~b).mean(), len(a))
+        times = pfl[far] / pfl[near] if pfl[near] else math.inf
+        rows.append((near, far, times, gain, gain - half, gain + half))
+    columns = ["nearer", "farther", "times PFL", "gained", "low", "high"]
+    table = pd.DataFrame(rows, columns=columns).set_index(columns[:2])
+    return table.sort_values("times PFL", ascending=False)
 
 
 def _accuracy(marked: Reports) -> tuple[str, str]:
@@ -207,22 +235,17 @@ def _cost(marked: Reports) -> tuple[str, str]:
 
 
 def _gain(report: Fidelity) -> tuple[float, float]:
-    """Accuracy over the host's, paired by image, and half its 95 % interval.
-
-    One more image is counted as lost and one as gained, so that the interval has a
-    width where none was (Bonett and Price 2012, J. Educ. Behav. Stat. 37).
-    """
-    count = report.images + 2
-    lost, gained = (
-        (share * report.images + 1) / count
-        for share in (report.churn_lost, report.churn_gained)
-    )
-    gain = gained - lost
-    return gain, 1.96 * ((lost + gained - gain**2) / count) ** 0.5
+    """Accuracy over the host's, paired by image, and half its 95 % interval."""
+    lost, gained = report.churn_lost, report.churn_gained
+    return intervals.paired_gain(lost, gained, report.images)
 
 
 def _gain_over(a: Fidelity, b: Fidelity) -> tuple[float, float]:
-    """Ends of the 95 % interval of a's accuracy less b's."""
+    """Ends of the 95 % interval of a's accuracy less b's.
+
+    A report knows the host's answers, not another model's: as if of different images,
+    and so rather wide. `accuracy_pairs` has the answers and pairs them.
+    """
     (gain, half), (other, other_half) = _gain(a), _gain(b)
     both = (half**2 + other_half**2) ** 0.5
     return gain - other - both, gain - other + both

@@ -164,6 +164,26 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> RankCorrel
     return RankCorrelation(value, float(found.low), float(found.high))
 
 
+def paired_gain(lost: float, gained: float, count: int) -> tuple[float, float]:
+    """What a share gains from one of two answers per image to the other, of the same N.
+
+    One more image is counted as lost and one as gained, so that the interval has a
+    width where none was (Bonett and Price 2012, J. Educ. Behav. Stat. 37).
+
+    Args:
+        lost: Share of the images that only the first answer gets right.
+        gained: Share that only the second gets right.
+        count: N.
+
+    Returns:
+        The gain, and half its interval.
+    """
+    more = count + 2
+    lost, gained = ((share * count + 1) / more for share in (lost, gained))
+    gain = gained - lost
+    return gain, 1.96 * ((lost + gained - gain**2) / more) ** 0.5
+
+
 def wilson(count: int, total: int) -> Interval:
     """Interval of a share, such as an accuracy (Wilson 1927).
 

@@ -1,9 +1,12 @@
 import dataclasses
+import math
 
+import numpy as np
 import pytest
+import torch
 
 import fidlib as fl
-from fidlib.claims import check
+from fidlib.claims import accuracy_pairs, check
 
 ACCURACY, WEIGHTS, BOUNDARY, FEATURES, COST = range(5)
 
@@ -254,3 +257,19 @@ def test_no_change_on_few_images_does_not_prove_that_there_is_none(reports):
 
     assert cost(500) == "undecided"  # 0 of 500 may be 7 in a thousand
     assert cost(10_000) == "yes"
+
+
+def test_accuracy_pairs_compares_methods_image_by_image():
+    right = torch.rand(3, 400, generator=torch.manual_seed(0)) < 0.8
+    right[1, :300] = right[0, :300]
+    pfl = {"far": 30.0, "near": 3.0, "same": 0.0}
+    table = accuracy_pairs(dict(zip(pfl, right, strict=True)), pfl)
+    assert list(table.index) == [("same", "near"), ("same", "far"), ("near", "far")]
+    assert table["times PFL"].tolist() == [math.inf, math.inf, pytest.approx(10)]
+    row = table.loc[("near", "far")]
+    # One image more is lost, and one gained.
+    differences = [*(right[1].float() - right[0].float()).tolist(), 1, -1]
+    assert row.gained == pytest.approx(np.mean(differences))
+    half = 1.96 * np.std(differences) / len(differences) ** 0.5
+    assert (row.low, row.high) == pytest.approx((row.gained - half, row.gained + half))
+    assert accuracy_pairs({"far": right[0]}, pfl).empty

@@ -137,7 +137,9 @@ def test_a_run_leaves_the_run_store_that_was_set(project, monkeypatch):
 
 
 def test_a_page_is_written_whatever_has_befallen_an_earlier_notebook(project):
-    write_suite(project, "two", "[{notebook: good, name: a}, {notebook: good, name: b}]")
+    write_suite(
+        project, "two", "[{notebook: good, name: a}, {notebook: good, name: b}]"
+    )
     suites.run(suites.read("two"))
     made = project / "figures" / "two"
     (made / "a-numbers.csv").write_text("")
