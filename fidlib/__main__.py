@@ -128,7 +128,10 @@ class Compare:
         def read(path: Path) -> models.Classifier:
             run = path if path.is_dir() else path.parent
             if not runs.finished(run) and path.is_dir():
-                raise ValueError(f"{path} is no finished run: it has no done.json.")
+                raise ValueError(
+                    f"{path} is no finished run, for it has no done.json: name a run's "
+                    "folder, or a model's file."
+                )
             if path.suffix in (".pt", ".pth"):
                 return models.load_authors(path, dataset=dataset).to(device)
             return models.load(path).to(device)

@@ -165,7 +165,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> RankCorrel
 
 
 def paired_gain(lost: float, gained: float, count: int) -> tuple[float, float]:
-    """What a share gains from one of two answers per image to the other, of the same N.
+    """How much more often the second of two answers to each of N images is right.
 
     One more image is counted as lost and one as gained, so that the interval has a
     width where none was (Bonett and Price 2012, J. Educ. Behav. Stat. 37).
@@ -176,7 +176,7 @@ def paired_gain(lost: float, gained: float, count: int) -> tuple[float, float]:
         count: N.
 
     Returns:
-        The gain, and half its interval.
+        The gain in accuracy, and half its interval.
     """
     more = count + 2
     lost, gained = ((share * count + 1) / more for share in (lost, gained))
