@@ -1,57 +1,49 @@
-"""fidlib: after a backdoor watermark, is it still the same classifier?"""
+"""fidlib: after a backdoor watermark, is it still the same classifier?
 
-from fidlib import (
-    boundary,
-    claims,
-    data,
-    features,
-    fidelity,
-    intervals,
-    metrics,
-    models,
-    networks,
-    plots,
-    quiet,
-    report,
-    runs,
-    similarity,
-    training,
-    triggers,
-    yardsticks,
+Names are imported when they are first used, so that a machine without the packages that
+draw and run notebooks can train and measure.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "ATTACKS": "attacks",
+    "Classifier": "models",
+    "Config": "study",
+    "FLOORS": "methods",
+    "Fidelity": "measures.fidelity",
+    "LEARNED": "methods",
+    "Lineage": "lineage",
+    "MEASURES": "measures.catalogue",
+    "METHODS": "methods",
+    "Method": "methods",
+    "NETWORKS": "networks",
+    "PAPER": "methods",
+    "Step": "methods",
+    "Study": "study",
+    "TERMS": "methods",
+    "TRIGGERS": "triggers",
+    "compare": "measures.fidelity",
+    "make": "study",
+    "over_seeds": "study",
+}
+"""Name -> the module that defines it."""
+
+_MODULES = (
+    *("attacks", "claims", "data", "lineage", "measures", "methods", "models"),
+    *("networks", "plots", "report", "runs", "study", "suites", "training", "triggers"),
 )
-from fidlib.methods import FLOORS, LEARNED, METHODS, PAPER, TERMS, Method, Step
-from fidlib.models import Classifier
-from fidlib.networks import MODELS
-from fidlib.study import Config, Study, over_seeds
 
-__all__ = [
-    "FLOORS",
-    "LEARNED",
-    "METHODS",
-    "MODELS",
-    "PAPER",
-    "TERMS",
-    "Classifier",
-    "Config",
-    "Method",
-    "Step",
-    "Study",
-    "boundary",
-    "claims",
-    "data",
-    "features",
-    "fidelity",
-    "intervals",
-    "metrics",
-    "models",
-    "networks",
-    "over_seeds",
-    "plots",
-    "quiet",
-    "report",
-    "runs",
-    "similarity",
-    "training",
-    "triggers",
-    "yardsticks",
-]
+__all__ = [*_HOMES, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(f"fidlib.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"fidlib.{name}")
+    raise AttributeError(f"fidlib has no {name!r}.")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

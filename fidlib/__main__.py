@@ -6,21 +6,35 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from fidlib import suites
+from fidlib.config import Config
+from fidlib.lineage import Lineage
+from fidlib.pool import Backend
 from fidlib.runs import project_root
-from fidlib.study import Config
 from fidlib.training import Diverged
 
 
 @dataclass(frozen=True)
+class Pool:
+    """Where models are made and notebooks run."""
+
+    jobs: int | None = None
+    """At a time on this machine; one a core when not given, one on a GPU."""
+    backend: Backend = "loky"
+    """This machine, or a Dask cluster."""
+    scheduler: str = ""
+    """Address of the Dask scheduler, such as tcp://host:8786."""
+
+
+@dataclass(frozen=True)
 class Figures:
-    """Run a suite's notebooks and publish pictures, numbers and index.html.
+    """Make a suite's models, run its notebooks, publish pictures and index.html.
 
     What is finished is skipped; a notebook that fails is reported and the others go
     on. The exit status is 0 only if all went well.
@@ -31,22 +45,15 @@ class Figures:
     scale: str = ""
     """How long to train, in place of the suite's own: such as hours for mnist."""
     only: tuple[str, ...] = ()
-    """Notebooks, or jobs, of the suite to run; all when not given."""
-    jobs: int | None = None
-    """Notebooks at a time on this machine; one a core when not given, one on a GPU."""
-    backend: suites.Backend = "loky"
-    """Where they run: this machine, or a Dask cluster."""
-    scheduler: str = ""
-    """Address of the Dask scheduler, such as tcp://host:8786."""
+    """Notebooks of the suite to run, by name; all when not given."""
+    pool: tyro.conf.OmitArgPrefixes[Pool] = field(default_factory=Pool)
 
     def __call__(self) -> int:
         suite = suites.read(self.suite, self.scale)
         results = suites.run(
             suite,
             only=self.only,
-            jobs=self.jobs,
-            backend=self.backend,
-            scheduler=self.scheduler,
+            **vars(self.pool),
         )
         for result in results:
             print(f"{result.name:24} {result.status:10} {result.seconds:7.1f} s")
@@ -62,40 +69,48 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Host:
-    """Train a host, or read it back, and say where it is."""
+class Make:
+    """Make models, or read them back, and say what they are and where.
 
+    The host comes along. Such as: fidlib make FixLL+PFL FixLL+PFL/prune:0.4
+    """
+
+    models: tyro.conf.Positional[tuple[str, ...]] = ()
+    """By lineage: a method, then what was done to remove its watermark."""
     config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+    pool: tyro.conf.OmitArgPrefixes[Pool] = field(default_factory=Pool)
 
     def __call__(self) -> int:
         from fidlib.study import Study
 
+        names = [str(Lineage.read(name)) for name in self.models]
         study = Study(self.config)
         print(study)
-        print(study.describe("host"))
-        print(study.folder("host"))
+        study.make(names, **vars(self.pool))
+        print(_text(study.table(names)))
+        for name in ["host", *names]:
+            print(study.folder(name))
         return 0
 
 
 @dataclass(frozen=True)
-class Embed:
-    """Embed a watermark by a method, or read the marked model back, and measure it."""
+class Show:
+    """Print what was last published of a suite, with the paper's claims."""
 
-    method: tyro.conf.Positional[str]
-    """Such as FixLL+PFL; an unknown one lists them all."""
-    config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+    suite: tyro.conf.Positional[str]
+    """Such as digits, mnist or cifar10."""
+    csv: Path | None = None
+    """Write the table of methods there as well."""
 
     def __call__(self) -> int:
-        from fidlib.methods import find
-        from fidlib.study import Study
-
-        find(self.method)
-        study = Study(self.config)
-        print(study)
-        print(study.describe("host"))
-        print(study.describe(self.method))
-        print(_text(study.table([self.method])))
-        print(study.folder(self.method))
+        suite = suites.read(self.suite)
+        _check_csv(self.csv)
+        print(_published(suite))
+        if self.csv:
+            found = suites.published(suite, "fidelity")
+            if found is None:
+                raise ValueError(f"of {suite.name} no table of methods is published.")
+            found[1].to_csv(self.csv)
         return 0
 
 
@@ -121,7 +136,8 @@ class Compare:
     """Print each layer's part of the total weight loss as well."""
 
     def __call__(self) -> int:
-        from fidlib import data, fidelity, models, runs
+        from fidlib import data, models, runs
+        from fidlib.measures.fidelity import compare
 
         device, dataset = runs.pick_device(), self.data or _trained_on(self.host)
 
@@ -140,7 +156,7 @@ class Compare:
         split = getattr(data.load(dataset), self.split).to(device)
         heading = f"{len(split):,} {self.split} images of {dataset}; 95 % intervals"
         print(heading, flush=True)  # the rest of it may take a minute
-        report = fidelity.compare(host, marked, split)
+        report = compare(host, marked, split)
         if _marked_from_another(self.host, self.marked):
             print(f"note: {self.marked} was not marked from {self.host}")
         print(_blocks(report.table(by_class=self.by_class, layers=self.layers)))
@@ -149,58 +165,51 @@ class Compare:
 
 @dataclass(frozen=True)
 class Table:
-    """Print the fidelity of methods, embedding what is missing first.
+    """Print the fidelity of models, making what is missing first, in parallel."""
 
-    With --suite and no other option but --csv: what `fidlib figures` last published of
-    it, with the paper's claims; nothing is trained.
-    """
-
-    methods: tuple[str, ...] = ()
-    """Rows; the suite's, or all methods, when not given."""
+    models: tuple[str, ...] = ()
+    """Rows, by lineage; the suite's, or all methods, when not given."""
     suite: str = ""
     """A suite whose first notebook's configuration and methods hold here, and its other
-    seeds, unless --methods or --seed is given; options below that are not at their
+    seeds, unless --models or --seed is given; options below that are not at their
     default go before."""
     seeds: tuple[int, ...] = ()
     """Print mean and standard deviation over these seeds as well."""
     csv: Path | None = None
     """Write the table there as well, unrounded."""
     config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+    pool: tyro.conf.OmitArgPrefixes[Pool] = field(default_factory=Pool)
 
     def __call__(self) -> int:
-        from fidlib.methods import METHODS, find
-        from fidlib.study import Study, over_seeds
+        from fidlib.methods import METHODS
+        from fidlib.study import Study, make, over_seeds
 
         if len(set(self.seeds)) == 1:
             raise ValueError(
                 f"seeds are {self.seeds[0]}; a spread needs at least two. Of one alone "
                 "--seed prints the table."
             )
-        if self.csv and (self.csv.is_dir() or not self.csv.parent.is_dir()):
-            raise ValueError(f"csv is {self.csv}: name a file in a folder that exists.")
-        suite = suites.read(self.suite) if self.suite else None
-        if suite and self == Table(suite=self.suite, csv=self.csv):
-            print(_published(suite))
-            if self.csv and (found := suites.published(suite, "fidelity")):
-                found[1].to_csv(self.csv)
-            elif self.csv:
-                raise ValueError(f"of {suite.name} no table of methods is published.")
-            return 0
-        config, methods, seeds = self.config, self.methods or [*METHODS], self.seeds
-        repeated = methods
-        if suite:
+        _check_csv(self.csv)
+        config, models, seeds = self.config, self.models or [*METHODS], self.seeds
+        repeated = models
+        if self.suite:
+            suite = suites.read(self.suite)
             first = suite.jobs[0].parameters
-            chosen = {k: v for k, v in vars(config).items() if v != getattr(Config, k)}
+            chosen = {k: v for k, v in vars(config).items() if v != vars(Config())[k]}
             told = {k: first[k] for k in vars(config) if k in first}
             config = Config(**told | chosen)
-            methods = self.methods or first.get("methods", methods)
-            repeated = self.methods or suite.setting("repeated", methods)
+            models = self.models or first.get("methods", models)
+            repeated = self.models or suite.setting("repeated", models)
             others = {config.seed, *suite.setting("other_seeds", ())}
-            asked = self.methods or "seed" in chosen  # not what the suite has trained
+            asked = self.models or "seed" in chosen  # not what the suite has trained
             seeds = seeds or (sorted(others) if len(others) > 1 and not asked else ())
-        names, repeated = ([find(m).name for m in ms] for ms in (methods, repeated))
+        names, repeated = (
+            [str(Lineage.read(m)) for m in ms] for ms in (models, repeated)
+        )
         study = Study(config)
         print(study)
+        others = [Study(replace(config, seed=seed)) for seed in seeds]
+        make([(study, names), *((s, repeated) for s in others)], **vars(self.pool))
         table = study.table(names)
         print(_text(table))
         if self.csv:
@@ -225,9 +234,9 @@ class Lab:
 
 COMMANDS = {
     "figures": Figures,
+    "show": Show,
     "table": Table,
-    "host": Host,
-    "embed": Embed,
+    "make": Make,
     "compare": Compare,
     "lab": Lab,
 }
@@ -279,17 +288,22 @@ def _trained_on(run: Path) -> str:
 
 
 def _marked_from_another(host: Path, marked: Path) -> bool:
-    """Whether two models are runs and the second says that it has another host."""
+    """Whether two models are runs and the second says that it was made of another."""
     folders = (run if run.is_dir() else run.parent for run in (host, marked))
-    done, metrics = (
+    done, training = (
         folder / name
-        for folder, name in zip(folders, ("done.json", "metrics.json"), strict=True)
+        for folder, name in zip(folders, ("done.json", "training.json"), strict=True)
     )
     try:
         weights = json.loads(done.read_text())["files"]["model.safetensors"]
-        return weights != json.loads(metrics.read_text())["host"]
+        return weights != json.loads(training.read_text())["parent"]
     except (OSError, ValueError, LookupError, TypeError):
         return False
+
+
+def _check_csv(csv: Path | None) -> None:
+    if csv and (csv.is_dir() or not csv.parent.is_dir()):
+        raise ValueError(f"csv is {csv}: name a file in a folder that exists.")
 
 
 def _published(suite: suites.Suite) -> str:

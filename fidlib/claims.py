@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 
-from fidlib import intervals
-from fidlib.fidelity import Fidelity
+from fidlib.measures import intervals, ranking
+from fidlib.measures.fidelity import Fidelity
 from fidlib.methods import LEARNED, METHODS, PAPER
 
 ALIKE = 0.005
@@ -113,10 +113,10 @@ def _accuracy(marked: Reports) -> tuple[str, str]:
     slight = sum(low <= 0 and high < SLIGHT for low, high in gains)
     ends = min(pfl, key=pfl.__getitem__), max(pfl, key=pfl.__getitem__)
     told = " and of ".join(
-        f"{n} (PFL {pfl[n]:.3g}) {marked[n].marked_accuracy:.4f}" for n in ends
+        f"{n} (PFL {pfl[n]:.3g}) {marked[n].accuracy:.4f}" for n in ends
     )
     lost_by = [-_gain(marked[n])[0] for n in pfl]
-    found = intervals.rank_correlation([*pfl.values()], lost_by)
+    found = ranking.rank_correlation([*pfl.values()], lost_by)
     told += f"; PFL and lost accuracy have {found}"
     if not far:
         return f"no two methods are far apart in PFL; accuracy of {told}", "undecided"
@@ -142,14 +142,14 @@ def _weight_distance(marked: Reports) -> tuple[str, str]:
     nearer = [(a, b) for a, b in permutations(moved, 2) if NEARER * twl[a] <= twl[b]]
     told, held, unjudged = [], [], False
     for measure in ("pfl", "spl"):
-        value = {n: getattr(r, measure) for n, r in moved.items()}
-        bounds = {n: r.intervals.get(measure, [value[n]] * 2) for n, r in moved.items()}
+        value = {n: r[measure].value or 0.0 for n, r in moved.items()}
+        bounds = {n: _bounds(r, measure) for n, r in moved.items()}
         wrong = [(a, b) for a, b in nearer if bounds[a][0] > bounds[b][1]]
         right = [(a, b) for a, b in nearer if bounds[a][1] < bounds[b][0]]
         judged = len(wrong) + len(right)
         text = f"{measure.upper()}: {len(wrong)} of the {judged} pairs that it tells "
         text += "apart the wrong way round, "
-        text += str(intervals.rank_correlation([*twl.values()], [*value.values()]))
+        text += str(ranking.rank_correlation([*twl.values()], [*value.values()]))
         if wrong:
             a, b = max(wrong, key=lambda pair: value[pair[0]] / value[pair[1]])
             text += f"; {a} has TWL {twl[a]:.3g} and {value[a]:.3g}, {b} {twl[b]:.3g} "
@@ -166,7 +166,8 @@ def _boundary(marked: Reports) -> tuple[str, str]:
     Both have the same planes, of which some are hard for every model: they are paired.
     Both with a penalty on weights differ in their heads alone too; they are told.
     """
-    planes = {n: r.planes for n, r in marked.items() if r.planes}
+    shares = {n: r.parts("plane_disagreement") for n, r in marked.items()}
+    planes = {n: [*each.values()] for n, each in shares.items() if each}
     if not planes.keys() >= {"FixLL", "FTAL"}:
         return _untested("planes of images under FixLL and FTAL")
     lp = " and ".join(f"{marked[n].lp or 0:.3g} under {n}" for n in ("FixLL", "FTAL"))
@@ -200,9 +201,7 @@ def _features(marked: Reports) -> tuple[str, str]:
     names = ("FixLL", "FixLL+PFL", "FixLL+SPL")
     if not marked.keys() >= {*names} or not marked["FixLL"].pfl:
         return _untested("FixLL, FixLL+PFL and FixLL+SPL")
-    (low, high), *others = (
-        marked[n].intervals.get("pfl", [marked[n].pfl or 0.0] * 2) for n in names
-    )
+    (low, high), *others = (_bounds(marked[n], "pfl") for n in names)
     verdicts = [
         "yes" if FAR * most <= low else "no" if FAR * least > high else "undecided"
         for least, most in others
@@ -234,9 +233,16 @@ def _cost(marked: Reports) -> tuple[str, str]:
     return f"points gained: {', '.join(told)}", _together(verdicts)
 
 
+def _bounds(report: Fidelity, measure: str) -> tuple[float, float]:
+    """Ends of a measure's interval; its value twice where it has none."""
+    value, low, high = report[measure]
+    value = value or 0.0
+    return (value if low is None else low), (value if high is None else high)
+
+
 def _gain(report: Fidelity) -> tuple[float, float]:
     """Accuracy over the host's, paired by image, and half its 95 % interval."""
-    lost, gained = report.churn_lost, report.churn_gained
+    lost, gained = report.churn_lost or 0.0, report.churn_gained or 0.0
     return intervals.paired_gain(lost, gained, report.images)
 
 

@@ -1,4 +1,4 @@
-"""Image sets as tensors in memory, with batches and augmentation on the device.
+"""Image sets as tensors in memory.
 
 digits comes with scikit-learn; mnist, cifar10 and cifar100 are read from
 `<root>/<name>.npz` and downloaded by torchvision when that is missing; any other
@@ -9,7 +9,6 @@ import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fidlib.runs import locked, project_root, written
 
@@ -79,9 +77,26 @@ class Split:
         """The same images and labels on `device`."""
         return Split(self.images.to(device), self.labels.to(device))
 
-    def first(self, count: int) -> "Split":
-        """The first `count` images; all of them where there are no more."""
-        return Split(self.images[:count], self.labels[:count])
+    def copy(self) -> "Split":
+        """Images and labels in memory of their own."""
+        return Split(self.images.clone(), self.labels.clone())
+
+    def sample(self, count: int) -> "Split":
+        """`count` images spread over the set and its classes, the same each time.
+
+        A class has its share of them, from its first image to its last; in the order of
+        the set. All images where there are no more.
+        """
+        rows = self.sample_rows(count)
+        return Split(self.images[rows], self.labels[rows])
+
+    def sample_rows(self, count: int) -> Tensor:
+        """`(count,)` rising indices of the images of `sample`."""
+        by_class = self.labels.argsort(stable=True)
+        count = min(count, len(self))
+        # The middles of `count` equal parts of the images, class after class.
+        places = (2 * torch.arange(count, device=by_class.device) + 1) * len(self)
+        return by_class[places // max(1, 2 * count)].sort().values
 
     @cached_property
     def content(self) -> str:
@@ -183,89 +198,17 @@ def load(name: str, root: str | Path | None = None) -> ImageSet:
     return _read_npz(name, path)
 
 
-def batches(
-    count: int, steps: int, generator: torch.Generator, device: torch.device
-) -> tuple[Tensor, ...]:
-    """One epoch of shuffled indices, all `count` of them once, a batch a step.
-
-    Batches differ by one index at most, so that no step rests on a handful of images.
-    """
-    order = torch.randperm(count, generator=generator).to(device)
-    return order.tensor_split(steps)
-
-
-def endless_batches(
-    count: int, size: int, generator: torch.Generator, device: torch.device
-) -> Iterator[Tensor]:
-    """Batches of exactly `min(size, count)` indices, for ever, no index favoured.
-
-    One shuffled pass follows another, so any two indices have been drawn equally
-    often, give or take one.
-    """
-    size, queue = min(size, count), torch.empty(0, dtype=torch.long, device=device)
-    while True:
-        while len(queue) < size:
-            shuffled = torch.randperm(count, generator=generator).to(device)
-            queue = torch.cat([queue, shuffled])
-        yield queue[:size]
-        queue = queue[size:]
-
-
-def crop_and_flip(
-    images: Tensor, generator: torch.Generator, padding: int = 4
-) -> Tensor:
-    """Shift each image by up to `padding` pixels and mirror every other one.
-
-    The usual CIFAR augmentation, for a whole batch in one gather on its device.
-
-    Args:
-        images: `(N, C, H, W)` of any type; black (0) moves in at the sides.
-        generator: Source of the shifts and flips (on the CPU).
-        padding: Largest shift, pixels.
-
-    Returns:
-        `(N, C, H, W)`, the type of `images`.
-    """
-    count, _, height, width = images.shape
-    device = images.device
-    shifts = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator)
-    flips = torch.rand(count, 1, generator=generator) < 0.5
-    rows = torch.arange(height) + shifts[0]
-    columns = torch.arange(width).expand(count, -1)
-    columns = torch.where(flips, columns.flip(1), columns) + shifts[1]
-    padded = F.pad(images, [padding] * 4)
-    picked = padded[
-        torch.arange(count, device=device)[:, None, None],
-        :,
-        rows.to(device)[:, :, None],
-        columns.to(device)[:, None, :],
-    ]
-    return picked.permute(0, 3, 1, 2)
+def digest(images: Tensor) -> str:
+    """Sixteen hex digits that change with a pixel, the type or the order of images."""
+    array = images.cpu().contiguous().numpy()
+    found = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+    found.update(array.data)
+    return found.hexdigest()[:16]
 
 
 def pixels(images: Tensor) -> Tensor:
     """Images as floats in [0, 1]: bytes are divided, floats left as they are."""
     return images / 255 if images.dtype == torch.uint8 else images
-
-
-def mix(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image mixed with another of the batch, in shares drawn from [0, 1].
-
-    What a network does between the images of a class, and between classes, is seen on
-    such mixtures (Zhang et al., "mixup", ICLR 2018, without its labels).
-
-    Args:
-        images: `(N, C, H, W)` pixels.
-        generator: Source of the shares and the pairs (on the CPU).
-
-    Returns:
-        `(N, C, H, W)` float pixels, 0 to 1 where `images` are.
-    """
-    count, device = len(images), images.device
-    share = torch.rand(count, 1, 1, 1, generator=generator).to(device)
-    other = torch.randperm(count, generator=generator).to(device)
-    whole = pixels(images)
-    return whole.lerp(whole[other], share)
 
 
 def _digits() -> ImageSet:

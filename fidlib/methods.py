@@ -1,7 +1,7 @@
 """The embedding methods by name, each a start, a trained part and a preserving term.
 
 A method says *what* is trained towards what; how long, how fast and with what weight
-is the recipe's (`recipes.toml`), because that depends on the data.
+is the recipe's (`training/recipes.toml`), because that depends on the data.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from fidlib import metrics
+from fidlib.measures import losses
 from fidlib.models import Classifier
 from fidlib.source import code
 
@@ -50,29 +50,29 @@ class Step:
 
 
 Term = Callable[[Step], Tensor]
-"""A differentiable scalar that is zero where what it preserves is the host's."""
+"""A scalar tensor with gradient, zero where what it preserves is the host's."""
 
 
 def twl(step: Step) -> Tensor:
     """Total weight loss over the parameters that are trained [2]."""
     pairs = [(n, p) for n, p in step.model.named_parameters() if p.requires_grad]
     host = {name: step.host_parameters[name] for name, _ in pairs}
-    return metrics.twl(host, dict(pairs))
+    return losses.twl(host, dict(pairs))
 
 
 def pgr(step: Step) -> Tensor:
     """Prototype guided regulariser [1]."""
-    return metrics.pgr(step.host.head.weight, step.model.head.weight)
+    return losses.pgr(step.host.head.weight, step.model.head.weight)
 
 
 def pfl(step: Step) -> Tensor:
     """Penultimate feature loss of the batch [2]."""
-    return metrics.pfl(step.host_features, step.features)
+    return losses.pfl(step.host_features, step.features)
 
 
 def spl(step: Step) -> Tensor:
     """Softmax probability-distribution loss of the batch [2]."""
-    return metrics.spl(step.host_logits, step.logits)
+    return losses.spl(step.host_logits, step.logits)
 
 
 TERMS: dict[str, Term] = {"TWL": twl, "PGR": pgr, "PFL": pfl, "SPL": spl}
@@ -84,7 +84,7 @@ class Method:
     """How a watermark is embedded: *start* x *trained part* x *preserving terms*."""
 
     name: str
-    """What tables and pictures call it."""
+    """What tables and pictures call it; `host` is the host's own training."""
     start: Start = "host"
     """Where training starts; from the host, BatchNorm is frozen (eval mode)."""
     trained: Trained = "all"
@@ -97,9 +97,10 @@ class Method:
     """Whether terms see mixtures of two training images each, not the images."""
     quiet: float | None = 0.0
     """Weights move where a layer's inputs on the host's images have less energy than
-    this many times their mean (`fidlib.quiet`); 0: everywhere; None: the recipe's."""
+    this many times their mean (`training.quiet`); 0: everywhere; None: the recipe's."""
 
     def __post_init__(self) -> None:
+        self._check_name()
         parts = {"start": Start, "trained": Trained, "learns": Learns}
         for name, choices in parts.items():
             if getattr(self, name) not in get_args(choices):
@@ -113,7 +114,7 @@ class Method:
                 'have no labels; use learns="triggers".'
             )
         loud = self.quiet is not None and self.quiet < 0
-        body = self.start == "host" and self.trained != "head"
+        body = self.start == "host" and not self.keeps_body
         if loud or (self.quiet != 0 and not body):
             raise ValueError(
                 f"method {self.name!r}: quiet is {self.quiet}, start {self.start!r}, "
@@ -127,19 +128,48 @@ class Method:
                     f"{', '.join(TERMS)}, or a function of a Step."
                 )
 
-    def weighted(self, weights: Mapping[str, float]) -> list[tuple[Term, float]]:
-        """The terms with their weights, the recipe's `weights` where None."""
+    def _check_name(self) -> None:
+        if not self.name or "/" in self.name:
+            raise ValueError(
+                f"a method is called {self.name!r}; give it a name without /, which "
+                "separates a method from an attack."
+            )
+        alone = self.start == "random" and self.trained == "all" and not self.preserves
+        if self.name == "host" and not (alone and self.learns == "train"):
+            raise ValueError(
+                "a method is called 'host', which is the unwatermarked model: give it "
+                "another name."
+            )
+
+    @property
+    def keeps_body(self) -> bool:
+        """Whether the model's body, and so its features, stay the host's."""
+        return self.start == "host" and self.trained == "head"
+
+    @property
+    def terms(self) -> list[tuple[str, Term]]:
+        """What it preserves, by name; two functions of one's own may share a name."""
+        return [
+            (_term_name(term), term if callable(term) else TERMS[term])
+            for term in self.preserves
+        ]
+
+    def weighted(self, weights: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+        """Each term's name and weight, the recipe's `weights` where it has none.
+
+        Raises:
+            ValueError: If the recipe has none either.
+        """
         found = []
         for term, weight in self.preserves.items():
-            if weight is None:
-                weight = weights.get(_term_name(term))
-            if weight is None:
+            name = _term_name(term)
+            if weight is None and name not in weights:
                 raise ValueError(
-                    f"method {self.name!r} gives no weight to {_term_name(term)}, and "
-                    "the recipe has none: write a number in preserves."
+                    f"method {self.name!r} gives no weight to {name}, and the recipe "
+                    "has none: write a number in preserves."
                 )
-            found.append((term if callable(term) else TERMS[term], weight))
-        return found
+            found.append((name, weights[name] if weight is None else weight))
+        return tuple(found)
 
     def definition(self) -> dict[str, object]:
         """JSON values that change when the method does; part of a run's hash."""
@@ -168,7 +198,6 @@ def _term_name(term: str | Term) -> str:
 
 
 _PAPER = (
-    Method("ref", start="random", learns="train"),
     Method("scratch", start="random"),
     Method("FTAL"),
     Method("FTLL", trained="head"),
@@ -204,11 +233,11 @@ _FLOORS = (
 METHODS: dict[str, Method] = {
     m.name: m for m in (*_PAPER, *_FROM_SCRATCH, *_BEYOND, *_FLOORS)
 }
-"""Name -> method: the ten of [2], its from-scratch deep-fidelity ones, fidlib's own
-and the `FLOORS`."""
+"""Name -> method: the nine of [2] that embed, its from-scratch deep-fidelity ones,
+fidlib's own and the `FLOORS`."""
 
 PAPER: tuple[str, ...] = tuple(m.name for m in _PAPER)
-"""The ten methods of [1] and [2], of which the paper speaks."""
+"""The nine methods of [1] and [2], of which the paper speaks; its `ref` is the host."""
 
 FLOORS: tuple[str, ...] = tuple(m.name for m in _FLOORS)
 """Methods without a watermark: how far honest training alone goes from the host. One

@@ -136,7 +136,7 @@ class ConvNet(nn.Module):
         return self.out(self.body(x))
 
 
-MODELS: dict[str, Callable[[int, int], nn.Module]] = {
+NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "resnet18": ResNet18,
     "wrn28_10": WideResNet28x10,
     "convnet": ConvNet,
@@ -145,14 +145,14 @@ MODELS: dict[str, Callable[[int, int], nn.Module]] = {
 
 
 def find(name: str) -> Callable[[int, int], nn.Module]:
-    """The builder of that name in `MODELS`.
+    """The builder of that name in `NETWORKS`.
 
     Raises:
         ValueError: If there is none.
     """
-    if name not in MODELS:
+    if name not in NETWORKS:
         raise ValueError(
-            f"unknown model {name!r}; use one of {', '.join(MODELS)}, or add your own "
-            "to fidlib.MODELS."
+            f"unknown network {name!r}; use one of {', '.join(NETWORKS)}, or add your "
+            "own to fidlib.NETWORKS."
         )
-    return MODELS[name]
+    return NETWORKS[name]

@@ -26,7 +26,7 @@ Extent = tuple[float, float, float, float]
 """Left, right, bottom, top."""
 
 _FAMILIES = {
-    **{"ref": "0.45", "scratch": "0.25", "FTLL": "#e69f00", "FTAL": "#d55e00"},
+    **{"host": "0.45", "scratch": "0.25", "FTLL": "#e69f00", "FTAL": "#d55e00"},
     **{"retrained": "0.6", "fine-tuned": "0.75"},
 }
 _FIXED, _FIXED_FROM_SCRATCH, _QUIET = "#0072b2", "#009e73", "#cc3d8f"
@@ -310,13 +310,15 @@ def regions(ax: Axes, labels: np.ndarray, extent: Extent, *, num_classes: int) -
 
     Args:
         ax: Where.
-        labels: `(R, R)` class indices, lowest row first.
+        labels: `(R, R)` class indices, lowest row first; below 0 is left white, for
+            nobody was asked there.
         extent: Of the grid.
         num_classes: K.
     """
     pale = ListedColormap([(*to_rgb(c), 0.35) for c in class_colors(num_classes)])
-    _cells(ax, labels, extent, cmap=pale, vmin=-0.5, vmax=num_classes - 0.5)
-    _outline(ax, labels, extent)
+    asked = np.ma.masked_less(labels, 0)
+    _cells(ax, asked, extent, cmap=pale, vmin=-0.5, vmax=num_classes - 0.5)
+    _outline(ax, asked, extent)
     return ax
 
 
@@ -328,17 +330,22 @@ def disagreement(
     Args:
         ax: Where.
         differs: `(R, R)` bool.
-        labels: `(R, R)` the host's classes, for the lines.
+        labels: `(R, R)` the host's classes, for the lines; below 0 is left white.
         extent: Of the grid.
     """
     shades = ListedColormap(["#f4f4f4", "#111111"])
-    _cells(ax, differs.astype(int), extent, cmap=shades, vmin=0, vmax=1)
-    _outline(ax, labels, extent)
+    asked = np.ma.masked_less(labels, 0)
+    shown = np.ma.array(differs.astype(int), mask=asked.mask)
+    _cells(ax, shown, extent, cmap=shades, vmin=0, vmax=1)
+    _outline(ax, asked, extent)
     return ax
 
 
 def _cells(ax: Axes, values: np.ndarray, extent: Extent, **look: Any) -> None:
-    """A cell round every point of a grid, cut at the outermost points."""
+    """A cell round every point of a grid, cut at the outermost points.
+
+    None where a value is masked.
+    """
     left, right, bottom, top = extent
     x = (right - left) / (2 * values.shape[1] - 2)
     y = (top - bottom) / (2 * values.shape[0] - 2)
@@ -348,12 +355,14 @@ def _cells(ax: Axes, values: np.ndarray, extent: Extent, **look: Any) -> None:
     ax.set(xlim=(left, right), ylim=(bottom, top))
 
 
-def _outline(ax: Axes, labels: np.ndarray, extent: Extent) -> None:
+def _outline(ax: Axes, labels: np.ma.MaskedArray, extent: Extent) -> None:
+    """Lines between classes, none between a class and what is masked."""
     x = np.linspace(*extent[:2], labels.shape[1])
     y = np.linspace(*extent[2:], labels.shape[0])
-    for value in np.unique(labels):
-        if (labels == value).any() and not (labels == value).all():
-            ax.contour(x, y, labels == value, [0.5], colors="0.35", linewidths=0.35)
+    for value in np.unique(labels.compressed()):
+        inside = labels == value
+        if not inside.all():
+            ax.contour(x, y, inside, [0.5], colors="0.35", linewidths=0.35)
 
 
 def anchors(ax: Axes, xy: np.ndarray, images: np.ndarray) -> Axes:
@@ -374,7 +383,7 @@ def anchors(ax: Axes, xy: np.ndarray, images: np.ndarray) -> Axes:
             AnnotationBbox(
                 thumb,
                 point,
-                xybox=tuple(away * 19),
+                xybox=tuple(away * 16),
                 boxcoords="offset points",
                 pad=0.1,
                 bboxprops={"linewidth": 0.5},

@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from filelock import FileLock
 
-SCHEMA = 6
+SCHEMA = 7
 """Raised when the meaning of stored results changes; older ones are then not read."""
 
 RELEASED = Path(__file__).resolve().parents[1] / "figures" / "models"
@@ -174,6 +174,28 @@ def place(kind: str, key: dict) -> Path:
     return released if sealed else runs_root() / kind / name
 
 
+def is_made(kind: str, key: dict) -> bool:
+    """Whether there is a finished run of `key`.
+
+    Raises:
+        ValueError: If it was changed since it was sealed.
+    """
+    return finished(place(kind, key))
+
+
+@contextlib.contextmanager
+def stored_in(store: Path) -> Iterator[None]:
+    """Tells this process and its kernels where runs are, for a time."""
+    before = os.environ.get("FIDLIB_RUNS")
+    os.environ["FIDLIB_RUNS"] = str(store)
+    try:
+        yield
+    finally:
+        del os.environ["FIDLIB_RUNS"]
+        if before is not None:
+            os.environ["FIDLIB_RUNS"] = before
+
+
 def _build(folder: Path, key: dict, build: Callable[[Path], float | None]) -> None:
     for leftover in folder.parent.glob(f".{folder.name}.making-*"):
         shutil.rmtree(leftover)  # of a killed process: we hold the lock
@@ -290,7 +312,7 @@ def _plain(value: object) -> object:
 
 def _library() -> str:
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.*")):
+    for path in sorted(Path(__file__).parent.rglob("*.*")):
         if path.suffix in (".py", ".toml"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -53,12 +53,25 @@ def network(model: torch.nn.Module) -> list[str]:
     return _network(model, set())
 
 
-def _network(model: torch.nn.Module, seen: set[int]) -> list[str]:
+def structure(model: torch.nn.Module) -> list[str]:
+    """What tells one architecture from another, as text: as `network`, less weights.
+
+    Raises:
+        ValueError: As `network`.
+    """
+    return _network(model, set(), weights=False)
+
+
+def _network(
+    model: torch.nn.Module, seen: set[int], *, weights: bool = True
+) -> list[str]:
     if id(model) in seen:
         return []
     seen.add(id(model))
-    tensors = model.state_dict() | dict(model.named_buffers())
-    found = [str(model), *_value(tensors, seen)]
+    found = [str(model)]
+    if weights:
+        tensors = model.state_dict() | dict(model.named_buffers())
+        found += _value(tensors, seen)
     for layer in model.modules():
         found += _value(type(layer), seen)
         held = vars(layer) if _own(type(layer).__module__) else {}

@@ -1,90 +1,48 @@
-"""From a `Config` to host, marked models and reports: made once, then read back."""
+"""From a `Config` to models, their outputs and reports: each made once, then read back.
+
+A model is named by its lineage: `host`, `FixLL+PFL`, `FixLL+PFL/prune:0.4`.
+"""
 
 import copy
 import dataclasses
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
-from fidlib import data, models, networks, runs, source, training, triggers
+from fidlib import attacks, jobs, methods, models, networks, reports, runs, triggers
+from fidlib.config import Config
 from fidlib.data import Split
-from fidlib.features import Outputs, outputs
-from fidlib.fidelity import Comparison, Fidelity
-from fidlib.methods import LEARNED, METHODS, Method, find
-from fidlib.models import Classifier
-from fidlib.runs import Precision
-from fidlib.training import Diverged
+from fidlib.lineage import Lineage, Name
+from fidlib.measures import curve
+from fidlib.measures.catalogue import MEASURES
+from fidlib.measures.curve import Curve
+from fidlib.measures.fidelity import Fidelity
+from fidlib.measures.pair import Pair
+from fidlib.methods import LEARNED
+from fidlib.model_store import ModelStore, Stored, came_about, text
+from fidlib.models import Classifier, Outputs
 
-Part = Literal["train", "test"]
-
-CURVE_IMAGES = 2000
-"""Learning curves are measured on so many test images, at most; reports on all."""
-
-
-@dataclass(frozen=True)
-class Config:
-    """What a study is about; equal configurations share their results."""
-
-    dataset: str = "digits"
-    """digits, mnist, cifar10, cifar100, or the path of an .npz in Keras' layout."""
-    model: str = "resnet18"
-    """resnet18 (the paper's), wrn28_10, convnet, or your own of fidlib.MODELS."""
-    feature_dim: int = 2
-    """D, the penultimate features; at 2 their picture is exact."""
-    seed: int = 0
-    """Decides weights, order and triggers."""
-    scale: str = "default"
-    """How long to train: default, or a scale in recipes.toml, such as hours."""
-    epochs: int = 0
-    """Epochs of every training; 0: the recipe's."""
-    train_images: int = 0
-    """Train on the first so many images; 0: on all."""
-    chains: int = 10
-    """Chains of triggers, n."""
-    links: int = 0
-    """Triggers in a chain, m; 0: one for each class, ten at most."""
-    precision: Precision = "auto"
-    """Type to train in; auto: bfloat16 where the hardware is fast at it. What another
-    machine made with auto is read back in the type that it chose."""
-
-    def check(self) -> None:
-        """Raise ValueError if a field has a type or value that makes no sense."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            kind = int if isinstance(field.default, int) else str
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise ValueError(
-                    f"{field.name} is {value!r}; expected {kind.__name__}, such as "
-                    f"{field.default!r}."
-                )
-        least_values = {"feature_dim": 2, "epochs": 0, "train_images": 0, "links": 0}
-        for name, least in least_values.items():
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; it must be at least {least}."
-                )
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(
-                f"precision is {self.precision!r}; use auto, float32 or bfloat16."
-            )
+ON_TRAIN = ("pfl", "spl", "agreement", "accuracy")
+"""Measures that a table shows of the training images, too."""
 
 
 class Study:
-    """One configuration with its host, its marked models and their measurements.
+    """One configuration with its models, their outputs and reports.
 
     Whatever it is asked for is read from the run store, or made first when it is not
-    there; so a study can be written down in any notebook, as often as one likes.
+    there; so a study can be written down in any notebook, as often as one likes. What
+    it hands out is a copy: nothing that is done to it gets into the store.
 
     Args:
         config: What it is about.
         host: A trained classifier of your own to protect, e.g. from `models.wrap`; the
-            configuration's model is trained when None.
-        watermark: Triggers of your own; the configuration's noise chain when None.
+            configuration's network is trained when None.
+        watermark: Triggers of your own; the configuration's family when None.
     """
 
     def __init__(
@@ -94,182 +52,205 @@ class Study:
         host: Classifier | None = None,
         watermark: Split | None = None,
     ) -> None:
-        self.config = config = config or Config()
-        config.check()
-        self.device = runs.pick_device()
-        self.precision = runs.pick_precision(config.precision, self.device)
-        self.data = data.load(config.dataset)
-        self.recipe = training.recipe(config.dataset, config.scale)
-        if config.epochs:
-            self.recipe = self.recipe.with_epochs(config.epochs)
-        self.train = self.data.train.first(config.train_images or len(self.data.train))
-        self.train = self.train.to(self.device)
-        self.test = self.data.test.to(self.device)
-        self._models: dict[str, Classifier] = {}
-        self._folders: dict[str, Path] = {}
-        self._comparisons: dict[str, Comparison] = {}
-        self._manifest = self.data.manifest()
-        self._given: Classifier | None = None
-        networks.find(config.model)
-        if host is not None:
-            self._check_given(host)
-        watermark = self._noise_chain() if watermark is None else watermark
-        self.triggers = watermark.to(self.device)
-        self._check_triggers()
+        self.config = config or Config()
+        self._store = ModelStore(self.config, host, watermark)
 
     def __repr__(self) -> str:
-        config, shape = self.config, "x".join(map(str, self.data.image_shape))
+        config, shape = self.config, "x".join(map(str, self.image_shape))
         network = self._network()
+        train, test = (len(self._store.split(part)) for part in ("train", "test"))
+        own = self._store.watermark
+        secret = f"{config.trigger_count} triggers ({config.triggers})"
         return (
-            f"{config.dataset}: {len(self.train):,} train and {len(self.test):,} test "
-            f"images, {shape}, {len(self.data.classes)} classes; {network['model']}, "
-            f"D = {network['feature_dim']}; "
-            f"{len(self.triggers)} triggers; seed {config.seed}; {self.device.type}, "
-            f"trains in {_text(self.precision)}; runs in {_short(runs.runs_root())}"
+            f"{config.dataset}: {train:,} train and {test:,} test images, {shape}, "
+            f"{len(self.classes)} classes; {network['model']}, D = "
+            f"{network['feature_dim']}; "
+            f"{secret if own is None else f'{len(own)} triggers of your own'}; "
+            f"seed {config.seed}; {self.device.type}, trains in "
+            f"{text(self._store.precision)}; runs in {_short(runs.runs_root())}"
         )
 
-    def host(self) -> Classifier:
-        """The unwatermarked model, in eval mode."""
-        if "host" not in self._models:
-            folder = runs.make("host", self._host_key(), self._make_host)
-            self._remember("host", folder, like=self._given or self._blank())
-        return self._models["host"]
+    @property
+    def device(self) -> torch.device:
+        """Where its models are trained and run."""
+        return self._store.device
 
-    def marked(self, method: str | Method) -> Classifier:
-        """The marked model that a method makes of the host, in eval mode.
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K class names."""
+        return self._store.data.classes
 
-        `ref`, the reference of [2], is the host itself.
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(C, H, W)` of every image."""
+        return self._store.data.image_shape
+
+    @property
+    def train(self) -> Split:
+        """What the host was trained on."""
+        return self.images("train")
+
+    @property
+    def test(self) -> Split:
+        """What models are judged on."""
+        return self.images("test")
+
+    @property
+    def triggers(self) -> Split:
+        """The watermark; its family may look at the host, which is made if needed."""
+        return self.images("triggers")
+
+    def images(self, part: str) -> Split:
+        """A copy of some of its images: `train`, `test`, `triggers`, or `sample`.
+
+        The sample is of at most 2,000 training images, spread over set and classes.
+        """
+        return self._store.split(part).copy()
+
+    def model(self, of: Name = "host") -> Classifier:
+        """A model by its lineage, in eval mode; trained or made when it is missing.
 
         Raises:
-            ValueError: If there is no method of that name.
+            ValueError: If the lineage names no method or no attack.
             Diverged: If training it diverges.
         """
-        method = find(method)
-        if method == METHODS["ref"]:
-            return self.host()
-        name = self._name(method)
-        if name not in self._models:
-            key = self._marked_key(method)
-            if not (runs.place("marked", key) / "done.json").exists():
-                self._host_outputs()  # the host's part, not counted as the method's
-            folder = runs.make("marked", key, lambda f: self._make_marked(method, f))
-            self._check_origin(folder)
-            self._remember(name, folder, like=self.host())
-        return self._models[name]
+        return copy.deepcopy(self._store.find(of).model)
 
-    def fidelity(self, method: str | Method, split: Part = "test") -> Fidelity:
-        """How far a method's marked model is from the host.
+    def folder(self, of: Name = "host") -> Path:
+        """Where a model and its history are stored."""
+        return self._store.find(of).folder
 
-        Args:
-            method: Of `METHODS` by name, or your own; `host` compares it with itself.
-            split: The images to compare on; only `test` is asked for the boundary.
+    def history(self, of: Name = "host") -> pd.DataFrame:
+        """Learning curve: a row per measured point, measured on test images."""
+        return pd.read_csv(self.folder(of) / "history.csv")
+
+    def curve(self, of: Name = "host") -> Curve:
+        """A model's outputs at the points of its learning curve.
+
+        Raises:
+            ValueError: If none were kept: of a host of one's own, an attacked model,
+                and what was trained before fidlib kept them.
         """
-        if split not in ("train", "test"):
-            raise ValueError(f"split is {split!r}; use train or test.")
-        return Fidelity(**self._report(method)[split])
+        path = self.folder(of) / "curve.safetensors"
+        if not path.exists():
+            raise ValueError(
+                f"no outputs were kept while {of} was trained: train it anew with "
+                "fidlib, in another run store."
+            )
+        return curve.read(path)
 
-    def table(self, methods: Iterable[str | Method] | None = None) -> pd.DataFrame:
-        """A row per method, the host's first: what is missing is embedded first.
+    def outputs(
+        self, of: Name | Classifier = "host", images: str | Tensor = "test"
+    ) -> Outputs:
+        """Features and logits of a model, kept.
 
         Args:
-            methods: Names or methods; all of `METHODS` when None.
+            of: A lineage, or any classifier.
+            images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels.
+        """
+        named = isinstance(images, str)
+        shown = self._store.split(images).images if named else images.to(self.device)
+        found = self._find(of)
+        return reports.outputs(found.model, found.fingerprint, shown)
+
+    def fidelity(
+        self,
+        of: Name | Classifier,
+        against: Name | Classifier = "host",
+        split: str | Split = "test",
+    ) -> Fidelity:
+        """How far a model is from the host, or from another model; kept.
+
+        Args:
+            of: A lineage, or any classifier.
+            against: The reference, likewise.
+            split: The images to compare on; `train` is not asked for the boundary.
+        """
+        if isinstance(split, str) and split not in ("train", "test"):
+            raise ValueError(f"split is {split!r}; use train, test or a data.Split.")
+        return self._fidelity(of, against, split, _asked(split))
+
+    def table(self, models: Iterable[Name] | None = None) -> pd.DataFrame:
+        """A row per model, the host's first: what is missing is made first.
+
+        Args:
+            models: Lineages; all of `METHODS` when None.
 
         Returns:
-            Indexed by method. `twl`, `lp` and `trigger_accuracy` of the model,
-            `plane_disagreement` through test images; `pfl`, `spl`, `agreement` and
-            `accuracy` with `_train` and `_test` appended.
+            Indexed by `method`; a column for each measure of `MEASURES` that tables
+            show. Those of features and outputs have `_test` appended, or `_train`.
         """
-        names = list(METHODS) if methods is None else list(methods)
-        return pd.DataFrame([self._row(m) for m in ["host", *names]]).set_index(
-            "method"
-        )
+        names = list(methods.METHODS) if models is None else list(models)
+        rows = [self._row(name) for name in ["host", *names]]
+        return pd.DataFrame(rows).set_index("method")
 
-    def record(self, methods: Iterable[str | Method] = ()) -> dict[str, object]:
+    def make(self, models: Iterable[Name], **options: Any) -> None:
+        """Make what is missing of several models, in parallel; see `fidlib.make`."""
+        make([(self, models)], **options)
+
+    def __reduce__(self) -> tuple:
+        own = {
+            name: {n: v for n, v in entries.items() if v is not _FIDLIBS[name].get(n)}
+            for name, entries in _REGISTRIES.items()
+        }
+        return _restored, (own, self.config, self._store.given, self._store.watermark)
+
+    @property
+    def key(self) -> str:
+        """Alike for studies of the same configuration, host and triggers."""
+        own = self._store.given and models.fingerprint(self._store.given)
+        secret = self._store.watermark and self._store.watermark.fingerprint
+        return runs.digest([vars(self.config), own, secret])
+
+    def record(self, models: Iterable[Name] = ()) -> dict[str, object]:
         """What its numbers were made with, for `report.Output.provenance`.
 
         Args:
-            methods: Those whose models they are of, besides the host; none for numbers
-                of other models.
+            models: Those that they are of, besides the host; none for numbers of
+                models that are not the study's.
 
         Returns:
             The configuration, with the images and the precisions that it came to, and
             `models`: name -> epochs ("given" for a host that came trained), precision,
             seconds, when, where and with which commit it was made.
         """
-        models, methods = {}, ["host", *methods]
-        types = {self._report(m)["precision"] for m in methods} - {None}
-        for method in methods if len(methods) > 1 else []:
-            found = METHODS["ref"] if method == "host" else find(method)
-            done = json.loads((self.folder(method) / "done.json").read_text())
-            made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
-            epochs = int(self.history(method).epoch.iloc[-1]) or "given"
-            name = "host" if found == METHODS["ref"] else found.name
-            models[name] = {
-                "epochs": epochs,
-                "precision": self._report(method)["precision"],
-                **made,
-            }
-        came_to = {
+        asked = [Lineage.read(m) for m in models]
+        found = {str(m): self._how(m) for m in [Lineage(), *asked]}
+        types = {how["precision"] for how in found.values()} - {None}
+        came_to: dict[str, object] = {
             "epochs": self.config.epochs or "the recipe's",
-            "train_images": len(self.train),
-            "test_images": len(self.test),
+            "train_images": len(self._store.split("train")),
+            "test_images": len(self._store.split("test")),
             "precision": ", ".join(sorted(types)),
         }
-        return {**vars(self.config), **self._network(), **came_to, "models": models}
+        came_to["models"] = found if asked else {}
+        return {**vars(self.config), **self._network(), **came_to}
 
-    def history(self, method: str | Method = "host") -> pd.DataFrame:
-        """Learning curve: a row per measured epoch, measured on the test images."""
-        return pd.read_csv(self.folder(method) / "history.csv")
-
-    def outputs(
-        self, method: str | Method = "host", images: Part | Literal["triggers"] = "test"
-    ) -> Outputs:
-        """Features and logits of a model on the study's images.
-
-        Args:
-            method: Whose; `host`, a name or a method.
-            images: Which.
-        """
-        split = {"train": self.train, "test": self.test, "triggers": self.triggers}
-        if images not in split:
-            raise ValueError(f"images is {images!r}; use {', '.join(split)}.")
-        return outputs(self.model(method), split[images].images)
-
-    def model(self, method: str | Method = "host") -> Classifier:
-        """`host()` for `host`, else `marked(method)`."""
-        return self.host() if method == "host" else self.marked(method)
-
-    def folder(self, method: str | Method = "host") -> Path:
-        """Where a model, its history and its metrics are stored."""
-        self.model(method)
-        host = method == "host" or find(method) == METHODS["ref"]
-        return self._folders["host" if host else self._name(find(method))]
-
-    def describe(self, method: str | Method = "host") -> str:
+    def describe(self, of: Name = "host") -> str:
         """One line on a model, made first when it is missing."""
-        name = "host" if method == "host" else find(method).name
-        done = json.loads((self.folder(method) / "done.json").read_text())
-        report = self.fidelity(method)
+        lineage = Lineage.read(of)
+        done = json.loads((self.folder(lineage) / "done.json").read_text())
+        report = self.fidelity(lineage)
         return (
-            f"{name:20} test accuracy {report.marked_accuracy:.3f}, triggers "
+            f"{lineage!s:20} test accuracy {report.accuracy:.3f}, triggers "
             f"{report.trigger_accuracy:.2f}; made {done['made'][:16]} in "
             f"{done['seconds']:.1f} s"
         )
 
-    def check_premise(self, methods: Iterable[str | Method] = ()) -> list[str]:
+    def check_premise(self, models: Iterable[Name] = ()) -> list[str]:
         """Raise if a picture of this study would mean nothing.
 
         Args:
-            methods: Those whose watermarks the picture is about.
+            models: Those whose watermarks the picture is about.
 
         Returns:
             The names of those that answer nine triggers in ten, or more.
 
         Raises:
             ValueError: If the host is no better than a guess, already answers the
-                triggers, or no method learned them.
+                triggers, or no model learned them.
         """
-        classes, row = len(self.data.classes), self.table([*methods])
+        classes, row = len(self.classes), self.table([*models])
         accuracy, answered = row.loc["host", ["accuracy_test", "trigger_accuracy"]]
         guess = 1 / classes
         if accuracy < min(2 * guess, (1 + guess) / 2):
@@ -279,271 +260,156 @@ class Study:
                 "choose another seed."
             )
         # Three standard deviations of a guesser on so many triggers, or 0.15.
-        chance = 3 * (guess * (1 - guess) / len(self.triggers)) ** 0.5
+        chance = 3 * (guess * (1 - guess) / len(self._store.split("triggers"))) ** 0.5
         if answered > guess + max(0.15, chance):
             raise ValueError(
                 f"the host answers {answered:.1%} of the triggers, so they prove no "
-                "watermark: choose another seed, or more chains."
+                "watermark: choose another seed, or more triggers."
             )
         reached = row.trigger_accuracy.drop("host").to_dict()
         learned = [name for name, share in reached.items() if share >= LEARNED]
         if reached and not learned:
             raise ValueError(
-                f"no method answers the triggers ({reached}), so there is no watermark "
+                f"no model answers the triggers ({reached}), so there is no watermark "
                 "to look at: train longer (epochs)."
             )
         return learned
 
-    def _report(self, method: str | Method) -> dict:
-        return json.loads((self.folder(method) / "metrics.json").read_text())
+    def _how(self, lineage: Lineage) -> dict[str, Any]:
+        folder = self.folder(lineage)
+        done = json.loads((folder / "done.json").read_text())
+        made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
+        epochs = int(self.history(lineage).epoch.iloc[-1]) or "given"
+        return {"epochs": epochs, "precision": came_about(folder)["precision"], **made}
 
-    def _row(self, method: str | Method) -> dict[str, object]:
-        train, test = (self.fidelity(method, part) for part in ("train", "test"))
-        row = {
-            "method": "host" if method == "host" else find(method).name,
-            "trigger_accuracy": test.trigger_accuracy,
-            "twl": test.twl,
-            "lp": test.lp,
-            "plane_disagreement": test.plane_disagreement,
+    def _find(self, of: Name | Classifier) -> Stored:
+        """A model, not to be handed out; of one that was handed in, a copy."""
+        if isinstance(of, Classifier):
+            model = copy.deepcopy(of).to(self.device).eval()
+            return Stored(Path(), model, models.fingerprint(model))
+        return self._store.find(of)
+
+    def _pair(
+        self, of: Name | Classifier, against: Name | Classifier, split: str | Split
+    ) -> tuple[dict[str, object], Pair]:
+        """What tells a pair from others, and the pair on outputs that are kept."""
+        host, marked = self._find(against), self._find(of)
+        images = self._store.split(split) if isinstance(split, str) else split
+        images, secret = images.to(self.device), self._store.split("triggers")
+        key: dict[str, object] = {
+            "host": host.fingerprint,
+            "marked": marked.fingerprint,
+            "images": images.content,
+            "triggers": secret.content,
         }
-        for part, report in (("train", train), ("test", test)):
-            row[f"pfl_{part}"] = report.pfl
-            row[f"spl_{part}"] = report.spl
-            row[f"agreement_{part}"] = report.agreement
-            row[f"accuracy_{part}"] = report.marked_accuracy
+        prints = {id(found.model): found.fingerprint for found in (marked, host)}
+
+        def run(model: Classifier, shown: Tensor) -> Outputs:
+            # Of all training images only the host's are kept: training asks again.
+            whole = split == "train" and shown is images.images
+            if whole and model is not host.model:
+                return models.outputs(model, shown)
+            return reports.outputs(model, prints[id(model)], shown)
+
+        return key, Pair(host.model, marked.model, images, secret, run=run)
+
+    def _fidelity(
+        self,
+        of: Name | Classifier,
+        against: Name | Classifier,
+        split: str | Split,
+        names: Iterable[str],
+    ) -> Fidelity:
+        key, pair = self._pair(of, against, split)
+        return reports.fidelity(key, names, lambda: pair, len(pair))
+
+    def _row(self, of: Name) -> dict[str, object]:
+        lineage = Lineage.read(of)
+        test = self.fidelity(lineage)
+        train = self._fidelity(lineage, "host", "train", ON_TRAIN)
+        row: dict[str, object] = {"method": str(lineage)}
+        for name in (n for n, measure in MEASURES.items() if measure.in_table):
+            on_images = MEASURES[name].level in ("features", "outputs")
+            if name in ON_TRAIN:
+                row[f"{name}_train"] = train[name].value
+            row[f"{name}_test" if on_images else name] = test[name].value
         return row
 
-    def _blank(self) -> Classifier:
-        """The configured architecture, with weights from the study's seed."""
-        generator = runs.stream(self.config.seed, "host", "start")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(torch.randint(2**62, (), generator=generator).item())
-            model = models.build(
-                self.config.model,
-                num_classes=len(self.data.classes),
-                feature_dim=self.config.feature_dim,
-                mean=self.data.mean,
-                std=self.data.std,
-                image_size=self.data.image_shape[1],
-            )
-        return model.to(self.device)
+    def is_missing(self, lineage: Lineage, parts: Iterable[str]) -> bool:
+        """Whether a model, its reports or its outputs on some images are to be made.
+
+        What it is made of must be there.
+        """
+        if not self._store.is_made(lineage):
+            return True
+        if reports.missing(self._pair(lineage, "host", "test")[0], _asked("test")):
+            return True
+        train = self._pair(lineage, "host", "train")[0]
+        if reports.missing(train, ON_TRAIN):
+            return True
+        fingerprint = self._store.find(lineage).fingerprint
+        return any(
+            not reports.is_kept(fingerprint, self._store.split(part).images)
+            for part in parts
+        )
+
+    def complete(self, lineage: Lineage, parts: Iterable[str]) -> None:
+        """Make a model, its reports and its outputs on some images."""
+        trained = self._store.is_made(lineage)
+        self._row(lineage)
+        for part in {*parts} | (set() if trained else {"test", "triggers", "sample"}):
+            self.outputs(lineage, part)
 
     def _network(self) -> dict[str, object]:
         """What it studies: the configuration's network, or a host of one's own."""
-        if self._given is None:
+        if self._store.given is None:
             names = ("model", "feature_dim")
             return {name: getattr(self.config, name) for name in names}
-        dim = self._given.feature_dim
+        dim = self._store.given.feature_dim
         return {"model": "a host of your own", "feature_dim": dim}
 
-    def _noise_chain(self) -> Split:
-        """In the space that the host sees: a host of one's own normalises itself."""
-        mean, std, channels = self.data.mean, self.data.std, self.data.image_shape[0]
-        if self._given is not None:
-            own = self._given.mean[:, 0, 0], self._given.std[:, 0, 0]
-            if len(own[0]) != channels:  # grey images, seen in three colours
-                own = [values.mean()[None] for values in own]
-            mean, std = (values.tolist() for values in own)
-        return triggers.noise_chain(
-            self.data.image_shape,
-            num_classes=len(self.data.classes),
-            mean=mean,
-            std=std,
-            chains=self.config.chains,
-            links=self.config.links or min(10, len(self.data.classes)),
-            seed=self.config.seed,
-        )
 
-    def _check_triggers(self) -> None:
-        shape, classes = tuple(self.triggers.images.shape[1:]), len(self.data.classes)
-        if shape != self.data.image_shape:
-            raise ValueError(
-                f"triggers are {shape}, the images {self.data.image_shape} (channels, "
-                "height, width); make them alike."
-            )
-        labels = self.triggers.labels
-        if not len(labels) or labels.min() < 0 or labels.max() >= classes:
-            raise ValueError(
-                f"the triggers' labels are {sorted(set(labels.tolist()))}; give at "
-                f"least one trigger, and labels from 0 to {classes - 1}."
-            )
+Wanted = tuple[Study, Iterable[Name]]
+"""A study, and the models that are asked of it."""
 
-    def _check_given(self, host: Classifier) -> None:
-        if not isinstance(host, Classifier):
-            raise ValueError(
-                f"host is a {type(host).__name__}; pass "
-                "fidlib.models.wrap(network, ...)."
-            )
-        if host.num_classes != len(self.data.classes):
-            raise ValueError(
-                f"the host has {host.num_classes} classes, {self.config.dataset} "
-                f"{len(self.data.classes)}; use the host's own data set."
-            )
-        # A copy: what its owner does to it later is no part of this study.
-        self._given = copy.deepcopy(host).to(self.device).eval()
-        self._given_fingerprint = models.fingerprint(self._given)
 
-    def _common_key(self) -> dict[str, object]:
-        config = self.config
-        network = networks.MODELS[config.model]
-        own = not network.__module__.startswith("fidlib.")
-        return {
-            "data": self._manifest,
-            "train_images": {"images": len(self.train), "sha256": self.train.content},
-            "triggers": {
-                "images": len(self.triggers),
-                "sha256": self.triggers.fingerprint,
-            },
-            "model": [config.model, source.code(network) if own else None],
-            "feature_dim": config.feature_dim,
-            "seed": config.seed,
-            # As asked for: with auto, runs copied from a faster machine are read back.
-            "precision": config.precision,
-            "batch_size": self.recipe.batch_size,
-            "augment": self.recipe.augment,
-        }
+def make(
+    wanted: Iterable[Wanted], *, outputs: Iterable[str] = (), **options: Any
+) -> None:
+    """Make what is missing of several studies' models, in parallel, and list them.
 
-    def _host_key(self) -> dict[str, object]:
-        if self._given is not None:
-            return self._common_key() | {"model": self._given_fingerprint}
-        schedule = self.recipe.schedule(METHODS["ref"])
-        return self._common_key() | {"schedule": schedule.key()}
+    A job is one model with its reports and outputs. It starts when the model that it is
+    made of is there, and goes on from what a killed one had reached.
 
-    def _marked_key(self, method: Method) -> dict[str, object]:
-        terms = method.weighted(self.recipe.weights_of(method))
-        return self._common_key() | {
-            "host": runs.digest(self._host_key()),
-            "method": method.definition(),
-            "weights": [weight for _, weight in terms],
-            "quiet": self.recipe.quiet_of(method),
-            "schedule": self.recipe.schedule(method).key(),
-            "trigger_batch_size": self.recipe.triggers_of(method),
-        }
+    Args:
+        wanted: Studies, each with the lineages that are asked of it; hosts come along.
+        outputs: Images on which every model's outputs will be read.
+        options: `jobs`, `backend`, `scheduler`, as in `pool.run`.
 
-    def _make_host(self, folder: Path) -> float:
-        if self._given is not None:
-            start = {"epoch": 0, "loss": None, "seconds": 0.0}
-            trained = training.Trained(
-                self._given, [start | dict(self._judge(self._given))]
-            )
-        else:
-            trained = self._trained(
-                "host",
-                self._host_key(),
-                training.fit,
-                self._blank(),
-                self.train,
-                self.recipe,
-                measure=self._judge,
-            )
-        self._store(folder, trained, trained.model)
-        return trained.before
-
-    def _make_marked(self, method: Method, folder: Path) -> float:
-        trained = self._trained(
-            "marked",
-            self._marked_key(method),
-            training.embed,
-            self.host(),
-            method,
-            self.train,
-            self.triggers,
-            self.recipe,
-            measure=self._comparison(self.host(), "curve").distances,
-            known=self._host_outputs(),
-        )
-        self._store(folder, trained, self.host())
-        return trained.before
-
-    def _trained(self, kind, key, train, *arguments, **options) -> training.Trained:
-        """Train; what was reached before a divergence is kept, apart from the runs."""
-        circumstances = {
-            "precision": _text(self.precision),
-            "torch": str(torch.__version__),
-            "compile": repr(training.COMPILE.get(self.device.type)),
-            "host": self._host_seal() if kind == "marked" else None,
-            "order": self.train.fingerprint,  # batches name images by their number
-        }
-        state = runs.state(kind, key, circumstances)
-        options |= {"seed": self.config.seed, "precision": self.precision}
-        try:
-            return train(*arguments, **options, state=state)
-        except Diverged as error:
-            state.unlink(missing_ok=True)
-            folder = runs.runs_root() / "diverged" / runs.digest([key, str(error)])
-            models.save(error.trained.model, folder / "model.safetensors")
-            pd.DataFrame(error.trained.history).to_csv(folder / "history.csv")
-            kept = f"{error} The last good state is in {folder}."
-            raise Diverged(kept, error.trained) from error
-
-    def _judge(self, model: Classifier) -> dict[str, float | None]:
-        """A host's learning curve: it has no distance from itself."""
-        curve = self.test.first(CURVE_IMAGES)
-        found = Comparison(model, curve, self.triggers).distances(model)
-        return {name: found[name] for name in ("accuracy", "trigger_accuracy")}
-
-    def _host_outputs(self) -> Outputs:
-        """On the training images: what reports compare with, training may look up."""
-        return Outputs(
-            *(t.float() for t in self._comparison(self.host(), "train").outputs)
-        )
-
-    def _comparison(
-        self, host: Classifier, part: Literal["train", "test", "curve"]
-    ) -> Comparison:
-        """The host's side, computed once a study."""
-        if part not in self._comparisons:
-            curve = self.test.first(CURVE_IMAGES)
-            split = {"train": self.train, "test": self.test, "curve": curve}[part]
-            look = {"boundary": part == "test"}  # one boundary, seen from one split
-            self._comparisons[part] = Comparison(host, split, self.triggers, **look)
-        return self._comparisons[part]
-
-    def _store(self, folder: Path, trained: training.Trained, host: Classifier) -> None:
-        given = host is trained.model and self._given is not None
-        models.save(trained.model, folder / "model.safetensors")
-        history = pd.DataFrame(trained.history)
-        history.to_csv(folder / "history.csv", index=False)
-        report: dict[str, object] = {
-            part: dataclasses.asdict(self._comparison(host, part)(trained.model))
-            for part in ("train", "test")
-        }
-        report["precision"] = None if given else _text(self.precision)
-        if host is not trained.model:
-            report["host"] = self._host_seal()
-        runs.write_json(folder / "metrics.json", report)
-
-    def _remember(self, name: str, folder: Path, like: Classifier) -> None:
-        model = models.load(folder / "model.safetensors", like=like)
-        self._models[name], self._folders[name] = model, folder
-
-    def _host_seal(self) -> str:
-        """The checksum of the host's stored weights."""
-        done = json.loads((self.folder("host") / "done.json").read_text())
-        return done["files"]["model.safetensors"]
-
-    def _check_origin(self, folder: Path) -> None:
-        """A store may have lost its host, and made another in another precision."""
-        made_of = json.loads((folder / "metrics.json").read_text())["host"]
-        if made_of != self._host_seal():
-            host = self.folder("host")
-            raise ValueError(
-                f"the run {folder} was made of another host than {host}: delete it, "
-                "and it is made again, or bring back its host."
-            )
-
-    def _name(self, method: Method) -> str:
-        return runs.digest(method.definition())
+    Raises:
+        ValueError: If a lineage names nothing, or a model cannot be made.
+        Diverged: If training one diverges; the others are made before.
+    """
+    parts = tuple(outputs)
+    asked = [
+        (study, lineage, parts)
+        for study, names in wanted
+        for lineage in [Lineage(), *map(Lineage.read, names)]
+    ]
+    for error in jobs.make(asked, **options).values():
+        raise error
+    for study, lineage, _ in [] if jobs.is_noting() else asked:
+        print(study.describe(lineage))
 
 
 def over_seeds(
-    config: Config, methods: Iterable[str | Method], seeds: Iterable[int]
+    config: Config, models: Iterable[Name], seeds: Iterable[int]
 ) -> pd.DataFrame:
     """Tables of several seeds, below one another: each its host, triggers and order.
 
     Args:
         config: All but the seed.
-        methods: Rows, after the host's.
+        models: Rows, after the host's.
         seeds: At least two, for a spread.
 
     Returns:
@@ -552,18 +418,40 @@ def over_seeds(
     Raises:
         ValueError: If there are fewer than two seeds.
     """
-    seeds, methods = list(dict.fromkeys(seeds)), list(methods)
+    seeds, models = list(dict.fromkeys(seeds)), list(models)
     if len(seeds) < 2:
         raise ValueError(f"seeds are {seeds}; a spread needs at least two.")
     rows = []
     for seed in seeds:
-        table = Study(dataclasses.replace(config, seed=seed)).table(methods)
+        table = Study(dataclasses.replace(config, seed=seed)).table(models)
         rows.append(table.assign(seed=seed).set_index("seed", append=True))
     return pd.concat(rows)
 
 
-def _text(precision: torch.dtype) -> str:
-    return str(precision).removeprefix("torch.")
+_REGISTRIES: dict[str, dict[str, Any]] = {
+    "ATTACKS": attacks.ATTACKS,
+    "MEASURES": MEASURES,
+    "METHODS": methods.METHODS,
+    "NETWORKS": networks.NETWORKS,
+    "TERMS": methods.TERMS,
+    "TRIGGERS": triggers.TRIGGERS,
+}
+_FIDLIBS = {name: dict(entries) for name, entries in _REGISTRIES.items()}
+
+
+def _restored(
+    own: dict[str, dict[str, Any]], config: Config, host: Any, watermark: Any
+) -> Study:
+    """A study in another process, which lacks what the user added to registries."""
+    for name, entries in own.items():
+        _REGISTRIES[name].update(entries)
+    return Study(config, host=host, watermark=watermark)
+
+
+def _asked(split: str | Split) -> list[str]:
+    """Measures of a report: the boundary is looked at from one split."""
+    skipped = "boundary" if split == "train" else ""
+    return [name for name, row in MEASURES.items() if row.level != skipped]
 
 
 def _short(path: Path) -> str:

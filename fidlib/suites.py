@@ -1,11 +1,13 @@
-"""Runs notebooks in batch: papermill, in parallel on this machine or on a Dask cluster.
+"""Runs notebooks in batch: first the models that they want are made, then papermill.
 
-A suite is `notebooks/suites/<name>.yaml`: what it is about, parameters common to all
-its notebooks, and the notebooks with parameters of their own. Only suites write to
+Both in parallel, on this machine or on a Dask cluster. A suite is
+`notebooks/suites/<name>.yaml`: what it is about, parameters common to all its
+notebooks, and the notebooks with parameters of their own. Only suites write to
 `figures/`.
 """
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -16,18 +18,19 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import nbformat
 import pandas as pd
 import yaml
 from tqdm import tqdm
 
-from fidlib import data, methods, report, runs, training
-
-Backend = Literal["loky", "dask"]
+from fidlib import data, pool, report, runs, training
+from fidlib.jobs import Asked, noting
+from fidlib.jobs import make as make_models
+from fidlib.lineage import Lineage
 
 
 @dataclass(frozen=True)
@@ -178,8 +181,8 @@ def check(job: Job) -> None:
     training.recipe(
         str(told.get("dataset", "digits")), str(told.get("scale", "default"))
     )
-    for method in (*told.get("methods", ()), *told.get("repeated", ())):
-        methods.find(method)
+    for name in (*told.get("methods", ()), *told.get("repeated", ())):
+        Lineage.read(name)
     for seed in told.get("other_seeds", ()):
         if type(seed) is not int:
             raise ValueError(
@@ -192,19 +195,19 @@ def run(
     *,
     only: Sequence[str] = (),
     jobs: int | None = None,
-    backend: Backend = "loky",
+    backend: pool.Backend = "loky",
     scheduler: str = "",
 ) -> list[Result]:
-    """Run a suite's notebooks, go on after failures, publish pictures and the page.
+    """Make a suite's models, run its notebooks, publish pictures and the page.
+
+    Goes on after failures.
 
     Args:
         suite: As `read` returned it.
         only: Names of jobs or notebooks to run; all when empty.
-        jobs: Notebooks at a time; each gets its share of the processor's threads. None:
-            one a core, for much of a training of a small network is not shared among
-            threads; one where there is a GPU.
-        backend: `loky` on this machine, `dask` on a cluster with a shared file system.
-        scheduler: Address of the Dask scheduler, such as tcp://host:8786.
+        jobs: Models, then notebooks, at a time, as in `pool.run`.
+        backend: As in `pool.run`.
+        scheduler: As in `pool.run`.
 
     Returns:
         A result for each job that was run, in the suite's order.
@@ -223,31 +226,58 @@ def run(
             f"{', '.join(sorted(set(only) - found))}; use one of "
             f"{', '.join(j.name for j in suite.jobs)}."
         )
-    if scheduler and backend != "dask":
-        raise ValueError(f"scheduler {scheduler} is for backend dask, not {backend}.")
-    if jobs is not None and backend == "dask":
-        raise ValueError(
-            f"jobs is {jobs}, but a Dask cluster runs as many notebooks as it has "
-            "workers: leave jobs out."
-        )
-    if jobs is None:
-        cores = 1 if runs.pick_device().type == "cuda" else os.cpu_count() or 1
-        jobs = min(cores, len(chosen))
-    if jobs < 1:
-        raise ValueError(f"jobs is {jobs}; run at least one notebook at a time.")
+    pool.check(jobs, backend, scheduler)
+    where: dict[str, Any] = {"jobs": jobs, "backend": backend}
+    where["scheduler"] = scheduler
     results: dict[str, Result] = {}
-    with (
-        _backend(backend, scheduler, jobs) as pool,
-        _bar(suite.name, chosen) as finished,
-    ):
-        from joblib import delayed
+    asked: list[Asked] = []
+    for job in chosen:
+        if not runs.is_made("notebook", job.key):
+            try:
+                asked += wanted(job)
+            except Exception as error:
+                results[job.name] = _failed(job, error)
+    # What could not be made fails once more in its notebook, with the whole traceback.
+    make_models(asked, **where)
+    left = [job for job in chosen if job.name not in results]
+    root, store = runs.project_root(), runs.runs_root()
+    tasks = [
+        pool.Task(job.name, job.name, partial(execute, job, root, store))
+        for job in left
+    ]
+    with _bar(suite.name, left) as finished:
 
-        root = runs.project_root(), runs.runs_root()
-        for result in pool(delayed(execute)(job, *root) for job in chosen):
-            finished(result)
-            results[result.name] = result
+        def ended(task: pool.Task, result: Any) -> None:
+            job = next(job for job in left if job.name == task.key)
+            lost = isinstance(result, Exception)
+            results[job.name] = _failed(job, result) if lost else result
+            finished(results[job.name])
+
+        pool.run(tasks, ended, **where)
     publish(suite, results)
     return [results[job.name] for job in chosen]
+
+
+def wanted(job: Job) -> list[Asked]:
+    """The models that a notebook will ask for: what its cell tagged `models` makes.
+
+    The code cells up to that one are executed here, and make nothing. A notebook
+    without such a cell asks for none beforehand.
+    """
+    cells = [c for c in nbformat.read(job.notebook, 4).cells if c.cell_type == "code"]
+    tags = [cell.metadata.get("tags", []) for cell in cells]
+    last = next((n for n, found in enumerate(tags) if "models" in found), -1)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.redirect_stdout(io.StringIO()),
+        noting() as asked,
+    ):
+        for cell, found in zip(cells[: last + 1], tags, strict=False):
+            exec(compile(cell.source, str(job.notebook), "exec"), names)
+            if "parameters" in found:
+                names |= {**job.parameters, "output": folder}
+    return asked
 
 
 def execute(job: Job, root: Path, store: Path) -> Result:
@@ -258,8 +288,13 @@ def execute(job: Job, root: Path, store: Path) -> Result:
         root: The project root, the kernel's working folder.
         store: The runs root, shared by all workers.
     """
-    with _stored_in(store):
+    with runs.stored_in(store):
         return _execute(job, root)
+
+
+def _failed(job: Job, error: Exception) -> Result:
+    text = f"{type(error).__name__}: {error}"
+    return Result(job.name, "FAILED", _failed_folder(job), traceback=text)
 
 
 def _execute(job: Job, root: Path) -> Result:
@@ -285,19 +320,6 @@ def _execute(job: Job, root: Path) -> Result:
         return Result(job.name, "FAILED", _failed_folder(job), traceback=text)
     seconds = json.loads((folder / "done.json").read_text())["seconds"]
     return Result(job.name, "made" if made else "read back", folder, seconds)
-
-
-@contextlib.contextmanager
-def _stored_in(store: Path) -> Iterator:
-    """Tells this process and its kernels where runs are, for a time."""
-    before = os.environ.get("FIDLIB_RUNS")
-    os.environ["FIDLIB_RUNS"] = str(store)
-    try:
-        yield
-    finally:
-        del os.environ["FIDLIB_RUNS"]
-        if before is not None:
-            os.environ["FIDLIB_RUNS"] = before
 
 
 def _papermill(job: Job, folder: Path, root: Path) -> None:
@@ -444,35 +466,6 @@ def _as_made(job: Job, recorded: dict[str, Any]) -> dict[str, Any]:
     """A job's parameters, as they were when what is shown of it was made."""
     then = recorded.get("parameters", {})
     return {name: then[name] for name in job.parameters if name in then}
-
-
-@contextlib.contextmanager
-def _backend(backend: Backend, scheduler: str, jobs: int) -> Iterator:
-    """A joblib pool: results come as they are ready."""
-    import joblib
-
-    if backend == "dask":
-        if not scheduler:
-            raise ValueError("backend dask needs --scheduler, such as tcp://host:8786.")
-        try:
-            from distributed import Client
-        except ImportError as error:
-            raise ValueError(
-                "backend dask needs the extra cluster: pip install 'fidlib[cluster]'."
-            ) from error
-        with Client(scheduler) as client, joblib.parallel_config("dask"):
-            workers = cast(dict[str, int], client.nthreads())
-            if (threads := max(workers.values(), default=1)) > 1:
-                raise ValueError(
-                    f"a Dask worker runs {threads} notebooks at once in one process, "
-                    "where they mix up their folders: start workers with --nthreads 1."
-                )
-            yield joblib.Parallel(n_jobs=-1, return_as="generator_unordered")
-        return
-    # Two processes with all threads each are far slower than one after the other.
-    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-    with joblib.parallel_config("loky", inner_max_num_threads=threads):
-        yield joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
 
 
 @contextlib.contextmanager

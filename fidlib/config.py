@@ -1,0 +1,66 @@
+"""What a study is about."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from fidlib import networks, triggers
+from fidlib.runs import Precision
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a study is about; equal configurations share their results."""
+
+    dataset: str = "digits"
+    """digits, mnist, cifar10, cifar100, or the path of an .npz in Keras' layout."""
+    model: str = "resnet18"
+    """resnet18 (the paper's), wrn28_10, convnet, or your own of fidlib.NETWORKS."""
+    feature_dim: int = 2
+    """D, the penultimate features; at 2 their picture is exact."""
+    seed: int = 0
+    """Decides weights, order and triggers."""
+    scale: str = "default"
+    """How long to train: default, or a scale in recipes.toml, such as hours."""
+    epochs: int = 0
+    """Epochs of every training; 0: the recipe's."""
+    embed_epochs: int = 0
+    """Epochs of every training but the host's; 0: as above."""
+    train_images: int = 0
+    """Train on so many images, spread over set and classes; 0: on all."""
+    triggers: str = "chain"
+    """The watermark: chain (the paper's), patch, or your own of fidlib.TRIGGERS."""
+    trigger_count: int = 100
+    """How many triggers."""
+    trigger_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of their family, such as links of a chain, by name."""
+    precision: Precision = "auto"
+    """Type to train in; auto: bfloat16 where the hardware is fast at it. What another
+    machine made with auto is read back in the type that it chose."""
+
+    def check(self) -> None:
+        """Raise ValueError if a field has a type or value that makes no sense."""
+        for found in dataclasses.fields(self):
+            if found.name == "trigger_options":
+                continue
+            value = getattr(self, found.name)
+            kind = int if isinstance(found.default, int) else str
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(
+                    f"{found.name} is {value!r}; expected {kind.__name__}, such as "
+                    f"{found.default!r}."
+                )
+        least_values = {"feature_dim": 2, "epochs": 0, "embed_epochs": 0}
+        least_values |= {"train_images": 0, "trigger_count": 1}
+        for name, least in least_values.items():
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must be at least {least}."
+                )
+        if self.precision not in get_args(Precision):
+            raise ValueError(
+                f"precision is {self.precision!r}; use auto, float32 or bfloat16."
+            )
+        networks.find(self.model)
+        triggers.find(self.triggers)

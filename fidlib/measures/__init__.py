@@ -1,0 +1,14 @@
+"""Numbers about models, by what they are made of."""
+
+from importlib import import_module
+
+_MODULES = (
+    *("boundary", "catalogue", "controls", "fidelity", "geometry", "intervals"),
+    *("losses", "maps", "pair", "ranking"),
+)
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"fidlib.measures.{name}")
+    raise AttributeError(f"fidlib.measures has no {name!r}.")

@@ -1,0 +1,125 @@
+"""The report: every measure of two models on one split."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from fidlib.data import Split
+from fidlib.measures.catalogue import MEASURES, Measured, measure
+from fidlib.measures.intervals import NONE, Estimate
+from fidlib.measures.pair import Pair
+from fidlib.models import Classifier
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How far a marked model is from its host on one split.
+
+    Every measure of `MEASURES` is an attribute with its value, such as `report.pfl`;
+    `report["pfl"]` is the `Estimate` with its 95 % interval. A number is None where
+    there is nothing to measure: between parameters, heads or features of other shapes;
+    of features that are the same for all images; of fewer images than a measure needs
+    (four for CKA, eleven for neighbours); of a boundary when the split has no two
+    classes (three for planes), or is not asked for; of triggers that were not given, or
+    that the host answers already (`trigger_plane_disagreement`).
+    """
+
+    measured: Mapping[str, Measured]
+    """By name; a measure that was not asked for is missing."""
+    images: int
+    """N, the images behind the numbers."""
+
+    def __getitem__(self, name: str) -> Estimate:
+        """Value, low and high of a measure on all images.
+
+        Raises:
+            KeyError: If there is no measure of that name.
+        """
+        found = self.measured.get(name)
+        if found is None and name not in MEASURES:
+            raise KeyError(f"unknown measure {name!r}; use one of {_known()}.")
+        return NONE if found is None else found.estimate
+
+    def __getattr__(self, name: str) -> float | None:
+        if name.startswith("_") or name not in MEASURES:
+            raise AttributeError(
+                f"a report has no {name!r}; its measures are {_known()}."
+            )
+        return self[name].value
+
+    def by_class(self, name: str) -> list[Estimate]:
+        """A measure on the images of each class; empty if it has none by class."""
+        found = self.measured.get(name)
+        return found.by_class if found else []
+
+    def parts(self, name: str) -> dict[str, float]:
+        """What a measure is the sum or mean of: TWL's layers, the planes' shares."""
+        found = self.measured.get(name)
+        return found.parts if found else {}
+
+    def values(self) -> dict[str, float | None]:
+        """Every measure's value, by name."""
+        return {name: self[name].value for name in MEASURES}
+
+    def distances(self) -> dict[str, float | None]:
+        """Every measure that compares, as a distance: 0 is the same."""
+        found: dict[str, float | None] = {}
+        for name, row in MEASURES.items():
+            if row.same is not None:
+                value = self[name].value
+                found[name] = None if value is None else abs(value - row.same)
+        return found
+
+    def table(self, *, by_class: bool = False, layers: bool = False) -> pd.DataFrame:
+        """A row per measure.
+
+        Args:
+            by_class: Add a column for each class.
+            layers: Add a row for each layer's part of TWL.
+
+        Returns:
+            Indexed by measure; columns `level`, `value`, `low`, `high`, then the class
+            indices. NaN where there is no such number.
+        """
+        rows = {}
+        for name, row in MEASURES.items():
+            of_classes = self.by_class(name) if by_class else []
+            classes = {label: each.value for label, each in enumerate(of_classes)}
+            rows[name] = {"level": row.level, **self[name]._asdict(), **classes}
+        for layer, part in self.parts("twl").items() if layers else ():
+            rows[f"twl {layer}"] = {"level": "layers", "value": part}
+        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
+        return table.astype({name: float for name in table.columns[1:]})
+
+
+def compare(
+    host: Classifier,
+    marked: Classifier,
+    split: Split,
+    triggers: Split | None = None,
+    *,
+    seed: int = 0,
+) -> Fidelity:
+    """How far a marked model is from its host, on every level.
+
+    Works for any two classifiers of the same classes, watermarked or not.
+
+    Args:
+        host: The reference.
+        marked: The model that is compared with it.
+        split: Images and labels to compare on, on the models' device.
+        triggers: The watermark, if there is one.
+        seed: Decides planes, segments, and the resamples of the intervals.
+
+    Raises:
+        ValueError: If the two do not have the same number of classes, cannot take the
+            images, or give numbers that are not finite; if there is no image, or a
+            label that is none of theirs.
+    """
+    pair = Pair(host, marked, split, triggers, seed=seed)
+    return Fidelity(measure(pair, MEASURES), len(split))
+
+
+def _known() -> str:
+    return ", ".join(MEASURES)

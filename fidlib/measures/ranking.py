@@ -1,0 +1,113 @@
+"""How measures order models: rank correlations and the Pareto front."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from fidlib.measures.intervals import RESAMPLES, expanded
+
+
+class RankCorrelation(NamedTuple):
+    """Spearman's, with its interval; as text, it says so."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "no rank correlation"
+        return f"rank correlation {self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> RankCorrelation:
+    """Spearman's rank correlation of two measures, with its interval over models.
+
+    1 where they order the models alike, -1 where oppositely.
+
+    Args:
+        x: `(M,)` one measure of M models, three or more.
+        y: `(M,)` the other.
+        seed: Decides the resamples.
+
+    Returns:
+        All NaN where one of the two orders nothing, and for fewer than three models.
+    """
+    from scipy import stats
+
+    pair = np.asarray(x, float), np.asarray(y, float)
+    if len(pair[0]) < 3 or any(np.ptp(values) == 0 for values in pair):
+        return RankCorrelation(math.nan, math.nan, math.nan)
+    found = stats.bootstrap(
+        pair,
+        _spearman,
+        paired=True,
+        n_resamples=RESAMPLES,
+        confidence_level=expanded(len(pair[0])),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    value = float(_spearman(*pair))
+    return RankCorrelation(value, float(found.low), float(found.high))
+
+
+def rank_correlations(
+    measures: pd.DataFrame, others: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The rank correlations of measures with others, over models.
+
+    Args:
+        measures: A row per model; a column per measure.
+        others: The same models; `measures` themselves when None.
+
+    Returns:
+        A row per measure, a column per other one, of values alone.
+
+    Raises:
+        ValueError: If a value is missing.
+    """
+    others = measures if others is None else others
+    for frame in (measures, others):
+        if frame.isna().any(axis=None):
+            raise ValueError(
+                f"{', '.join(frame.columns[frame.isna().any()])} is missing for a "
+                "model; leave out that model or that measure."
+            )
+    return pd.DataFrame(
+        {
+            name: {n: _value(x.to_numpy(), y.to_numpy()) for n, x in measures.items()}
+            for name, y in others.items()
+        }
+    )
+
+
+def _value(x: np.ndarray, y: np.ndarray) -> float:
+    few = len(x) < 3 or any(np.ptp(values) == 0 for values in (x, y))
+    return math.nan if few else float(_spearman(x, y))
+
+
+def _spearman(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+    from scipy import stats
+
+    a, b = (stats.rankdata(values, axis=axis) for values in (a, b))
+    a, b = (ranks - ranks.mean(axis, keepdims=True) for ranks in (a, b))
+    scale = np.sqrt((a**2).sum(axis) * (b**2).sum(axis))
+    return (a * b).sum(axis) / np.where(scale > 0, scale, np.inf)
+
+
+def pareto_front(costs: pd.DataFrame) -> pd.Series:
+    """Which rows no other row beats: none is as low in every column and lower in one.
+
+    Args:
+        costs: A row per model, a column per cost, each better when lower.
+
+    Returns:
+        Bool, a value per row.
+    """
+    values = costs.to_numpy(float)[:, None]
+    others = values.swapaxes(0, 1)
+    beaten = (others <= values).all(2) & (others < values).any(2)
+    return pd.Series(~beaten.any(-1), costs.index)

@@ -1,0 +1,318 @@
+"""A study's models by lineage: each made once, then read back."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+
+from fidlib import data, models, networks, reports, runs, source, training, triggers
+from fidlib.config import Config
+from fidlib.data import Split
+from fidlib.lineage import Lineage, Name
+from fidlib.measures.curve import Watch
+from fidlib.models import Classifier
+from fidlib.training import HOST, Diverged, Plan, Trained
+
+SAMPLE = 2000
+"""Training images whose outputs are kept of every model, at most."""
+
+PARTS = ("train", "test", "triggers", "sample")
+"""Images of a study; `sample` is of the training images, spread over the classes."""
+
+
+class Stored(NamedTuple):
+    """A model as it is kept, not to be handed out."""
+
+    folder: Path
+    """Its run."""
+    model: Classifier
+    """In eval mode."""
+    fingerprint: str
+    """Changes with any weight, buffer, name or layer."""
+
+
+class ModelStore:
+    """Makes the models of a configuration, or reads them back.
+
+    Args:
+        config: What they are of.
+        host: A trained classifier of one's own to protect; trained when None.
+        watermark: Triggers of one's own; the configuration's family when None.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        host: Classifier | None,
+        watermark: Split | None,
+    ) -> None:
+        config.check()
+        self.config = config
+        self.device = runs.pick_device()
+        self.precision = runs.pick_precision(config.precision, self.device)
+        self.recipe = training.recipe(config.dataset, config.scale)
+        if config.epochs:
+            self.recipe = self.recipe.with_epochs(config.epochs)
+        self.data = data.load(config.dataset)
+        self._manifest = self.data.manifest()
+        train = self.data.train
+        count = config.train_images or len(train)
+        train = train if count >= len(train) else train.sample(count)
+        self._images = {
+            "train": train.to(self.device),
+            "test": self.data.test.to(self.device),
+        }
+        self._images["sample"] = self._images["train"].sample(SAMPLE)
+        self.given = None if host is None else self._checked_host(host)
+        self.watermark = None if watermark is None else watermark.copy()
+        if self.watermark is not None:
+            self._images["triggers"] = self._checked(self.watermark)
+        self._made: dict[str, Stored] = {}
+
+    def split(self, part: str) -> Split:
+        """Some of `PARTS`, not to be handed out; triggers may look at the host."""
+        if part == "triggers" and part not in self._images:
+            made = triggers.find(self.config.triggers)(
+                self.split("train").copy(),
+                self.config.seed,
+                host=copy.deepcopy(self.find("host").model),
+                count=self.config.trigger_count,
+                **self.config.trigger_options,
+            )
+            self._images[part] = self._checked(made)
+        if part not in self._images:
+            raise ValueError(f"images is {part!r}; use {', '.join(PARTS)}.")
+        return self._images[part]
+
+    def find(self, of: Name) -> Stored:
+        """A model, made first when it is missing.
+
+        Raises:
+            ValueError: If the lineage names no method or no attack, or the stored model
+                was made of another than is stored.
+            Diverged: If training it diverges.
+        """
+        lineage = Lineage.read(of)
+        if lineage.key not in self._made:
+            folder = self._run(lineage)
+            model = self._read(lineage, folder)
+            found = Stored(folder, model, models.fingerprint(model))
+            self._made[lineage.key] = found
+        return self._made[lineage.key]
+
+    def is_made(self, lineage: Lineage) -> bool:
+        """Whether a model is there; what it is made of must be."""
+        return runs.is_made(_kind(lineage), self._key(lineage))
+
+    def _run(self, lineage: Lineage) -> Path:
+        """The run of a lineage, made first when it is missing."""
+        kind, key, parent = _kind(lineage), self._key(lineage), lineage.parent
+        build = {
+            "host": self._make_host,
+            "marked": self._make_marked,
+            "attacked": self._make_attacked,
+        }[kind]
+        if parent is not None and not runs.is_made(kind, key):
+            self.find(parent)  # its seconds are not counted as this one's
+        folder = runs.make(kind, key, lambda made: build(lineage, made))
+        if parent is not None and came_about(folder)["parent"] != self._seal(parent):
+            raise ValueError(
+                f"the run {folder} was made of another model than "
+                f"{self.find(parent).folder}: delete it, and it is made again, or "
+                "bring back what it was made of."
+            )
+        return folder
+
+    def _read(self, lineage: Lineage, folder: Path) -> Classifier:
+        path = folder / "model.safetensors"
+        if lineage.parent is not None:
+            return models.load(path, like=self.find(lineage.parent).model)
+        like = self._blank() if self.given is None else self.given
+        return models.load(path, like=like)
+
+    def _key(self, lineage: Lineage) -> dict[str, object]:
+        """All that decides a model, as JSON values."""
+        config, train = self.config, self._images["train"]
+        key: dict[str, object] = {
+            "data": self._manifest,
+            "train": {"images": len(train), "sha256": train.content},
+            # As asked for: with auto, runs copied from a faster machine are read back.
+            "precision": config.precision,
+        }
+        parent = lineage.parent
+        if parent is None and self.given is not None:
+            return {"data": self._manifest, "given": models.fingerprint(self.given)}
+        if parent is None:
+            built = networks.find(config.model)
+            own = not built.__module__.startswith("fidlib.")
+            what = [source.code(built), source.structure(self._blank())] if own else []
+            key["network"] = [config.model, *what]
+            key["feature_dim"] = config.feature_dim
+            return key | {"plan": self._plan(lineage).key()}
+        key["parent"] = runs.digest(self._key(parent))
+        if lineage.attacks:
+            split = self._attackers()
+            key["train"] = {"images": len(split), "sha256": split.content}
+            key["attack"] = lineage.attacks[-1].definition()
+            return key | {"seed": config.seed}
+        if lineage.method is not None and lineage.method.learns != "train":
+            secret = self.split("triggers")
+            key["triggers"] = {"images": len(secret), "sha256": secret.fingerprint}
+        return key | {"plan": self._plan(lineage).key()}
+
+    def _plan(self, lineage: Lineage) -> Plan:
+        method = lineage.method or HOST
+        recipe, shorter = self.recipe, self.config.embed_epochs
+        if shorter and lineage.method is not None:
+            recipe = recipe.with_epochs(shorter)
+        return Plan.of(method, recipe, seed=self.config.seed, precision=self.precision)
+
+    def _make_host(self, lineage: Lineage, folder: Path) -> float:
+        watch = Watch(None, self._images["test"], None)
+        if self.given is not None:
+            row = {"epoch": 0, "loss": None, "seconds": 0.0} | watch(self.given)
+            trained = Trained(copy.deepcopy(self.given), [row])
+        else:
+            trained = self._train(lineage, self._blank(), watch)
+            watch.save(folder / "curve.safetensors")
+        return self._store(lineage, folder, trained)
+
+    def _make_marked(self, lineage: Lineage, folder: Path) -> float:
+        host, plan = self.find("host").model, self._plan(lineage)
+        learns = plan.method.learns != "train"
+        secret = self.split("triggers") if learns else None
+        watch = Watch(host, self._images["test"], secret)
+        known = None
+        if not (plan.augment or plan.method.mixes):
+            shown = self._images["train"].images
+            known = reports.outputs(host, self.find("host").fingerprint, shown)
+        trained = self._train(
+            lineage,
+            training.start(host, plan),
+            watch,
+            triggers=secret,
+            host=host,
+            known=known,
+        )
+        watch.save(folder / "curve.safetensors")
+        return self._store(lineage, folder, trained)
+
+    def _make_attacked(self, lineage: Lineage, folder: Path) -> float:
+        assert lineage.parent is not None
+        victim = copy.deepcopy(self.find(lineage.parent).model)
+        split = self._attackers().copy()
+        attacked = lineage.attacks[-1](victim, split, self.config.seed)
+        watch = Watch(self.find("host").model, self._images["test"], None)
+        row = {"epoch": 0, "loss": None, "seconds": 0.0} | watch(attacked)
+        return self._store(lineage, folder, Trained(attacked, [row]))
+
+    def _attackers(self) -> Split:
+        """The attacker's images: a tenth of train, and of a small set a quarter."""
+        train = self._images["train"]
+        return train.sample(max(len(train) // 10, min(len(train) // 4, 500)))
+
+    def _train(
+        self, lineage: Lineage, model: Classifier, watch: Watch, **options: Any
+    ) -> Trained:
+        """Train; what was reached before a divergence is kept, apart from the runs."""
+        kind, key, parent = _kind(lineage), self._key(lineage), lineage.parent
+        train = self._images["train"]
+        circumstances = {
+            "precision": text(self.precision),
+            "torch": str(torch.__version__),
+            "parent": None if parent is None else self._seal(parent),
+            "order": train.fingerprint,  # batches name images by their number
+        }
+        state = runs.state(kind, key, circumstances)
+        options |= {"observer": watch, "state": state}
+        try:
+            return training.train(model, self._plan(lineage), train, **options)
+        except Diverged as error:
+            state.unlink(missing_ok=True)
+            folder = runs.runs_root() / "diverged" / runs.digest([key, str(error)])
+            models.save(error.trained.model, folder / "model.safetensors")
+            pd.DataFrame(error.trained.history).to_csv(folder / "history.csv")
+            kept = f"{error} The last good state is in {folder}."
+            raise Diverged(kept, error.trained) from error
+
+    def _store(self, lineage: Lineage, folder: Path, trained: Trained) -> float:
+        models.save(trained.model, folder / "model.safetensors")
+        history = pd.DataFrame(trained.history)
+        history.to_csv(folder / "history.csv", index=False)
+        given = lineage.parent is None and self.given is not None
+        parent = lineage.parent
+        how = {
+            "precision": None if given else text(self.precision),
+            "parent": None if parent is None else self._seal(parent),
+        }
+        runs.write_json(folder / "training.json", how)
+        return trained.before
+
+    def _seal(self, lineage: Lineage) -> str:
+        """The checksum of a model's stored weights."""
+        done = json.loads((self.find(lineage).folder / "done.json").read_text())
+        return done["files"]["model.safetensors"]
+
+    def _blank(self) -> Classifier:
+        """The configured architecture, with weights from the study's seed."""
+        generator = runs.stream(self.config.seed, "host", "start")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch.randint(2**62, (), generator=generator).item())
+            model = models.build(
+                self.config.model,
+                num_classes=len(self.data.classes),
+                feature_dim=self.config.feature_dim,
+                mean=self.data.mean,
+                std=self.data.std,
+                image_size=self.data.image_shape[1],
+            )
+        return model.to(self.device)
+
+    def _checked(self, secret: Split) -> Split:
+        """Triggers, on the study's device, if they fit its images and classes."""
+        shape, classes = tuple(secret.images.shape[1:]), len(self.data.classes)
+        if shape != self.data.image_shape:
+            raise ValueError(
+                f"triggers are {shape}, the images {self.data.image_shape} (channels, "
+                "height, width); make them alike."
+            )
+        labels = secret.labels
+        if not len(labels) or labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(
+                f"the triggers' labels are {sorted(set(labels.tolist()))}; give at "
+                f"least one trigger, and labels from 0 to {classes - 1}."
+            )
+        return secret.to(self.device)
+
+    def _checked_host(self, host: Classifier) -> Classifier:
+        """A copy: what its owner does to it later is no part of this study."""
+        if not isinstance(host, Classifier):
+            raise ValueError(
+                f"host is a {type(host).__name__}; pass "
+                "fidlib.models.wrap(network, ...)."
+            )
+        if host.num_classes != len(self.data.classes):
+            raise ValueError(
+                f"the host has {host.num_classes} classes, {self.config.dataset} "
+                f"{len(self.data.classes)}; use the host's own data set."
+            )
+        return copy.deepcopy(host).to(self.device).eval()
+
+
+def _kind(lineage: Lineage) -> str:
+    if lineage.attacks:
+        return "attacked"
+    return "host" if lineage.parent is None else "marked"
+
+
+def came_about(folder: Path) -> dict[str, Any]:
+    """Of a model's run: the `precision` it was trained in, its `parent`'s checksum."""
+    return json.loads((folder / "training.json").read_text())
+
+
+def text(precision: torch.dtype) -> str:
+    """`float32` or `bfloat16`."""
+    return str(precision).removeprefix("torch.")

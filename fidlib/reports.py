@@ -1,0 +1,121 @@
+"""Outputs and measures that are kept: made when first asked for, then read back.
+
+Outputs are known by the model and the images, a measure by the two models, the images
+and its own version: a new measure is computed from what is kept, and nothing else is.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fidlib import data, models, runs, source
+from fidlib.measures.catalogue import MEASURES, Measured, measure
+from fidlib.measures.fidelity import Fidelity
+from fidlib.measures.intervals import Estimate
+from fidlib.measures.pair import Pair
+from fidlib.models import Classifier, Outputs
+
+
+def outputs(model: Classifier, fingerprint: str, images: Tensor) -> Outputs:
+    """Features and logits of a model on images, float32, on the images' device.
+
+    Args:
+        model: Run only if they are not kept.
+        fingerprint: Its `models.fingerprint`.
+        images: `(N, C, H, W)` pixels.
+    """
+
+    def build(folder: Path) -> None:
+        found = models.outputs(model, images)
+        tensors = {n: t.contiguous().cpu() for n, t in found._asdict().items()}
+        save_file(tensors, folder / "outputs.safetensors")
+
+    folder = runs.make("outputs", _outputs_key(fingerprint, images), build)
+    found = load_file(folder / "outputs.safetensors")
+    return Outputs(**{name: part.to(images.device) for name, part in found.items()})
+
+
+def is_kept(fingerprint: str, images: Tensor) -> bool:
+    """Whether a model's outputs on images are kept."""
+    return runs.is_made("outputs", _outputs_key(fingerprint, images))
+
+
+def fidelity(
+    key: dict[str, object], names: Iterable[str], pair: Callable[[], Pair], images: int
+) -> Fidelity:
+    """The report of a pair: measures that are kept are read, others computed and kept.
+
+    Args:
+        key: What tells the pair from others: models, images, triggers, seed.
+        names: Measures to have.
+        pair: Makes the pair, if a measure is missing.
+        images: N.
+    """
+    names = list(names)
+    found = _kept(key)
+    if missing := [name for name in names if name not in found]:
+
+        def build(folder: Path) -> None:
+            write(folder, measure(pair(), missing))
+
+        versions = {name: _version(name) for name in missing}
+        made = runs.make(_kind(key), key | {"measures": versions}, build)
+        found |= _read(made)
+    return Fidelity({name: found[name] for name in names}, images)
+
+
+def missing(key: dict[str, object], names: Iterable[str]) -> list[str]:
+    """Measures of a pair that are not kept."""
+    found = _kept(key)
+    return [name for name in names if name not in found]
+
+
+def write(folder: Path, measured: dict[str, Measured]) -> None:
+    """A report's file, which says each measure's version."""
+    rows = {
+        name: {"version": _version(name), **found._asdict()}
+        for name, found in measured.items()
+    }
+    runs.write_json(folder / "measures.json", rows)
+
+
+def _outputs_key(fingerprint: str, images: Tensor) -> dict[str, object]:
+    return {"model": fingerprint, "images": data.digest(images)}
+
+
+def _kind(key: dict[str, object]) -> str:
+    """A pair has a folder of its own: a run for each time that measures were added."""
+    return f"report/{runs.digest(key)}"
+
+
+def _kept(key: dict[str, object]) -> dict[str, Measured]:
+    found: dict[str, Measured] = {}
+    for root in (runs.RELEASED, runs.runs_root()):
+        for folder in sorted((root / _kind(key)).glob("[!.]*")):
+            if runs.finished(folder):
+                found |= _read(folder)
+    return found
+
+
+def _read(folder: Path) -> dict[str, Measured]:
+    rows = json.loads((folder / "measures.json").read_text())
+    return {
+        name: Measured(
+            Estimate(*row["estimate"]),
+            [Estimate(*each) for each in row["by_class"]],
+            row["parts"],
+        )
+        for name, row in rows.items()
+        if name in MEASURES and row["version"] == _version(name)
+    }
+
+
+def _version(name: str) -> object:
+    """Of a measure that is not fidlib's own, its text as well."""
+    row = MEASURES[name]
+    if row.of.__module__.startswith("fidlib."):
+        return row.version
+    return [row.version, runs.digest(source.code(row.of))]

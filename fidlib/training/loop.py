@@ -1,0 +1,270 @@
+"""The one loop: hosts, embeddings and attacks by training are calls of `train`."""
+
+import copy
+import itertools
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fidlib.data import Split
+from fidlib.models import Classifier, Outputs, fresh
+from fidlib.runs import stream
+from fidlib.training.batches import batches, endless_batches
+from fidlib.training.checkpoint import Checkpoint, Stateful
+from fidlib.training.objective import Objective
+from fidlib.training.plan import Plan
+from fidlib.training.quiet import QuietAdam, projections
+
+CURVE_POINTS = 8
+"""A learning curve has this many measurements, spread evenly, and one at the start: at
+ends of epochs if there are so many, else within them too; one a step if there are
+fewer steps."""
+
+Row = dict[str, float | None]
+
+
+class Observer(Protocol):
+    """What looks at a model along its training, and may keep what it saw."""
+
+    def __call__(self, model: Classifier, /) -> Mapping[str, float | None]:
+        """The numbers of a row of the learning curve; the model is in eval mode."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All it has collected, as tensors, numbers, lists and dicts of them."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
+        """Go on from a `state_dict`, when a training that was stopped goes on."""
+        ...
+
+
+@dataclass
+class Trained:
+    """A trained model and how it got there."""
+
+    model: Classifier
+    """In eval mode."""
+    history: list[Row] = field(default_factory=list)
+    """A row per point of the curve: epoch, loss (the mean of the epoch so far),
+    seconds, and what the observer saw."""
+    before: float = 0.0
+    """Seconds that it had taken when it was stopped, if it was, and went on here."""
+
+
+class Diverged(ArithmeticError):
+    """A training whose loss or weights are no longer numbers; it says what to do.
+
+    Args:
+        message: One sentence.
+        trained: At the last good point of the curve, or where it was taken up.
+    """
+
+    def __init__(self, message: str, trained: Trained) -> None:
+        super().__init__(message)
+        self.trained = trained
+
+
+def start(host: Classifier, plan: Plan) -> Classifier:
+    """The model that a plan's training starts with; the host is not changed.
+
+    Args:
+        host: Its copy, or a random start of its architecture, is returned.
+        plan: Says which; one whose method trains the body alone keeps the host's head.
+    """
+    method = plan.method
+    if method.start == "host":
+        return copy.deepcopy(host)
+    model = fresh(host, stream(plan.seed, method.name, "start")).to(host.mean.device)
+    if method.trained == "body":
+        model.head.load_state_dict(host.head.state_dict())
+    return model
+
+
+def train(
+    model: Classifier,
+    plan: Plan,
+    images: Split,
+    *,
+    triggers: Split | None = None,
+    host: Classifier | None = None,
+    known: Outputs | None = None,
+    observer: Observer | None = None,
+    state: Path | None = None,
+) -> Trained:
+    """Train a classifier as a plan says.
+
+    Args:
+        model: Where training starts, such as from `start`; trained in place.
+        plan: How.
+        images: Training images, on the model's device.
+        triggers: The watermark; needed where the plan's method learns it.
+        host: What terms compare with, not changed; needed where there are terms, or
+            the head alone is trained and the body stays the host's.
+        known: The host's outputs on `images`, float32; computed when needed if None.
+        observer: Called at the start and at `CURVE_POINTS` points.
+        state: File to go on from if it is there, written every few minutes. It is this
+            training's alone, with these arguments on this machine; whoever asks for it
+            deletes it when it is over.
+
+    Returns:
+        The model, in eval mode, all its parameters free to be trained again.
+
+    Raises:
+        ValueError: If triggers or host are missing, or a term is no scalar tensor with
+            a gradient.
+        Diverged: If the loss or a weight is no longer a number.
+    """
+    method, device = plan.method, images.images.device
+    objective = Objective(
+        model, plan, images, triggers=triggers, host=host, known=known
+    )
+    order = stream(plan.seed, method.name, "order")
+    drawn = _drawn(plan, objective.triggers, device)
+    steps = max(1, -(-len(images) // plan.batch_size))  # of an epoch
+    points = _points(plan.epochs, steps)
+    model.train(method.start == "random")  # from the host, BatchNorm is frozen
+    optimizer = _optimizer(model, plan, images)
+    parts: dict[str, Stateful] = {"optimizer": optimizer}
+    if observer is not None:
+        parts["observer"] = observer
+    checkpoint = Checkpoint(state, model, parts, objective.augmentation, device)
+    masks = {n for n, b in model.named_buffers() if not b.isfinite().all()}
+
+    with torch.enable_grad(), _own_randomness(device):
+        torch.manual_seed(stream(plan.seed, method.name, "layers").initial_seed())
+        progress = checkpoint.read()
+        before, started = progress.seconds, time.perf_counter() - progress.seconds
+        good = copy.deepcopy(model.state_dict())
+        if not progress.history:
+            progress.history.append(_row(0, math.nan, 0, model, observer))
+        for epoch in tqdm(range(plan.epochs), method.name, **_bar()):
+            first = epoch * steps
+            if progress.step == first:
+                progress.total = torch.zeros((), device=device)
+            for step, index in enumerate(
+                batches(len(images), steps, order, device), first
+            ):
+                secret = next(drawn)
+                if step < progress.step:
+                    continue  # taken before it was stopped; only drawn again
+                if checkpoint.due() and _finite(model, but=masks):
+                    progress.seconds = time.perf_counter() - started
+                    checkpoint.write(progress)
+
+                past = (epoch + (step - first) / steps) / plan.epochs
+                for group in optimizer.param_groups:
+                    group["lr"] = plan.rate(past)
+                loss = objective(index, secret, coarse=past < plan.coarse)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                progress.step += 1
+                progress.total += loss.detach()
+
+                taken = progress.step - first
+                if progress.step not in points and taken < steps:
+                    continue
+                mean = progress.total.item() / taken
+                if not (math.isfinite(mean) and _finite(model, but=masks)):
+                    model.load_state_dict(good)
+                    trained = Trained(_ready(model), progress.history, before)
+                    raise Diverged(_advice(plan, epoch, mean), trained)
+                good = copy.deepcopy(model.state_dict())
+                if progress.step in points:
+                    seconds = time.perf_counter() - started
+                    row = _row(progress.step / steps, mean, seconds, model, observer)
+                    progress.history.append(row)
+    return Trained(_ready(model), progress.history, before)
+
+
+def _drawn(
+    plan: Plan, triggers: Split | None, device: torch.device
+) -> Iterator[Tensor]:
+    """Each step's triggers, by number; empty where none are learned."""
+    if triggers is None:
+        return itertools.repeat(torch.empty(0, dtype=torch.long, device=device))
+    draws = stream(plan.seed, plan.method.name, "triggers")
+    return endless_batches(len(triggers), plan.trigger_batch_size, draws, device)
+
+
+def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Adam:
+    """Adam on the trained part; BatchNorm's own parameters stay when it is frozen."""
+    part, frozen_norm = plan.method.trained, plan.method.start == "host"
+    for name, module in model.named_modules():
+        wanted = part in ("all", "head" if name == "head" else "body")
+        norm = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(wanted and not (norm and frozen_norm))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not plan.quiet:
+        return torch.optim.Adam(trained, plan.learning_rate, fused=True)
+    where = projections(model, images.images, plan.quiet)
+    return QuietAdam(trained, plan.learning_rate, where, plan.precision)
+
+
+def _points(epochs: int, steps: int) -> set[int]:
+    """After how many steps, `steps` an epoch, the model is looked at."""
+    shares = [i / CURVE_POINTS for i in range(1, CURVE_POINTS + 1)]
+    if epochs >= CURVE_POINTS:
+        return {round(epochs * share) * steps for share in shares}
+    return {round(epochs * steps * share) for share in shares}
+
+
+def _row(
+    epoch: float,
+    loss: float,
+    seconds: float,
+    model: Classifier,
+    observer: Observer | None,
+) -> Row:
+    """A row of the learning curve; looking changes nothing in what follows."""
+    row: Row = {"epoch": epoch, "loss": loss, "seconds": round(seconds, 2)}
+    if observer is None:
+        return row
+    mode = model.training
+    with _own_randomness(model.mean.device):
+        found = observer(model.eval())
+    model.train(mode)
+    # NumPy's floats cannot be kept in a state file.
+    return row | {n: None if v is None else float(v) for n, v in found.items()}
+
+
+def _finite(model: Classifier, *, but: set[str]) -> bool:
+    """Whether all weights and buffers are numbers, but for those buffers."""
+    tensors = itertools.chain(model.named_parameters(), model.named_buffers())
+    return all(bool(t.isfinite().all()) for name, t in tensors if name not in but)
+
+
+def _advice(plan: Plan, epoch: int, loss: float) -> str:
+    weights = f" or the weights ({dict(plan.weights)})" if plan.weights else ""
+    return (
+        f"training {plan.method.name} diverged in epoch {epoch + 1} (mean loss "
+        f"{loss:g}): lower the learning rate ({plan.learning_rate:g}){weights} of the "
+        "recipe."
+    )
+
+
+def _ready(model: Classifier) -> Classifier:
+    return model.eval().requires_grad_(True)
+
+
+def _own_randomness(device: torch.device) -> AbstractContextManager[None]:
+    """Draws inside, such as dropout's, leave the process's as they were."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def _bar() -> dict[str, Any]:
+    """No progress bar where nobody looks: only a terminal or JupyterLab shows one."""
+    seen = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
+    return {"unit": "epoch", "leave": False, "disable": not seen}

@@ -1,0 +1,142 @@
+"""What a step minimises: cross-entropy of what is learned, and what is preserved."""
+
+import copy
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fidlib.data import Split
+from fidlib.methods import Step
+from fidlib.models import Classifier, Outputs, outputs
+from fidlib.runs import stream
+from fidlib.training.batches import crop_and_flip, mix
+from fidlib.training.plan import Plan
+
+
+class Objective:
+    """The loss of one training, step by step; arguments as in `train`.
+
+    Raises:
+        ValueError: If triggers or host are missing where the plan's method needs them.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        plan: Plan,
+        images: Split,
+        *,
+        triggers: Split | None,
+        host: Classifier | None,
+        known: Outputs | None,
+    ) -> None:
+        method = plan.method
+        if method.learns != "train" and triggers is None:
+            raise ValueError(f"{method.name} learns {method.learns}: pass triggers.")
+        if (method.preserves or method.keeps_body) and host is None:
+            raise ValueError(f"{method.name} rests on the host: pass host.")
+        self.model, self.plan, self.images, self.known = model, plan, images, known
+        self.triggers = None if method.learns == "train" else triggers
+        self.host = model  # nobody asks for it
+        if host is not None:
+            self.host = copy.deepcopy(host).eval().requires_grad_(False)
+        self.host_parameters = dict(self.host.named_parameters())
+        self.augmentation = stream(plan.seed, method.name, "augmentation")
+
+    def __call__(self, index: Tensor, drawn: Tensor, *, coarse: bool) -> Tensor:
+        """The loss of a batch, a scalar with its gradient.
+
+        Args:
+            index: `(B,)` numbers of its images.
+            drawn: `(T,)` numbers of its triggers; not used where none are learned.
+            coarse: Whether the model sees them at half the side.
+
+        Raises:
+            ValueError: If a term is no scalar with a gradient.
+        """
+        method = self.plan.method
+        images, labels = self.images.images[index], self.images.labels[index]
+        if self.plan.augment:
+            images = crop_and_flip(images, self.augmentation)
+        if method.mixes:
+            images = mix(images, self.augmentation)
+        features = self._features(index, images, drawn, coarse=coarse)
+        logits = self.model.head(features)
+        if self.triggers is not None:
+            labels = torch.cat([labels, self.triggers.labels[drawn]])
+        first = len(index) if method.learns == "triggers" else 0
+        loss = F.cross_entropy(logits[first:], labels[first:])
+        step = Step(
+            model=self.model,
+            host=self.host,
+            host_parameters=self.host_parameters,
+            images=images,
+            features=features[: len(index)],
+            logits=logits[: len(index)],
+            host_outputs=lambda: self._host_outputs(index, images),
+        )
+        for (term, weight), (name, _) in zip(
+            self.plan.terms, self.plan.weights, strict=True
+        ):
+            value = term(step)
+            _check_term(value, method.name, name)
+            loss = loss + weight * value
+        return loss
+
+    def _features(
+        self, index: Tensor, images: Tensor, drawn: Tensor, *, coarse: bool
+    ) -> Tensor:
+        """Features `(B + T, D)` of a batch's images, then of the triggers drawn."""
+        if self.plan.method.keeps_body:
+            parts = [self._host_outputs(index, images).features]
+            if self.triggers is not None:
+                parts.append(self._trigger_features[drawn])
+            return torch.cat(parts)
+        shown = self.model.normalise(images)
+        if self.triggers is not None:
+            secret = self.model.normalise(self.triggers.images[drawn])
+            shown = torch.cat([shown, secret])
+        if coarse:
+            shown = F.avg_pool2d(shown, 2)
+        return self._body(self.model, shown)
+
+    def _body(self, model: Classifier, shown: Tensor) -> Tensor:
+        """Features of normalised images: float32, computed in training precision."""
+        shown = shown.contiguous(memory_format=torch.channels_last)
+        precision = self.plan.precision
+        fast = precision != torch.float32
+        with torch.autocast(shown.device.type, precision, enabled=fast):
+            return model.body(shown).float()
+
+    @torch.no_grad()
+    def _host_outputs(self, index: Tensor, images: Tensor) -> Outputs:
+        """The host's answer to a batch: looked up, unless its images are changed."""
+        if self.plan.augment or self.plan.method.mixes:
+            features = self._body(self.host, self.host.normalise(images))
+            return Outputs(features, self.host.head(features))
+        return Outputs(*(values[index] for values in self._host_table))
+
+    @cached_property
+    def _host_table(self) -> Outputs:
+        return self.known or outputs(self.host, self.images.images)
+
+    @cached_property
+    def _trigger_features(self) -> Tensor:
+        """The host's, and the model's where it keeps the host's body."""
+        assert self.triggers is not None
+        return outputs(self.host, self.triggers.images).features
+
+
+def _check_term(value: object, method: str, name: str) -> None:
+    if isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad:
+        return
+    found = f"a {type(value).__name__}"
+    if isinstance(value, Tensor):
+        shape = tuple(value.shape)
+        found = f"a tensor of shape {shape}" if shape else "a scalar without gradient"
+    raise ValueError(
+        f"method {method!r}: its term {name} gives {found}; it must give a scalar "
+        "tensor, computed with gradient from something that is trained."
+    )
