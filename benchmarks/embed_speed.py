@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -26,11 +27,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import fidlib as fl
-from fidlib import features, runs, training
+from fidlib import runs, training
 from fidlib.data import Split
-from fidlib.models import Classifier
+from fidlib.models import Classifier, Outputs
 
-METHODS = ("ref", "scratch", "FTAL", "FTAL+TWL", "FixLL+PFL", "FixLL+SPL")
+METHODS = ("host", "scratch", "FTAL", "FTAL+TWL", "FixLL+PFL", "FixLL+SPL")
 DEVICE = runs.pick_device()
 AUTO = runs.pick_precision("auto", DEVICE)
 PROC = Path("/proc/self")
@@ -57,7 +58,7 @@ class Setting:
     train: Split
     triggers: Split
     recipe: training.Recipe
-    known: features.Outputs
+    known: Outputs
     """The host's outputs on `train`: a study computes them once, for all epochs."""
 
 
@@ -74,11 +75,9 @@ def setting(dataset: str, images: int) -> Setting:
     train = train.to(DEVICE)
     host = fl.models.build("resnet18", num_classes=10, feature_dim=dim, **norm)
     host = host.to(DEVICE).eval()
-    triggers = fl.triggers.noise_chain(
-        shape, num_classes=10, **norm, chains=10, links=10, seed=0
-    ).to(DEVICE)
+    triggers = fl.triggers.chain(train, 0, host=host).to(DEVICE)
     recipe = training.recipe(dataset, "paper").with_epochs(1)
-    known = features.outputs(host, train.images)
+    known = fl.models.outputs(host, train.images)
     return Setting(host, train, triggers, recipe, known)
 
 
@@ -92,12 +91,12 @@ def plain(method: str, given: Setting) -> Classifier:
     host.requires_grad_(False)
     fixed = method.startswith("FixLL")
     part = model.body if fixed else model
-    if method not in ("ref", "scratch"):
+    if method not in ("host", "scratch"):
         for module in part.modules():
             module.requires_grad_(not isinstance(module, nn.BatchNorm2d))
     trained = [p for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=1e-4)
-    model.train(method in ("ref", "scratch"))
+    model.train(method in ("host", "scratch"))
     images = host.normalise(train.images).cpu()
     secret = host.normalise(triggers.images)
     loader = DataLoader(
@@ -108,7 +107,7 @@ def plain(method: str, given: Setting) -> Classifier:
             x = torch.stack([_crop_and_flip(image) for image in x])
         x, y = x.to(DEVICE), y.to(DEVICE)
         shown, labels = x, y
-        if method != "ref":
+        if method != "host":
             pick = torch.randperm(len(secret))[:4]
             shown = torch.cat([x, secret[pick]])
             labels = torch.cat([y, triggers.labels[pick]])
@@ -142,26 +141,43 @@ def _crop_and_flip(image: Tensor) -> Tensor:
     return image.flip(-1) if torch.rand(()) < 0.5 else image
 
 
+@dataclass
+class Noting:
+    """Notes a number at every point of a learning curve."""
+
+    number: Callable[[], float]
+    """What to note."""
+
+    def __call__(self, _model: Classifier) -> dict[str, float | None]:
+        """As `noted`, in the rows of the curve."""
+        return {"noted": self.number()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: no benchmark is taken up again."""
+        return {}
+
+    def load_state_dict(self, _state: dict[str, Any]) -> None:
+        """See `state_dict`."""
+
+
 def ours(
     method: str,
     given: Setting,
     precision: torch.dtype,
-    measure: training.Measure | None = None,
-) -> Classifier:
-    """The same by fidlib."""
-    options = {"seed": 0, "precision": precision, "measure": measure}
-    if method == "ref":
-        model = copy.deepcopy(given.host)
-        return training.fit(model, given.train, given.recipe, **options).model
-    return training.embed(
-        given.host,
-        fl.METHODS[method],
+    observer: training.Observer | None = None,
+) -> training.Trained:
+    """The same by fidlib, from the same weights."""
+    found = training.HOST if method == "host" else fl.METHODS[method]
+    plan = training.Plan.of(found, given.recipe, seed=0, precision=precision)
+    return training.train(
+        copy.deepcopy(given.host),
+        plan,
         given.train,
-        given.triggers,
-        given.recipe,
+        triggers=given.triggers,
+        host=given.host,
         known=given.known,
-        **options,
-    ).model
+        observer=observer,
+    )
 
 
 def limit(model: Classifier, images: Tensor, precision: torch.dtype) -> float:
@@ -191,32 +207,25 @@ def memory(dataset: str, method: str) -> tuple[float, float]:
     before = _resident()
     given = setting(dataset, 384)
     given.recipe = replace(given.recipe, batch_size=128).with_epochs(5)
-    peaks = []
-
-    def look(_model: Classifier) -> dict[str, float | None]:
-        peaks.append(_peak())
-        _forget_peak()
-        return {}
-
-    ours(method, given, AUTO, look)
-    return max(peaks) - before, peaks[-1] - peaks[2]  # the first is of the start
+    history = ours(method, given, AUTO, Noting(_new_peak)).history
+    later = [row["noted"] for row in history if row["epoch"] >= 2]
+    return max(row["noted"] for row in history) - before, later[-1] - later[0]
 
 
 def _resident() -> float:
     return _status("VmRSS") if DEVICE.type == "cpu" else 0.0
 
 
-def _peak() -> float:
-    if DEVICE.type == "cpu":
-        return _status("VmHWM")
-    return torch.cuda.max_memory_allocated() / 2**30
-
-
-def _forget_peak() -> None:
+def _new_peak() -> float:
+    """GiB at the peak since it was last asked for."""
     if DEVICE.type == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**30
         torch.cuda.reset_peak_memory_stats()
-    elif PROC.exists():
+        return peak
+    peak = _status("VmHWM")
+    if PROC.exists():
         (PROC / "clear_refs").write_text("5")
+    return peak
 
 
 def _status(name: str) -> float:
@@ -245,7 +254,7 @@ def seconds(call: Callable[[], object]) -> float:
 def row(dataset: str, method: str, given: Setting, rounds: int) -> str:
     """One line of the table: loops and convolutions in turn, their medians."""
     size = given.recipe.batch_size
-    triggers = 0 if method == "ref" else given.recipe.trigger_batch_size
+    triggers = 0 if method == "host" else given.recipe.trigger_batch_size
     shown = given.train.images[: size + triggers]
     passes = 3 + (given.recipe.augment and method in ("FixLL+PFL", "FixLL+SPL"))
     loops = {

@@ -1,13 +1,14 @@
 """Where the seconds of `make figures` went, notebook by notebook, stage by stage.
 
-Read from the executed notebooks of the last run; two ran side by side, so the sum is
-about twice what one waited.
+Read from the executed notebooks of the last run, and from the models that were made
+before them; two ran side by side, so the sum is about twice what one waited.
 
     python benchmarks/figure_stages.py --suite digits
 """
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +42,17 @@ def stages(folder: Path) -> dict[str, float]:
     return {"kernel": total - sum(found.values()), **found, "all": total}
 
 
+def model_seconds(jobs: Iterable[suites.Job]) -> float:
+    """Seconds of the models that these notebooks look at, their reports not counted."""
+    asked = [found for job in jobs for found in suites.wanted(job)]
+    folders = {study.folder(lineage) for study, lineage, _ in asked}
+    return sum(json.loads((f / "done.json").read_text())["seconds"] for f in folders)
+
+
 def main(options: Options) -> None:
-    """Seconds of every stage of every notebook, as a table."""
-    rows = {}
-    for job in suites.read(options.suite, options.scale).jobs:
+    """Seconds of every stage of every notebook, as a table, and of their models."""
+    rows, jobs = {}, suites.read(options.suite, options.scale).jobs
+    for job in jobs:
         folder = runs.place("notebook", job.key)
         if not (folder / "done.json").exists():
             raise SystemExit(
@@ -58,6 +66,7 @@ def main(options: Options) -> None:
     for name, row in table.iterrows():
         cells = ("" if pd.isna(x) else f"{x:.0f}" for x in row)
         print(f"| {name} | {' | '.join(cells)} |")
+    print(f"\nmodels: {model_seconds(jobs):.0f} s")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ import torch
 import tyro
 
 import fidlib as fl
-from fidlib import runs
+from fidlib import runs, training
+from fidlib.measures.catalogue import value
+from fidlib.measures.pair import Pair
 
 METHODS = ("FixLL+PFL", "FTAL+TWL")
 MEASURES = ("pfl", "spl", "twl", "trigger_accuracy")
@@ -27,11 +29,11 @@ class Options:
     """What to embed, and on what."""
 
     train_images: int = 6000
-    """The first so many of MNIST."""
+    """Of MNIST, spread over set and classes."""
     feature_dim: int = 64
     """D."""
-    chains: int = 2
-    """Of triggers, ten each: few enough to be learned, for so short a training."""
+    triggers: int = 20
+    """Few enough to be learned, for so short a training."""
     epochs: int = 1
     """Of an embedding."""
     batch_size: int = 16
@@ -51,32 +53,31 @@ def models(options: Options) -> pd.DataFrame:
         scale="hours",
         feature_dim=options.feature_dim,
         train_images=options.train_images,
+        epochs=options.host_epochs,
         precision="float32",
     )
-    host = fl.Study(replace(config, epochs=options.host_epochs)).host()
-    known = None
+    study = fl.Study(config)
+    host, train, test = study.model(), study.train, study.test
+    known = study.outputs("host", "train")
+    recipe = replace(
+        training.recipe("mnist", "hours").with_epochs(options.epochs),
+        batch_size=options.batch_size,
+        trigger_batch_size=options.batch_size,
+    )
+    types = torch.float32, runs.pick_precision("auto", study.device)
     rows = []
-    for seed in options.seeds:
-        chosen = replace(config, seed=seed, chains=options.chains)
-        study = fl.Study(chosen, host=host)
-        known = known or fl.features.outputs(host, study.train.images)
-        compared = fl.fidelity.Comparison(
-            host, study.test, study.triggers, boundary=False
+    for seed, name, precision in itertools.product(options.seeds, METHODS, types):
+        secret = fl.triggers.chain(train, seed, host=host, count=options.triggers)
+        secret = secret.to(study.device)
+        plan = training.Plan.of(
+            fl.METHODS[name], recipe, seed=seed, precision=precision
         )
-        recipe = replace(
-            study.recipe.with_epochs(options.epochs),
-            batch_size=options.batch_size,
-            trigger_batch_size=options.batch_size,
-        )
-        given = study.train, study.triggers, recipe
-        fast = runs.pick_precision("auto", study.device)
-        for method, precision in itertools.product(METHODS, (torch.float32, fast)):
-            how = {"seed": seed, "precision": precision, "known": known}
-            model = fl.training.embed(host, fl.METHODS[method], *given, **how).model
-            report = compared(model)
-            row = {"method": method, "type": str(precision)[6:], "seed": seed}
-            rows.append(row | {name: getattr(report, name) for name in MEASURES})
-            print(rows[-1], flush=True)
+        start, given = training.start(host, plan), {"host": host, "known": known}
+        model = training.train(start, plan, train, triggers=secret, **given).model
+        pair = Pair(host, model, test, secret, run=study.outputs)  # the host's are kept
+        row = {"method": name, "type": str(precision)[6:], "seed": seed}
+        rows.append(row | {measure: value(pair, measure) for measure in MEASURES})
+        print(rows[-1], flush=True)
     return pd.DataFrame(rows)
 
 

@@ -32,8 +32,8 @@ class Options:
     scale: str = "default"
     """Where to start from: a scale in recipes.toml."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A line of a recipe in place of its own, in TOML: schedules.ref.epochs=10 for the
-    host, schedules.host.learning_rate=1e-3 for what starts from it."""
+    """A line of a recipe in place of its own, in TOML: schedules.host.epochs=10 for the
+    host, 'schedules."from host".learning_rate=1e-3' for what starts from it."""
     feature_dim: int = 2
     """D."""
     seed: int = 101
@@ -83,7 +83,8 @@ def _merge(values: dict[str, Any], new: dict[str, Any], place: str) -> None:
         old = values.get(name)
         if old is None and place in ("schedules.", "weights."):
             # A method that has had none of its own.
-            start = methods.find(name).start
+            own = (place, name) == ("schedules.", "host")
+            start = f"from {(training.HOST if own else methods.find(name)).start}"
             whole = values[start] if place == "schedules." else {}
             old = values.setdefault(name, dict(whole))
         if place.startswith("weights.") and name in fl.TERMS:
@@ -107,7 +108,7 @@ def main(options: Options) -> None:
     study = fl.Study(
         fl.Config(str(path), feature_dim=options.feature_dim, seed=options.seed)
     )
-    study.recipe = recipe
+    study._store.recipe = recipe  # no configuration holds what is only tried
     for name in ["host", *options.methods]:
         report = study.fidelity(name)
         print(

@@ -6,20 +6,22 @@ A line tells how long a step takes when that part alone is missing.
 """
 
 import contextlib
-import copy
 import statistics
+import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest import mock
 
 import torch
 import tyro
-from embed_speed import AUTO, Setting, seconds, setting
-from torch import Tensor, nn
+from embed_speed import AUTO, Noting, Setting, ours, setting
+from torch import Tensor
 
-import fidlib as fl
-from fidlib import runs, training
+from fidlib import runs
+from fidlib.models import Classifier, Outputs
+from fidlib.training import loop
+from fidlib.training.objective import Objective
 
 
 @dataclass
@@ -30,24 +32,23 @@ class Options:
     """Training images of an epoch."""
     rounds: int = 5
     """Epochs of each; the medians count."""
-    methods: tuple[str, ...] = ("ref", "FTAL+TWL", "FixLL+PFL", "FixLL+PFL+mix+quiet")
+    methods: tuple[str, ...] = ("host", "FTAL+TWL", "FixLL+PFL", "FixLL+PFL+mix+quiet")
     """Columns."""
 
 
-Loop = training._Loop
+@torch.no_grad()
+def _asked(objective: Objective, _index: Tensor, images: Tensor) -> Outputs:
+    host = objective.host
+    features = objective._body(host, host.normalise(images))
+    return Outputs(features, host.head(features))
 
 
-def _asked(loop: Loop, _index: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        features = loop._body(loop.host_body, loop.host.normalise(images))
-        return features, loop.host.head(features)
-
-
-def _any_layout(loop: Loop, body: nn.Module, shown: Tensor) -> Tensor:
-    body.to(memory_format=torch.contiguous_format)
-    fast = loop.precision != torch.float32
-    with torch.autocast(loop.device.type, loop.precision, enabled=fast):
-        return body(shown).float()
+def _any_layout(objective: Objective, model: Classifier, shown: Tensor) -> Tensor:
+    model.to(memory_format=torch.contiguous_format)
+    precision = objective.plan.precision
+    fast = precision != torch.float32
+    with torch.autocast(shown.device.type, precision, enabled=fast):
+        return model.body(shown).float()
 
 
 _adam = torch.optim.Adam.__init__
@@ -59,11 +60,10 @@ def _not_fused(self: torch.optim.Adam, *arguments, **options) -> None:
 
 WITHOUT: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
     "nothing": contextlib.nullcontext,
-    "the host's outputs kept": lambda: mock.patch.object(Loop, "_host_outputs", _asked),
-    "BatchNorm folded": lambda: mock.patch.object(
-        training, "fold", lambda body, _images: body
+    "the host's outputs kept": lambda: mock.patch.object(
+        Objective, "_host_outputs", _asked
     ),
-    "channels last": lambda: mock.patch.object(Loop, "_body", _any_layout),
+    "channels last": lambda: mock.patch.object(Objective, "_body", _any_layout),
     "Adam fused": lambda: mock.patch.object(torch.optim.Adam, "__init__", _not_fused),
 }
 
@@ -82,21 +82,11 @@ def times(method: str, given: Setting, rounds: int) -> dict[str, float]:
 
 def _epoch(method: str, given: Setting, precision: torch.dtype) -> float:
     """Seconds of a second epoch; the first finds kernels and fills caches."""
-    host = copy.deepcopy(given.host).requires_grad_(False)
-    triggers = None if method == "ref" else given.triggers
-    loop = Loop(
-        fl.METHODS[method],
-        copy.deepcopy(given.host),
-        host,
-        given.train,
-        triggers,
-        given.recipe.with_epochs(2),
-        0,
-        precision,
-        given.known,
-    )
-    loop._epoch(0, None, set())
-    return seconds(lambda: loop._epoch(1, None, set()))
+    longer = replace(given, recipe=given.recipe.with_epochs(2))
+    with mock.patch.object(loop, "CURVE_POINTS", 2):  # a point an epoch
+        trained = ours(method, longer, precision, Noting(time.perf_counter))
+    _, first, second = (row["noted"] for row in trained.history)
+    return second - first
 
 
 def main(options: Options) -> None:

@@ -18,7 +18,12 @@ class Maker(Protocol):
 
     @property
     def key(self) -> str:
-        """Alike for those that make the same."""
+        """Alike for those that make the same models."""
+        ...
+
+    @property
+    def host_key(self) -> str:
+        """Alike for those that make the same host."""
         ...
 
     def is_missing(self, lineage: Lineage, parts: Iterable[str]) -> bool:
@@ -27,10 +32,6 @@ class Maker(Protocol):
 
     def complete(self, lineage: Lineage, parts: Iterable[str]) -> None:
         """Make them."""
-        ...
-
-    def describe(self, of: Lineage, /) -> str:
-        """One line on a model."""
         ...
 
 
@@ -45,11 +46,10 @@ class Job:
     store: Path
     """The runs root, shared by all processes."""
 
-    def __call__(self) -> str:
-        """Make it; a line that describes it."""
+    def __call__(self) -> None:
+        """Make it."""
         with runs.stored_in(self.store):
             self.maker.complete(self.lineage, self.parts)
-            return self.maker.describe(self.lineage)
 
 
 Asked = tuple[Maker, Lineage, tuple[str, ...]]
@@ -80,7 +80,7 @@ def make(
     jobs: int | None = None,
     backend: pool.Backend = "loky",
     scheduler: str = "",
-) -> dict[str, Exception]:
+) -> list[Exception]:
     """Make what is missing of several models, in parallel.
 
     A job starts when the model that it is made of is there; what a killed one had
@@ -93,46 +93,56 @@ def make(
         scheduler: As in `pool.run`.
 
     Returns:
-        What went wrong, by the model's title; all others are made.
+        What went wrong; all other models are made.
     """
-    asked = list(asked)
     if _noted is not None:
         _noted.extend(asked)
-        return {}
+        return []
     pool.check(jobs, backend, scheduler)
-    found: dict[str, pool.Task] = {}
-    for one in asked:
-        _plan(found, *one)
-    if not found:
-        return {}
-    tasks, errors = list(found.values()), {}
-    with tqdm(total=len(tasks), unit="model", file=sys.stderr, disable=None) as bar:
+    found, errors = tasks([asked])[0], []
+    with tqdm(total=len(found), unit="model", file=sys.stderr, disable=None) as bar:
 
         def finished(task: pool.Task, result: object) -> None:
             bar.update()
             if isinstance(result, Exception):
-                errors[task.title] = result
-            else:
-                bar.write(f"made {result}", file=sys.stdout)
+                errors.append(result)
 
-        pool.run(tasks, finished, jobs=jobs, backend=backend, scheduler=scheduler)
+        pool.run(found, finished, jobs=jobs, backend=backend, scheduler=scheduler)
     return errors
 
 
-def _plan(
-    tasks: dict[str, pool.Task], maker: Maker, lineage: Lineage, parts: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Add a model's task, after its parent's; the key of the task, if there is one."""
-    parent = lineage.parent
-    after = () if parent is None else _plan(tasks, maker, parent, ())
-    key = runs.digest([maker.key, lineage.key])
-    wanted = frozenset(parts)
-    if key in tasks:
-        known = tasks[key]
-        assert isinstance(known.call, Job)
-        job = replace(known.call, parts=known.call.parts | wanted)
-        tasks[key] = replace(known, call=job)
-    elif after or maker.is_missing(lineage, parts):
-        job = Job(maker, lineage, wanted, runs.runs_root())
-        tasks[key] = pool.Task(key, str(lineage), job, after)
-    return (key,) if key in tasks else ()
+def tasks(
+    groups: Iterable[Iterable[Asked]],
+) -> tuple[list[pool.Task], list[tuple[str, ...]]]:
+    """A task for each model that is not there, after that of what it is made of.
+
+    Args:
+        groups: Models, as several notebooks ask for them; one that is asked for twice
+            is made once.
+
+    Returns:
+        The tasks, and for each group the keys of those that it waits for.
+    """
+    jobs: dict[str, Job] = {}
+    after: dict[str, tuple[str, ...]] = {}
+    hosts: dict[str, str] = {}  # of several studies that share one, the first makes it
+
+    def add(maker: Maker, lineage: Lineage, parts: Iterable[str]) -> tuple[str, ...]:
+        key, wanted = runs.digest([maker.key, lineage.key]), frozenset(parts)
+        if lineage.parent is not None:
+            before = add(maker, lineage.parent, ())
+        else:
+            first = hosts.get(maker.host_key, key)
+            before = () if first == key else (first,)
+        if key in jobs:
+            jobs[key] = replace(jobs[key], parts=jobs[key].parts | wanted)
+        elif before or maker.is_missing(lineage, wanted):
+            jobs[key] = Job(maker, lineage, wanted, runs.runs_root())
+            after[key] = before
+            if lineage.parent is None:
+                hosts.setdefault(maker.host_key, key)
+        return (key,) if key in jobs else ()
+
+    waits = [tuple({key for one in group for key in add(*one)}) for group in groups]
+    found = [pool.Task(k, str(job.lineage), job, after[k]) for k, job in jobs.items()]
+    return found, waits

@@ -67,6 +67,7 @@ class ModelStore:
         }
         self._images["sample"] = self._images["train"].sample(SAMPLE)
         self.given = None if host is None else self._checked_host(host)
+        self.given_print = self.given and models.fingerprint(self.given)
         self.watermark = None if watermark is None else watermark.copy()
         if self.watermark is not None:
             self._images["triggers"] = self._checked(self.watermark)
@@ -102,6 +103,11 @@ class ModelStore:
             found = Stored(folder, model, models.fingerprint(model))
             self._made[lineage.key] = found
         return self._made[lineage.key]
+
+    @property
+    def host_key(self) -> str:
+        """What the host's run is known by."""
+        return runs.digest(self._key(Lineage()))
 
     def is_made(self, lineage: Lineage) -> bool:
         """Whether a model is there; what it is made of must be."""
@@ -144,7 +150,7 @@ class ModelStore:
         }
         parent = lineage.parent
         if parent is None and self.given is not None:
-            return {"data": self._manifest, "given": models.fingerprint(self.given)}
+            return {"data": self._manifest, "given": self.given_print}
         if parent is None:
             built = networks.find(config.model)
             own = not built.__module__.startswith("fidlib.")

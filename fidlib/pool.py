@@ -41,7 +41,9 @@ def run(
     backend: Backend = "loky",
     scheduler: str = "",
 ) -> None:
-    """Call all tasks, each as soon as it may; those that wait for a failed one fail.
+    """Call all tasks, each as soon as it may.
+
+    What waits for a task that failed is not called, and ends with the same exception.
 
     Args:
         tasks: In the order in which they start, where several may.
@@ -61,18 +63,18 @@ def run(
         cores = 1 if runs.pick_device().type == "cuda" else os.cpu_count() or 1
         jobs = max(1, min(cores, len(tasks)))
     left = {task.key: task for task in tasks}
-    failed: set[str] = set()
+    failed: dict[str, Exception] = {}
 
     def note(task: Task, found: Any) -> None:
         del left[task.key]
         if isinstance(found, Exception):
-            failed.add(task.key)
+            failed[task.key] = found
         finished(task, found)
 
     if backend == "loky" and jobs == 1:
         while left:
             task = next(t for t in left.values() if not left.keys() & {*t.after})
-            note(task, _called(task) if not failed & {*task.after} else _lost(task))
+            note(task, _lost(task, failed) or _called(task))
         return
     for life in range(LIVES):
         with _executor(backend, scheduler, jobs) as executor:
@@ -92,13 +94,13 @@ def check(jobs: int | None, backend: Backend, scheduler: str) -> None:
     """Raise ValueError if the options of `run` do not go together."""
     if scheduler and backend != "dask":
         raise ValueError(f"scheduler {scheduler} is for backend dask, not {backend}.")
-    if backend == "dask" and not scheduler:
-        raise ValueError("backend dask needs --scheduler, such as tcp://host:8786.")
     if jobs is not None and backend == "dask":
         raise ValueError(
             f"jobs is {jobs}, but a Dask cluster runs as much at once as it has "
             "workers: leave jobs out."
         )
+    if backend == "dask" and not scheduler:
+        raise ValueError("backend dask needs --scheduler, such as tcp://host:8786.")
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs is {jobs}; run at least one at a time.")
 
@@ -106,15 +108,15 @@ def check(jobs: int | None, backend: Backend, scheduler: str) -> None:
 def _run(
     executor: Executor,
     left: dict[str, Task],
-    failed: set[str],
+    failed: dict[str, Exception],
     note: Callable[[Task, Any], None],
 ) -> None:
     going: dict[Future, Task] = {}
     while left:
         started = {task.key for task in going.values()}
         for task in list(left.values()):
-            if failed & {*task.after}:
-                note(task, _lost(task))
+            if lost := _lost(task, failed):
+                note(task, lost)
             elif task.key not in started and not left.keys() & {*task.after}:
                 going[executor.submit(task.call)] = task
         if not going:
@@ -134,8 +136,10 @@ def _called(task: Task) -> Any:
         return error
 
 
-def _lost(task: Task) -> Exception:
-    return RuntimeError(f"{task.title} was not made: what it is made of failed.")
+def _lost(task: Task, failed: dict[str, Exception]) -> Exception | None:
+    """Why a task cannot be called, if what it waits for failed."""
+    causes = [failed[key] for key in task.after if key in failed]
+    return causes[0] if causes else None
 
 
 @contextlib.contextmanager
@@ -155,7 +159,7 @@ def _executor(backend: Backend, scheduler: str, jobs: int) -> Iterator[Executor]
                     "they mix up their folders: start workers with --nthreads 1."
                 )
             # The same call may be asked for again after a failure: never an old answer.
-            yield client.get_executor(pure=False, retries=LIVES)
+            yield client.get_executor(pure=False)
         return
     from joblib.externals import loky
 

@@ -198,9 +198,13 @@ class Study:
     @property
     def key(self) -> str:
         """Alike for studies of the same configuration, host and triggers."""
-        own = self._store.given and models.fingerprint(self._store.given)
         secret = self._store.watermark and self._store.watermark.fingerprint
-        return runs.digest([vars(self.config), own, secret])
+        return runs.digest([vars(self.config), self._store.given_print, secret])
+
+    @property
+    def host_key(self) -> str:
+        """Alike for studies with the same host, whatever their triggers."""
+        return self._store.host_key
 
     def record(self, models: Iterable[Name] = ()) -> dict[str, object]:
         """What its numbers were made with, for `report.Output.provenance`.
@@ -294,7 +298,8 @@ class Study:
     ) -> tuple[dict[str, object], Pair]:
         """What tells a pair from others, and the pair on outputs that are kept."""
         host, marked = self._find(against), self._find(of)
-        images = self._store.split(split) if isinstance(split, str) else split
+        # A copy's content is computed anew, whatever became of the images since.
+        images = self._store.split(split) if isinstance(split, str) else split.copy()
         images, secret = images.to(self.device), self._store.split("triggers")
         key: dict[str, object] = {
             "host": host.fingerprint,
@@ -396,7 +401,7 @@ def make(
         for study, names in wanted
         for lineage in [Lineage(), *map(Lineage.read, names)]
     ]
-    for error in jobs.make(asked, **options).values():
+    for error in jobs.make(asked, **options):
         raise error
     for study, lineage, _ in [] if jobs.is_noting() else asked:
         print(study.describe(lineage))

@@ -28,8 +28,7 @@ import yaml
 from tqdm import tqdm
 
 from fidlib import data, pool, report, runs, training
-from fidlib.jobs import Asked, noting
-from fidlib.jobs import make as make_models
+from fidlib.jobs import Asked, noting, tasks
 from fidlib.lineage import Lineage
 
 
@@ -200,12 +199,12 @@ def run(
 ) -> list[Result]:
     """Make a suite's models, run its notebooks, publish pictures and the page.
 
-    Goes on after failures.
+    A notebook starts when its models are there. Goes on after failures.
 
     Args:
         suite: As `read` returned it.
         only: Names of jobs or notebooks to run; all when empty.
-        jobs: Models, then notebooks, at a time, as in `pool.run`.
+        jobs: Models or notebooks at a time, as in `pool.run`.
         backend: As in `pool.run`.
         scheduler: As in `pool.run`.
 
@@ -227,33 +226,36 @@ def run(
             f"{', '.join(j.name for j in suite.jobs)}."
         )
     pool.check(jobs, backend, scheduler)
-    where: dict[str, Any] = {"jobs": jobs, "backend": backend}
-    where["scheduler"] = scheduler
     results: dict[str, Result] = {}
-    asked: list[Asked] = []
+    asked: dict[str, list[Asked]] = {}
     for job in chosen:
-        if not runs.is_made("notebook", job.key):
-            try:
-                asked += wanted(job)
-            except Exception as error:
-                results[job.name] = _failed(job, error)
-    # What could not be made fails once more in its notebook, with the whole traceback.
-    make_models(asked, **where)
-    left = [job for job in chosen if job.name not in results]
+        try:
+            made = runs.is_made("notebook", job.key)
+            asked[job.name] = [] if made else wanted(job)
+        except Exception as error:
+            results[job.name] = _failed(job, error)
+    models, waits = tasks(asked.values())
+    left = {job.name: job for job in chosen if job.name in asked}
     root, store = runs.project_root(), runs.runs_root()
-    tasks = [
-        pool.Task(job.name, job.name, partial(execute, job, root, store))
-        for job in left
+    notebooks = [
+        pool.Task(name, name, partial(execute, left[name], root, store), after)
+        for name, after in zip(asked, waits, strict=True)
     ]
-    with _bar(suite.name, left) as finished:
+    with _bar(suite.name, [*left.values()], len(models)) as finished:
 
         def ended(task: pool.Task, result: Any) -> None:
-            job = next(job for job in left if job.name == task.key)
-            lost = isinstance(result, Exception)
-            results[job.name] = _failed(job, result) if lost else result
-            finished(results[job.name])
+            if job := left.get(task.key):
+                lost = isinstance(result, Exception)
+                results[job.name] = _failed(job, result) if lost else result
+            finished(task.key)
 
-        pool.run(tasks, ended, **where)
+        pool.run(
+            [*models, *notebooks],
+            ended,
+            jobs=jobs,
+            backend=backend,
+            scheduler=scheduler,
+        )
     publish(suite, results)
     return [results[job.name] for job in chosen]
 
@@ -469,20 +471,23 @@ def _as_made(job: Job, recorded: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _bar(title: str, jobs: Sequence[Job]) -> Iterator:
-    """One progress bar over the code cells of all jobs, and what is being done."""
+def _bar(title: str, jobs: Sequence[Job], models: int) -> Iterator:
+    """One progress bar over models and the code cells of all jobs, and what is done."""
     cells = {job.name: _code_cells(job.notebook) for job in jobs}
     done: set[str] = set()
     stop = threading.Event()
     layout = (
-        "{desc}: {percentage:3.0f}%|{bar:24}| {n}/{total} cells [{elapsed}]{postfix}"
+        "{desc}: {percentage:3.0f}%|{bar:24}| {n}/{total} steps [{elapsed}]{postfix}"
     )
     bar = tqdm(
-        total=sum(cells.values()), desc=title, bar_format=layout, file=sys.stderr
+        total=models + sum(cells.values()),
+        desc=title,
+        bar_format=layout,
+        file=sys.stderr,
     )
 
     def look() -> None:
-        count, doing = sum(cells[name] for name in tuple(done)), ""
+        count, doing = sum(cells.get(key, 1) for key in tuple(done)), ""
         for job in jobs:
             if job.name not in done:
                 seen, line = _seen(job)
@@ -497,8 +502,8 @@ def _bar(title: str, jobs: Sequence[Job]) -> Iterator:
             with contextlib.suppress(OSError, ValueError):
                 look()
 
-    def finished(result: Result) -> None:
-        done.add(result.name)
+    def finished(key: str) -> None:
+        done.add(key)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

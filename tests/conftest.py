@@ -1,11 +1,23 @@
-"""Shared fixtures: a run store of the tests' own, and one small study to look at."""
+"""Shared fixtures: a run store of the tests' own, and small studies to look at."""
+
+import dataclasses
 
 import pytest
 import torch
 
 import fidlib as fl
 
-SMALL = fl.Config(scale="smoke", train_images=400, chains=1, precision="float32")
+SMALL = fl.Config(
+    model="convnet",
+    scale="smoke",
+    train_images=400,
+    trigger_count=10,
+    precision="float32",
+)
+"""Its host is far better than a guess, and FTAL answers every trigger."""
+
+BARE = dataclasses.replace(SMALL, epochs=1, train_images=48)
+"""Two steps a model: for what asks of nothing learned."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,6 +30,13 @@ def _run_store(tmp_path_factory):
     patch.undo()
 
 
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A run store for this test alone."""
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
 @pytest.fixture(scope="session")
 def digits():
     return fl.data.load("digits")
@@ -26,6 +45,12 @@ def digits():
 @pytest.fixture(scope="session")
 def study():
     return fl.Study(SMALL)
+
+
+@pytest.fixture
+def bare(store):
+    """A study whose models are hardly trained, in a store for this test alone."""
+    return fl.Study(BARE)
 
 
 @pytest.fixture

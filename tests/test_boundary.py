@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
-from fidlib import boundary
-from fidlib.boundary import Plane, regions
+from fidlib.measures import boundary
+from fidlib.measures.boundary import Plane
 
 
 def test_plane_goes_through_its_three_points():
@@ -51,7 +52,7 @@ def test_regions_name_the_class_at_every_point():
         x, y = xy.T
         return torch.stack([torch.zeros_like(x), x - 0.25, 10 * (y - 3)], 1)
 
-    found = regions(decide, (-1.0, 1.0, 0.0, 4.0), resolution=41)
+    found = Plane.whole().regions(decide, (-1.0, 1.0, 0.0, 4.0), resolution=41)
     x, y = torch.linspace(-1, 1, 41), torch.linspace(0, 4, 41)
     for row in (0, 13, 40):
         for column in (0, 20, 33):
@@ -59,40 +60,97 @@ def test_regions_name_the_class_at_every_point():
             assert found.labels[row, column] == logits.argmax()
 
 
+def cells(regions):
+    """Row, column and coordinates of every point of a grid."""
+    left, right, bottom, top = regions.extent
+    side = len(regions.labels)
+    for row, y in enumerate(np.linspace(bottom, top, side)):
+        for column, x in enumerate(np.linspace(left, right, side)):
+            yield row, column, x, y
+
+
 def test_regions_in_the_whole_plane_are_those_of_the_function():
     head = torch.nn.Linear(2, 5, bias=False)
-    extent = (-1.0, 1.0, -1.0, 1.0)
-    whole = Plane.whole().regions(head, extent, resolution=30)
-    assert torch.equal(whole.labels, regions(head, extent, resolution=30).labels)
+    whole = Plane.whole().regions(head, (-1.0, 1.0, -2.0, 3.0), resolution=12)
+    for row, column, x, y in cells(whole):
+        logits = head(torch.tensor([[x, y]]).float())
+        assert whole.labels[row, column] == logits.argmax()
+
+
+def test_regions_of_a_triangle_are_asked_inside_it_alone():
+    images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(5))
+    plane, asked = Plane.through(images), []
+    weight = torch.randn(16, 4, generator=torch.Generator().manual_seed(6))
+
+    def decide(points):
+        asked.append(points)
+        return (points - images.mean(0)).flatten(1) @ weight
+
+    extent = plane.extent(border=0.1)
+    whole = plane.regions(decide, extent, resolution=25)
+    inside = plane.regions(decide, extent, resolution=25, triangle=True)
+    shares = []
+    corners = np.vstack([plane.anchors.numpy().T.astype(float), np.ones(3)])
+    for row, column, x, y in cells(whole):
+        share = np.linalg.solve(corners, [x, y, 1.0])  # barycentric
+        if abs(share).min() < 1e-4:
+            continue  # on a side: rounding decides
+        expected = whole.labels[row, column] if share.min() > 0 else -1
+        assert inside.labels[row, column] == expected
+        shares.append(share)
+    kept = int((inside.labels >= 0).sum())
+    assert 0 < kept == len(asked[1]) < 25 * 25
+    # Every point is a mixture of the three images, so no pixel is outside of theirs.
+    low, high = images.flatten(1).aminmax(dim=0)
+    assert (asked[1].flatten(1) >= low - 1e-4).all()
+    assert (asked[1].flatten(1) <= high + 1e-4).all()
+    assert len(whole.labels.unique()) > 1
 
 
 def test_regions_differ_where_the_labels_do():
     extent = (-1.0, 1.0, -1.0, 1.0)
-    found = [
-        regions(lambda xy, s=s: xy @ torch.tensor([[1.0, -1], [s, -s]]), extent, 50)
-        for s in (0.0, 0.0, 1.0)
-    ]
+
+    def named(s):
+        way = torch.tensor([[1.0, -1], [s, -s]])
+        return Plane.whole().regions(lambda xy: xy @ way, extent, resolution=50)
+
+    found = [named(s) for s in (0.0, 0.0, 1.0)]
     assert not found[0].differs_from(found[1]).any()
+    assert found[0].share_differing(found[1]) == 0
     share = found[0].differs_from(found[2]).double().mean()
     assert share == pytest.approx(0.25, abs=0.03)
-    other = regions(lambda xy: xy, (0.0, 1.0, 0.0, 1.0), 50)
+    assert found[0].share_differing(found[2]) == pytest.approx(share)
+    other = Plane.whole().regions(lambda xy: xy, (0.0, 1.0, 0.0, 1.0), resolution=50)
     with pytest.raises(ValueError, match="one grid"):
         found[0].differs_from(other)
 
 
-def test_plane_grids_hold_the_planes_and_leave_out_lines():
-    corners = torch.rand(3, 3, 1, 2, 2, generator=torch.Generator().manual_seed(2))
-    corners[1, 2] = 2 * corners[1, 1] - corners[1, 0]
-    found = boundary.plane_grids(corners, resolution=5)
-    assert found.shape == (2, 25, 1, 2, 2)
-    for points, triple in zip(found, corners[[0, 2]], strict=True):
-        plane = Plane.through(triple)
-        xy = plane.locate(points)
-        assert torch.allclose(plane.points(xy), points, atol=1e-5)
-        left, right, bottom, top = plane.extent()
-        assert xy[0].tolist() == pytest.approx([left, bottom], abs=1e-5)
-        assert xy[-1].tolist() == pytest.approx([right, top], abs=1e-5)
-    assert boundary.plane_grids(corners[1:2]).shape == (0, 81, 1, 2, 2)
+def test_share_differing_is_of_the_points_asked_about():
+    labels = torch.tensor([[-1, 0, 1], [-1, 2, 2], [-1, -1, 1]])
+    other = torch.tensor([[-1, 0, 2], [-1, 2, 0], [-1, -1, 1]])
+    extent = (0.0, 1.0, 0.0, 1.0)
+    pair = boundary.Regions(labels, extent), boundary.Regions(other, extent)
+    assert pair[0].share_differing(pair[1]) == pytest.approx(2 / 5)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_triangles_are_all_even_mixtures_of_their_corners(steps):
+    generator = torch.Generator().manual_seed(2)
+    corners = torch.rand(3, 3, 1, 2, 2, generator=generator)
+    found = boundary.triangles(corners, steps=steps)
+    assert found.shape == (3, (steps + 1) * (steps + 2) // 2, 1, 2, 2)
+    for points, (a, b, c) in zip(found, corners, strict=True):
+        mixtures = [
+            (steps - j - k) / steps * a + j / steps * b + k / steps * c
+            for j in range(steps + 1)
+            for k in range(steps + 1 - j)
+        ]
+        for mixture in mixtures:  # in any order, each once
+            near = (points - mixture).flatten(1).abs().amax(1) < 1e-6
+            assert near.sum() == 1
+    assert torch.allclose(found.mean(1), corners.mean(1), atol=1e-6)
+    assert found.min() >= corners.min()
+    assert found.max() <= corners.max()
 
 
 def test_class_tuples_are_of_different_classes_in_turn():

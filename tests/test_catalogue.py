@@ -1,44 +1,78 @@
 import dataclasses
-import json
-import os
-from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial import procrustes
-from scipy.spatial.distance import jensenshannon
+from scipy.spatial.distance import cdist, jensenshannon
 from scipy.special import rel_entr, softmax
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score
 
 import fidlib as fl
-from fidlib.fidelity import LEVELS, Comparison, Fidelity, compare
-from tests.test_similarity import naive_cka
+from fidlib.measures import boundary, catalogue, controls
+from fidlib.measures.catalogue import MEASURES, Level, measure, value
+from fidlib.measures.pair import Pair
+from tests.little import convolutional, linear, shown
+from tests.test_geometry import naive_cka
 
-SHARED = Path(__file__).parents[2] / "shared"
-"""Real data and an authors' model that may lie beside a checkout."""
+SAMPLED = {n for n, row in MEASURES.items() if row.level != "weights"} - {"ece_change"}
+"""Measures with an interval."""
 
 
 @pytest.fixture(scope="module")
-def pair(study):
-    return study.host(), study.marked("FTAL")
+def triggers():
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand(20, 1, 8, 8, generator=generator)
+    return fl.data.Split(images, torch.arange(20) % 10)
+
+
+@pytest.fixture(scope="module")
+def pair(digits, triggers):
+    """Two nets of which one names other classes for some images, far from all."""
+    host = convolutional(0)
+    marked = controls.noisy(host, 0.15, fl.runs.stream(0))
+    return Pair(host, marked, digits.test, triggers)
+
+
+@pytest.fixture(scope="module")
+def measured(pair):
+    return measure(pair, MEASURES)
+
+
+def margins(logits, labels):
+    true = np.eye(logits.shape[1], dtype=bool)[labels]
+    return logits[true] - np.where(true, -np.inf, logits).max(1)
+
+
+def calibration(logits, labels):
+    probabilities = softmax(logits, axis=1)
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    place = np.ceil(confidence * 15)
+    gaps = [(confidence - right)[place == bin].sum() for bin in np.unique(place)]
+    return np.abs(gaps).sum() / len(labels)
+
+
+def kept_neighbors(x, y):
+    near = [
+        np.argsort(np.where(np.eye(len(f)), np.inf, cdist(f, f)), axis=1)[:, :10]
+        for f in (x, y)
+    ]
+    return np.mean([len({*a} & {*b}) / 10 for a, b in zip(*near, strict=True)])
 
 
 def plainly(host, marked, split, triggers):
-    """Every number of the report, by numpy in float64, image by image."""
+    """Measures by numpy, scipy and scikit-learn, image by image."""
     found = []
     for model in (host, marked):
-        double = fl.models.fresh(model, fl.runs.stream(9)).double()
-        double.load_state_dict({k: v.double() for k, v in model.state_dict().items()})
         rows = {}
         for name, part in (("split", split), ("triggers", triggers)):
-            images = part.images
-            pixels = images.double() / 255 if images.dtype == torch.uint8 else images
             with torch.no_grad():
-                seen = double.eval().features(pixels.double()).numpy()
-            rows[name] = seen, seen @ double.head.weight.detach().numpy().T
-        rows["weights"] = [p.detach().numpy() for p in double.parameters()]
-        rows["head"] = double.head.weight.detach().numpy()
-        found.append(rows)
+                seen = model.features(part.images).double().numpy()
+            rows[name] = seen, seen @ model.head.weight.detach().double().numpy().T
+        weights = [p.detach().double().numpy() for p in model.parameters()]
+        found.append(rows | {"weights": weights})
     h, m = found
     probabilities = [softmax(r["split"][1], axis=1) for r in (h, m)]
     answers = [r["split"][1].argmax(1) for r in (h, m)]
@@ -49,224 +83,170 @@ def plainly(host, marked, split, triggers):
     x, y = h["split"][0], m["split"][0]
     pfl = np.mean(np.linalg.norm(x - y, axis=1) ** 2)
     right, still = (a == labels for a in answers)
+    heads = [model.head.weight.detach().double().numpy() for model in (host, marked)]
     return {
         "twl": twl,
         "twl_relative": twl / sum(np.sum(a**2) for a in h["weights"]),
-        "lp": np.linalg.norm(h["head"] - m["head"]) ** 2,
+        "lp": np.linalg.norm(heads[0] - heads[1]) ** 2,
         "pfl": pfl,
         "pfl_relative": pfl / np.sum(np.var(x, axis=0)),
         "cka": naive_cka(x, y),
         "procrustes": procrustes(x, y)[2],
+        "neighbor_overlap": kept_neighbors(x, y),
         "spl": np.mean(rel_entr(*probabilities).sum(1)),
         "jensen_shannon": np.mean(jensenshannon(*probabilities, axis=1) ** 2),
-        "agreement": np.mean(answers[0] == answers[1]),
+        "agreement": accuracy_score(*answers),
         "churn_lost": np.mean(right & ~still),
         "churn_gained": np.mean(~right & still),
         "margin_change": np.mean(margins(m["split"][1], labels))
         - np.mean(margins(h["split"][1], labels)),
+        "ece_change": calibration(m["split"][1], labels)
+        - calibration(h["split"][1], labels),
         "host_accuracy": np.mean(right),
-        "marked_accuracy": np.mean(still),
+        "accuracy": accuracy_score(labels, answers[1]),
         "host_trigger_accuracy": np.mean(secrets[0] == keys),
         "trigger_accuracy": np.mean(secrets[1] == keys),
     }
 
 
-def margins(logits, labels):
-    true = np.eye(logits.shape[1], dtype=bool)[labels]
-    return logits[true] - np.where(true, -np.inf, logits).max(1)
+def test_measures_equal_an_independent_computation(pair, measured):
+    expected = plainly(pair.host, pair.marked, pair.split, pair.triggers)
+    found = {name: measured[name].estimate.value for name in expected}
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-7)
+    assert MEASURES.keys() - expected == {
+        n for n, row in MEASURES.items() if row.level == "boundary"
+    }
+    assert 0.1 < found["agreement"] < 0.95  # else the numbers above say little
+    assert found["pfl"] > 0.001
 
 
-def test_compare_equals_an_independent_computation(pair, digits, study):
-    expected = plainly(*pair, digits.test, study.triggers)
-    report = compare(*pair, digits.test, study.triggers)
-    found = {name: getattr(report, name) for name in expected}
-    assert found == pytest.approx(expected, rel=1e-5)
-    assert 0.1 < report.agreement < 1  # else the numbers above say little
-    assert report.pfl > 0.01
-    assert sum(report.twl_layers.values()) == pytest.approx(report.twl)
-    assert report.twl_layers["head"] == pytest.approx(report.lp)
+def test_value_is_the_measure_without_its_interval(pair, measured):
+    for name in MEASURES:
+        assert value(pair, name) == measured[name].estimate.value, name
 
 
-def test_each_class_is_compared_on_its_own_images(pair, digits, study):
-    whole = compare(*pair, digits.test, study.triggers)
+@pytest.mark.parametrize("name", MEASURES)
+def test_each_measure_says_what_it_is(name):
+    row = MEASURES[name]
+    assert row.name == name
+    assert row.level in get_args(Level)
+    assert row.unit
+    assert row.source
+    assert row.version >= 1
+
+
+def test_measures_of_the_same_two_models_are_their_value_for_the_same(pair):
+    for other in (pair.host, convolutional(0)):
+        found = measure(Pair(pair.host, other, pair.split, pair.triggers), MEASURES)
+        for name, row in MEASURES.items():
+            estimate, by_class, _ = found[name]
+            if row.same is None:
+                assert (
+                    estimate.value
+                    == found[f"host_{name}".replace("host_host", "host")].estimate.value
+                )
+                continue
+            for each in (estimate, *by_class):
+                assert each.value in (row.same, None), name
+            assert estimate.value == row.same, name
+            if name in SAMPLED and name != "agreement" and "churn" not in name:
+                assert estimate[1:] == (row.same, row.same), name
+
+
+def test_distances_are_zero_for_equal_models_and_never_negative(pair, digits):
+    same = fl.compare(pair.host, convolutional(0), digits.test, pair.triggers)
+    comparing = [name for name, row in MEASURES.items() if row.same is not None]
+    assert same.distances() == dict.fromkeys(comparing, 0)
+    other = fl.compare(pair.host, pair.marked, digits.test, pair.triggers)
+    assert list(other.distances()) == comparing
+    for name, distance in other.distances().items():
+        assert distance > 0, name
+        assert distance == abs(other[name].value - MEASURES[name].same)
+    none = fl.compare(pair.host, pair.marked, digits.test).distances()
+    assert none["trigger_plane_disagreement"] is None
+
+
+def assert_near(found, expected):
+    """Estimates that differ by rounding, as sums in another order do."""
+    for a, b in zip(found, expected, strict=True):
+        assert a == b or a == pytest.approx(b, rel=1e-5)
+
+
+def test_each_class_is_measured_on_its_own_images(pair, measured):
     label = 3
-    members = digits.test.labels == label
-    part = fl.data.Split(digits.test.images[members], digits.test.labels[members])
-    alone = compare(*pair, part, study.triggers)
-    for name in LEVELS["features"] + LEVELS["outputs"]:
-        if name == "neighbor_overlap":  # neighbours are looked for among all images
-            continue
-        value, *interval = whole.by_class[name][label]
-        assert value == pytest.approx(getattr(alone, name), rel=1e-6), name
-        if name in alone.intervals:
-            assert interval == pytest.approx(alone.intervals[name], rel=1e-6), name
-        else:
-            assert interval == [None, None]
-            assert name == "ece_change"
-    assert sum(v[0] for v in whole.by_class["lp"]) == pytest.approx(whole.lp)
-    weighted = [
-        (digits.test.labels == k).sum().item()
-        * whole.by_class["neighbor_overlap"][k][0]
-        for k in range(10)
+    members = pair.split.labels == label
+    part = fl.data.Split(pair.split.images[members], pair.split.labels[members])
+    alone = measure(Pair(pair.host, pair.marked, part, pair.triggers), MEASURES)
+    for name, row in MEASURES.items():
+        if row.level not in ("features", "outputs") or name == "neighbor_overlap":
+            continue  # neighbours are looked for among all images
+        found, expected = measured[name].by_class[label], alone[name].estimate
+        assert_near(found, expected)
+        assert (found.low is None) == (name == "ece_change")
+    parts = [each.value for each in measured["lp"].by_class]
+    assert sum(parts) == pytest.approx(measured["lp"].estimate.value)
+    counts = pair.split.labels.bincount().tolist()
+    kept = [
+        e.value * c
+        for e, c in zip(measured["neighbor_overlap"].by_class, counts, strict=True)
     ]
-    assert sum(weighted) / 500 == pytest.approx(whole.neighbor_overlap)
+    expected = measured["neighbor_overlap"].estimate.value
+    assert sum(kept) / 500 == pytest.approx(expected)
+    answered = [each.value for each in measured["trigger_accuracy"].by_class]
+    keys = pair.triggers.labels
+    right = pair.marked(pair.triggers.images).argmax(1) == keys
+    assert answered == [right[keys == k].double().mean().item() for k in range(10)]
+    for name in ("twl", "twl_relative"):
+        assert measured[name].by_class == []
 
 
-def test_intervals_hold_their_value(pair, digits, study):
-    report = compare(*pair, digits.test, study.triggers)
-    sampled = {
-        n for level, names in LEVELS.items() if level != "weights" for n in names
-    } - {"ece_change"}
-    assert report.intervals.keys() == sampled
-    for name, (low, high) in report.intervals.items():
-        assert low <= getattr(report, name) <= high, name
+def test_measuring_some_gives_what_measuring_all_does(pair, measured):
+    names = ["spl", "pfl", "boundary_shift", "accuracy"]
+    found = measure(pair, names)
+    assert list(found) == names
+    for name, (estimate, by_class, parts) in found.items():
+        assert_near(estimate, measured[name].estimate)
+        assert parts == measured[name].parts
+        for a, b in zip(by_class, measured[name].by_class, strict=True):
+            assert_near(a, b)
+
+
+def test_intervals_hold_their_value(measured):
+    assert {n for n, m in measured.items() if m.estimate.low is not None} == SAMPLED
+    for name in SAMPLED:
+        found, low, high = measured[name].estimate
+        assert low <= found <= high, name
         assert low < high, name
 
 
-def test_compare_with_itself_is_perfect(pair, digits, study):
-    host, _ = pair
-    for other in (host, fl.models.load(study.folder("host"))):
-        report = compare(host, other, digits.test, study.triggers)
-        zeros = (
-            *("twl", "twl_relative", "lp", "pfl", "pfl_relative", "procrustes", "spl"),
-            *("jensen_shannon", "churn_lost", "churn_gained", "margin_change"),
-            *("ece_change", *LEVELS["boundary"]),
-        )
-        assert {name: getattr(report, name) for name in zeros} == dict.fromkeys(
-            zeros, 0
-        )
-        assert report.agreement == report.cka == report.neighbor_overlap == 1
-        assert report.intervals["pfl"] == report.intervals["boundary_shift"] == [0, 0]
-        assert report.intervals["cka"] == [1, 1]
-        assert report.host_accuracy == report.marked_accuracy
-        assert report.trigger_accuracy == report.host_trigger_accuracy
+def test_shares_have_wilsons_interval(pair, measured):
+    same = pair.answers[0] == pair.answers[1]
+    ends = binomtest(int(same.sum()), 500).proportion_ci(0.95, "wilson")
+    assert measured["agreement"].estimate[1:] == pytest.approx((ends.low, ends.high))
 
 
-def test_a_report_survives_json(pair, digits, study):
-    for triggers in (None, study.triggers):
-        report = compare(*pair, digits.test, triggers)
-        text = json.dumps(dataclasses.asdict(report), allow_nan=False)
-        assert Fidelity(**json.loads(text)) == report
-    other = compare(*pair, digits.test, triggers, seed=1)
-    assert other.pfl == report.pfl
-    assert other.intervals["pfl"] != report.intervals["pfl"]
-    assert other.plane_disagreement != report.plane_disagreement
-
-
-def test_table_has_every_measure_under_its_level(pair, digits, study):
-    report = compare(*pair, digits.test)
-    table = report.table()
-    assert list(table.columns) == ["level", "value", "low", "high"]
-    assert list(table.index) == [name for names in LEVELS.values() for name in names]
-    assert table.loc["pfl"].tolist() == [
-        "features",
-        report.pfl,
-        *report.intervals["pfl"],
-    ]
-    assert table.loc["trigger_accuracy"].isna().tolist() == [False, True, True, True]
-    wide = report.table(by_class=True, layers=True)
-    assert wide.loc["spl", 4] == report.by_class["spl"][4][0]
-    assert wide.loc["twl", list(range(10))].isna().all()
-    assert wide.loc["twl body.conv1", "value"] == report.twl_layers["body.conv1"]
-    numbers = {f.name for f in dataclasses.fields(Fidelity)} - set(table.index)
-    assert numbers == {"images", "twl_layers", "intervals", "by_class", "planes"}
-
-
-def test_distances_are_the_reports(pair, digits, study):
-    host, marked = pair
-    comparison = Comparison(host, digits.test, study.triggers)
-    found, report = comparison.distances(marked), comparison(marked)
-    assert found.pop("accuracy") == report.marked_accuracy
-    assert found == pytest.approx({name: getattr(report, name) for name in found})
-    expected = {"trigger_accuracy", "twl", "lp", "pfl", "spl", "agreement"}
-    assert set(found) == expected
-
-
-def test_compare_works_between_architectures(pair, digits, network):
-    host, _ = pair
-    other = fl.models.wrap(network, image_size=8)
-    report = compare(host, other, digits.test)
-    assert (report.twl, report.twl_relative, report.lp) == (None, None, None)
-    assert (report.pfl, report.pfl_relative, report.twl_layers) == (None, None, {})
-    assert 0 < report.cka < 1
-    assert 0 < report.procrustes < 1
-    assert 0 < report.neighbor_overlap < 1
-    assert report.spl > 0
-    assert 0 <= report.agreement <= 1
-    assert Comparison(host, digits.test).distances(other)["pfl"] is None
-
-
-def linear(seed, *, size=4, classes=3, scale=1.0):
-    """A network whose features are linear in the pixels: 2 x 2 of them."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        body = torch.nn.Linear(4, size)
-        body.weight.data *= scale
-        layers = (torch.nn.Flatten(), body, torch.nn.Linear(size, classes, bias=False))
-        return fl.models.wrap(torch.nn.Sequential(*layers), image_size=2)
-
-
-def shown(labels):
-    generator = torch.Generator().manual_seed(5)
-    labels = torch.as_tensor(labels)
-    return fl.data.Split(torch.rand(len(labels), 1, 2, 2, generator=generator), labels)
-
-
-def undefined(report):
-    names = {name for names in LEVELS.values() for name in names}
-    return {name for name in names if getattr(report, name) is None}
-
-
-TRIGGERS = {"host_trigger_accuracy", "trigger_accuracy", "trigger_plane_disagreement"}
-
-
-@pytest.mark.parametrize(
-    ("labels", "missing"),
-    [
-        ([0] * 30, {"plane_disagreement", "boundary_shift"}),
-        ([0, 1] * 15, {"plane_disagreement"}),
-        ([0, 1, 1, 2] * 5, set()),
-        ([2], {"plane_disagreement", "boundary_shift"}),
-        ([0, 1, 2], set()),
-        ([0, 1, 2, 2], set()),
-    ],
-)
-def test_small_and_one_sided_splits_are_measured_as_far_as_they_go(labels, missing):
-    report = compare(linear(0), linear(1), shown(labels))
-    if len(labels) < 11:
-        missing = missing | {"neighbor_overlap"}
-    if len(labels) < 4:
-        missing = missing | {"cka"}
-    if len(labels) < 2:
-        missing = missing | {"pfl_relative", "procrustes"}
-    assert undefined(report) - {"cka"} == (missing | TRIGGERS) - {"cka"}
-    assert (report.cka is None) >= ("cka" in missing)
-    for label, (value, *interval) in enumerate(report.by_class["pfl"]):
-        count = labels.count(label)
-        assert (value is None) == (count == 0)
-        assert (interval == [None, None]) == (count < 2)
-    text = json.dumps(dataclasses.asdict(report), allow_nan=False)
-    assert Fidelity(**json.loads(text)) == report
-
-
-def test_constant_features_leave_their_measures_undefined():
-    constant, split = linear(2, scale=0.0), shown([0, 1, 2] * 10)
-    similar = {"cka", "procrustes", "neighbor_overlap"}
-    assert undefined(compare(linear(0), constant, split)) == similar | TRIGGERS
-    for other in (linear(0), linear(3, scale=0.0), constant):
-        report = compare(constant, other, split)
-        assert undefined(report) == similar | TRIGGERS | {"pfl_relative"}
-        assert (report.pfl == 0) == (other is constant)
+def test_parts_add_up_to_the_measure(pair, measured):
+    layers = measured["twl"].parts
+    assert sum(layers.values()) == pytest.approx(measured["twl"].estimate.value)
+    assert layers["head"] == pytest.approx(measured["lp"].estimate.value)
+    moved = (pair.host.body[0].weight - pair.marked.body[0].weight).square().sum()
+    moved = moved + (pair.host.body[0].bias - pair.marked.body[0].bias).square().sum()
+    assert layers["body.0"] == pytest.approx(moved.item())
+    shares = [*measured["plane_disagreement"].parts.values()]
+    assert len(shares) == 16
+    assert np.mean(shares) == pytest.approx(
+        measured["plane_disagreement"].estimate.value
+    )
+    assert len(set(shares)) > 1
 
 
 def test_boundary_shift_of_linear_classifiers_is_that_of_their_hyperplanes():
-    host, marked = linear(3, classes=2), linear(5, classes=2)
-    comparison = Comparison(host, shown([0, 1] * 40))
-    found = comparison(marked)
-    points = comparison._probes.probes["boundary_shift"].points.double()
+    pair = Pair(linear(3, classes=2), linear(5, classes=2), shown([0, 1] * 40))
+    points = pair.segments.points.double()
+    assert points.shape == (60, 16, 1, 2, 2)
     start, way = points[:, 0].flatten(1), (points[:, -1] - points[:, 0]).flatten(1)
     distances = []
-    for model in (host, marked):
+    for model in (pair.host, pair.marked):
         body, head = model.body[1], model.head.weight.detach().double()
         normal = (head[0] - head[1]) @ body.weight.detach().double()
         offset = (head[0] - head[1]) @ body.bias.detach().double()
@@ -274,83 +254,81 @@ def test_boundary_shift_of_linear_classifiers_is_that_of_their_hyperplanes():
         share = torch.where((share > 0) & (share < 1), share, 1)
         distances.append(share * way.norm(dim=1))
     changes = (distances[1] - distances[0]).abs()
-    assert found.boundary_shift == pytest.approx(changes.mean().item(), rel=1e-4)
+    found = measure(pair, ["boundary_shift"])["boundary_shift"]
+    assert found.estimate.value == pytest.approx(changes.mean().item(), rel=1e-4)
     assert (changes > 0).double().mean() > 0.2
+    # Of a class: the segments on which the host names it at the start.
+    named = pair.host(points[:, 0].float()).argmax(1)
+    for label in (0, 1):
+        expected = changes[named == label].mean().item()
+        of_class = found.by_class[label].value
+        assert of_class is None or of_class == pytest.approx(expected, rel=1e-4)
 
 
-def test_plane_disagreement_is_the_share_of_points_named_otherwise():
-    host, marked = linear(0), linear(1)
-    split = shown([0, 1, 2] * 20)
-    comparison = Comparison(host, split)
-    points = comparison._probes.probes["plane_disagreement"].points
-    assert points.shape == (16, 81, 1, 2, 2)
-    flat = points.flatten(0, 1)
-    expected = (host(flat).argmax(1) != marked(flat).argmax(1)).double().mean().item()
-    assert 0 < expected < 1
-    found = comparison(marked)
-    assert found.plane_disagreement == pytest.approx(expected)
-    assert sum(found.planes) / len(found.planes) == pytest.approx(expected)
-    assert len(set(found.planes)) > 1
+@pytest.mark.parametrize("kind", ["plane_disagreement", "trigger_plane_disagreement"])
+def test_plane_disagreement_is_the_share_of_points_named_otherwise(
+    pair, measured, kind
+):
+    probe = getattr(pair, kind.replace("_disagreement", "s"))
+    assert probe.points.shape[1:] == (55, 1, 8, 8)
+    flat = probe.points.flatten(0, 1)
+    with torch.no_grad():
+        host, marked = (model(flat).argmax(1) for model in (pair.host, pair.marked))
+    differs = host != marked
+    found, low, high = measured[kind].estimate
+    assert found == pytest.approx(differs.double().mean().item(), abs=1e-3)
+    assert 0 < low < found < high < 1
+    for label in range(10):
+        inside = differs[host == label]
+        expected = inside.double().mean().item() if len(inside) else None
+        assert measured[kind].by_class[label].value == pytest.approx(expected, abs=2e-3)
 
 
-def test_trigger_planes_go_through_trigger_source_and_target():
-    host, split = linear(0), shown([0, 1, 2] * 20)
-    sources = host(split.images[:9]).argmax(1)
-    triggers = fl.data.Split(split.images[:9].flip(3), (sources + 1) % 3)
-    probe = Comparison(host, split, triggers)._probes.probes[
-        "trigger_plane_disagreement"
+def test_planes_are_drawn_whole(pair, measured):
+    shares = [*measured["plane_disagreement"].parts.values()]
+    draws = np.random.default_rng(0).integers(0, 16, (2000, 16))
+    spread = np.std(np.mean(np.array(shares)[draws], axis=1))
+    _, low, high = measured["plane_disagreement"].estimate
+    assert high - low == pytest.approx(2 * 2.2 * spread, rel=0.25)  # Student's, of 16
+
+
+def constant(pair):
+    """A measure of one's own."""
+    return float(len(pair)) * FACTOR
+
+
+FACTOR = 2.0
+
+
+def test_a_measure_of_your_own_is_measured_beside_the_others(monkeypatch, pair):
+    row = catalogue.Measure(
+        name="mine", level="outputs", unit="images", source="this test", same=None,
+        of=constant,
+    )  # fmt: skip
+    monkeypatch.setitem(MEASURES, "mine", row)
+    report = fl.compare(pair.host, pair.marked, pair.split)
+    assert report.mine == 1000
+    assert [e.value for e in report.by_class("mine")] == [
+        2.0 * c for c in pair.split.labels.bincount().tolist()
     ]
-    answered = host(triggers.images).argmax(1)
-    wanted = int((answered != triggers.labels).sum())
-    assert len(probe.points) == wanted > 0
-    right = fl.data.Split(triggers.images, answered)  # the host answers them already
-    report = compare(host, linear(1), split, right)
-    assert report.trigger_plane_disagreement is None
-    assert report.host_trigger_accuracy == 1
+    assert report.table().loc["mine", "value"] == 1000
+    assert "mine" in report.values()
+    assert "mine" not in report.distances()  # it compares nothing
+    alike = dataclasses.replace(row, same=1.0)
+    monkeypatch.setitem(MEASURES, "mine", alike)
+    assert report.distances()["mine"] == 999
 
 
-def test_compare_refuses_what_it_cannot_compare(pair, digits, network):
-    host = pair[0]
-    other = fl.models.wrap(network, num_classes=4, image_size=8)
-    with pytest.raises(ValueError, match="the host has 10 classes, the marked model 4"):
-        compare(host, other, digits.test)
-    with pytest.raises(ValueError, match="split run from 0 to 9, but the host has 4"):
-        compare(other, other, digits.test)
-    with pytest.raises(ValueError, match="split holds no image"):
-        compare(host, host, digits.test.first(0))
-    strange = fl.data.Split(digits.test.images[:2], torch.full((2,), 12))
-    with pytest.raises(ValueError, match="triggers run from 12 to 12"):
-        compare(host, host, digits.test, strange)
-    broken = fl.models.wrap(network, image_size=8)
-    broken.head.weight.data[0] = torch.nan
-    with pytest.raises(ValueError, match="not finite"):
-        compare(host, broken, digits.test)
-    wide = fl.data.Split(torch.rand(1, 1, 9, 9), torch.tensor([1]))
-    with pytest.raises(ValueError, match="make them alike"):
-        compare(host, pair[1], digits.test, wide)
-
-
-@pytest.fixture(scope="session")
-def mnist(tmp_path_factory):
-    """The real set: from $FIDLIB_DATA, the cache, or packed beside the checkout."""
-    if (SHARED / "data" / "unpack.py").exists():
-        import subprocess
-        import sys
-
-        folder = tmp_path_factory.mktemp("data")
-        command = [sys.executable, SHARED / "data" / "unpack.py", folder, "mnist"]
-        subprocess.run(command, check=True, capture_output=True)
-        return fl.data.load("mnist", root=folder)
-    folder = Path(os.environ.get("FIDLIB_DATA", "~/.cache/fidlib")).expanduser()
-    if not (folder / "mnist.npz").exists():
-        pytest.skip("needs mnist.npz in FIDLIB_DATA")
-    return fl.data.load("mnist", root=folder)
-
-
-def test_the_authors_host_gets_9946_of_10000(mnist):
-    path = SHARED / "reference" / "authors-host-mnist-2d.pt"
-    if not path.exists():
-        pytest.skip("needs the authors' published MNIST host")
-    model = fl.models.load_authors(path)
-    logits = fl.features.outputs(model, mnist.test.images).logits
-    assert (logits.argmax(1) == mnist.test.labels).sum().item() == 9946
+def test_triangles_are_of_images_alone(pair):
+    # Every point is a mixture of three images: no pixel is outside of [0, 1].
+    assert pair.planes.points.min() >= 0
+    assert pair.planes.points.max() <= 1 + 1e-6
+    corners = pair.planes.points[0][[0, 9, 54]]
+    rows = {tuple(p) for p in (pair.split.images.float() / 255).flatten(1).tolist()}
+    near = torch.tensor(sorted(rows))
+    for corner in corners.flatten(1):
+        assert (near - corner).abs().amax(1).min() < 1e-6
+    again = boundary.triangles(corners[None][:, [2, 1, 0]])
+    sets = [{tuple(round(v, 4) for v in p) for p in x.flatten(1).tolist()}
+            for x in (again[0], pair.planes.points[0])]  # fmt: skip
+    assert len(sets[0]) == len(sets[1]) == 55

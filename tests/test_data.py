@@ -214,41 +214,68 @@ def test_split_takes_labels_as_they_come_in_files(digits):
     assert short.fingerprint == digits.test.fingerprint
 
 
-def test_batches_hold_every_index_once_in_equal_parts():
-    generator = torch.Generator().manual_seed(0)
-    parts = data.batches(1297, 28, generator, torch.device("cpu"))
-    assert sorted(torch.cat(parts).tolist()) == list(range(1297))
-    assert len(parts) == 28
-    assert {len(part) for part in parts} == {46, 47}
-    again = data.batches(1297, 28, generator, torch.device("cpu"))
-    assert not torch.equal(torch.cat(parts), torch.cat(again))
+def test_sample_is_spread_over_set_and_classes_the_same_each_time(digits):
+    part = digits.test.sample(100)
+    assert part.fingerprint == digits.test.sample(100).fingerprint
+    whole = digits.test.labels.bincount().double() / 500
+    assert (part.labels.bincount() - 100 * whole).abs().max() < 1
+    rows = digits.test.sample_rows(100)
+    assert torch.equal(part.images, digits.test.images[rows])
+    assert (rows.diff() > 0).all()  # in the order of the set, none twice
+    for label in range(10):
+        members = (digits.test.labels == label).nonzero()[:, 0]
+        places = torch.searchsorted(members, rows[part.labels == label])
+        steps = torch.diff(places, prepend=torch.tensor([-1]))
+        assert steps.max() <= 6  # of about fifty images every fifth
+        assert len(members) - places[-1] <= 6
 
 
-def test_endless_batches_favour_no_index():
-    generator = torch.Generator().manual_seed(0)
-    drawn = data.endless_batches(10, 4, generator, torch.device("cpu"))
-    parts = [next(drawn) for _ in range(25)]
-    assert all(len(part) == 4 for part in parts)
-    assert torch.bincount(torch.cat(parts)).tolist() == [10] * 10
+def test_sample_of_a_set_sorted_by_class_has_every_class(digits):
+    order = digits.test.labels.argsort(stable=True)
+    by_class = data.Split(digits.test.images[order], digits.test.labels[order])
+    assert by_class.labels[:300].unique().tolist() != list(range(10))
+    part = by_class.sample(300)
+    assert part.labels.unique().tolist() == list(range(10))
+    counts = digits.test.labels.bincount() * 0.6
+    assert (part.labels.bincount() - counts).abs().max() < 1
+    # The same images, as the order within a class is the same.
+    assert part.content == digits.test.sample(300).content
 
 
-def test_endless_batches_give_all_where_there_are_fewer():
-    generator = torch.Generator().manual_seed(0)
-    drawn = data.endless_batches(3, 32, generator, torch.device("cpu"))
-    assert sorted(next(drawn).tolist()) == [0, 1, 2]
+@pytest.mark.parametrize("count", [500, 501, 10_000])
+def test_sample_of_no_fewer_images_is_the_set(digits, count):
+    assert digits.test.sample(count).fingerprint == digits.test.fingerprint
 
 
-def test_crop_and_flip_shifts_and_mirrors_each_image_by_itself():
-    generator = torch.Generator().manual_seed(0)
-    images = torch.arange(1, 1 + 3 * 6 * 5, dtype=torch.uint8).view(1, 3, 6, 5)
-    found = data.crop_and_flip(images.expand(200, -1, -1, -1), generator, padding=2)
-    padded = torch.nn.functional.pad(images[0], [2] * 4)
-    possible = {}
-    for top in range(5):
-        for left in range(5):
-            crop = padded[:, top : top + 6, left : left + 5]
-            possible[crop.numpy().tobytes()] = (top, left, False)
-            possible[crop.flip(2).contiguous().numpy().tobytes()] = (top, left, True)
-    seen = {possible[image.contiguous().numpy().tobytes()] for image in found}
-    assert {top for top, _, _ in seen} == {left for _, left, _ in seen} == set(range(5))
-    assert {flip for _, _, flip in seen} == {False, True}
+def test_sample_gives_rare_classes_their_share_at_most():
+    labels = torch.tensor([0] * 96 + [1] * 4)
+    split = data.Split(torch.zeros(100, 1, 2, 2), labels)
+    assert split.sample(25).labels.bincount().tolist() == [24, 1]
+    assert len(split.sample(1)) == 1
+    assert len(split.sample(0)) == 0
+
+
+def test_a_copy_is_in_memory_of_its_own(digits):
+    part = digits.test.sample(5)
+    other = part.copy()
+    other.images.zero_()
+    other.labels.zero_()
+    assert part.images.any()
+    assert part.labels.any()
+
+
+def test_digest_changes_with_a_pixel_the_type_and_the_order(digits):
+    images = digits.test.images[:5]
+    pixel = images.clone()
+    pixel[3, 0, 4, 4] ^= 1
+    others = [pixel, images.flip(0), images.float(), images.view(5, 1, 4, 16)]
+    assert len({data.digest(x) for x in (images, *others)}) == 5
+    strided = torch.cat([images, images], 3)[..., :8]
+    assert data.digest(strided) == data.digest(images)
+
+
+def test_pixels_are_floats_from_black_to_white():
+    levels = torch.tensor([0, 51, 255], dtype=torch.uint8)
+    assert data.pixels(levels).tolist() == pytest.approx([0, 0.2, 1])
+    floats = torch.tensor([-0.1, 0.5, 1.2])
+    assert data.pixels(floats) is floats

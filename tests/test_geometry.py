@@ -6,7 +6,7 @@ import torch
 from scipy import spatial
 from scipy.stats import ortho_group
 
-from fidlib import similarity
+from fidlib.measures import geometry
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(40, 5)) + 3
@@ -57,16 +57,16 @@ def weighted_hsic(x, y, weights):
 
 
 def test_cka_equals_the_formula_with_kernel_matrices():
-    assert similarity.cka(TX, TY).item() == pytest.approx(naive_cka(X, Y), rel=1e-10)
-    narrow = similarity.cka(TX, TY[:, :3]).item()
+    assert geometry.cka(TX, TY).item() == pytest.approx(naive_cka(X, Y), rel=1e-10)
+    narrow = geometry.cka(TX, TY[:, :3]).item()
     assert narrow == pytest.approx(naive_cka(X, Y[:, :3]), rel=1e-10)
-    few = similarity.cka(TX[:4], TY[:4]).item()
+    few = geometry.cka(TX[:4], TY[:4]).item()
     assert few == pytest.approx(naive_cka(X[:4], Y[:4]), rel=1e-8)
 
 
 def test_cka_terms_give_its_change_with_each_weight():
     x, y = X[:7] - X[:7].mean(0), Y[:7, :3] - Y[:7, :3].mean(0)
-    terms = similarity.cka_terms(torch.from_numpy(x), torch.from_numpy(y)).numpy()
+    terms = geometry.cka_terms(torch.from_numpy(x), torch.from_numpy(y)).numpy()
 
     def by_tuples(weights):
         norms = weighted_hsic(x, x, weights) * weighted_hsic(y, y, weights)
@@ -74,7 +74,7 @@ def test_cka_terms_give_its_change_with_each_weight():
 
     def by_terms(weights):
         means = weights @ terms / weights.sum()
-        return similarity.cka_of(torch.from_numpy(means)).item()
+        return geometry.cka_of(torch.from_numpy(means)).item()
 
     assert by_terms(np.ones(7)) == pytest.approx(by_tuples(np.ones(7)))
     for image in range(7):
@@ -85,33 +85,33 @@ def test_cka_terms_give_its_change_with_each_weight():
 
 def test_cka_of_independent_features_is_near_zero_where_the_biased_is_not():
     drawn = np.random.default_rng(1).normal(size=(30, 2, 20, 50))
-    found = [similarity.cka(*map(torch.from_numpy, pair)).item() for pair in drawn]
+    found = [geometry.cka(*map(torch.from_numpy, pair)).item() for pair in drawn]
     assert abs(np.mean(found)) < 0.03
     assert np.mean([biased_cka(*pair) for pair in drawn]) > 0.6
 
 
 def test_cka_and_procrustes_ignore_rotation_shift_and_scale():
-    assert similarity.cka(TX, TURNED).item() == pytest.approx(1)
-    assert similarity.procrustes(TX, TURNED).item() == pytest.approx(0, abs=1e-10)
-    for measure in (similarity.cka, similarity.procrustes):
+    assert geometry.cka(TX, TURNED).item() == pytest.approx(1)
+    assert geometry.procrustes(TX, TURNED).item() == pytest.approx(0, abs=1e-10)
+    for measure in (geometry.cka, geometry.procrustes):
         assert measure(TURNED, TY).item() == pytest.approx(measure(TX, TY).item())
         assert measure(TY, TX).item() == pytest.approx(measure(TX, TY).item())
         assert 0.05 < measure(TX, TY).item() < 0.95
 
 
 def test_features_with_themselves_are_exactly_alike():
-    assert similarity.cka(TX, TX).item() == 1
-    assert similarity.procrustes(TX, TX).item() == 0
-    assert (similarity.neighbor_overlap(TX, TX) == 1).all()
+    assert geometry.cka(TX, TX).item() == 1
+    assert geometry.procrustes(TX, TX).item() == 0
+    assert (geometry.neighbor_overlap(TX, TX) == 1).all()
 
 
 def test_procrustes_equals_scipys_disparity():
     for y in (Y, rng.normal(size=Y.shape)):
         expected = spatial.procrustes(X, y)[2]
-        found = similarity.procrustes(TX, torch.from_numpy(y)).item()
+        found = geometry.procrustes(TX, torch.from_numpy(y)).item()
         assert found == pytest.approx(expected, rel=1e-10)
     padded = spatial.procrustes(X, np.pad(Y[:, :2], ((0, 0), (0, 3))))[2]
-    assert similarity.procrustes(TX, TY[:, :2]).item() == pytest.approx(padded)
+    assert geometry.procrustes(TX, TY[:, :2]).item() == pytest.approx(padded)
 
 
 def test_neighbor_overlap_counts_shared_neighbors():
@@ -122,30 +122,30 @@ def test_neighbor_overlap_counts_shared_neighbors():
             [set(row[row != i][:4]) for i, row in enumerate(distances.argsort())]
         )
     expected = [len(a & b) / 4 for a, b in zip(*near, strict=True)]
-    found = similarity.neighbor_overlap(TX, TY, neighbors=4)
+    found = geometry.neighbor_overlap(TX, TY, neighbors=4)
     assert found.tolist() == expected
     assert 0 < np.mean(expected) < 1
 
 
 def test_neighbor_overlap_is_one_under_isometry_and_chance_without_relation():
-    assert (similarity.neighbor_overlap(TX, TURNED) == 1).all()
+    assert (geometry.neighbor_overlap(TX, TURNED) == 1).all()
     x, y = torch.from_numpy(np.random.default_rng(2).normal(size=(2, 500, 3)))
     chance = 10 / 499
-    found = similarity.neighbor_overlap(x, y).mean().item()
+    found = geometry.neighbor_overlap(x, y).mean().item()
     assert found == pytest.approx(chance, abs=0.01)
 
 
 def test_undefined_measures_say_so():
     constant = torch.full((40, 5), 0.1, dtype=torch.float64)
     for pair in ((TX, constant), (constant, TX), (constant, constant)):
-        for measure in (similarity.cka, similarity.procrustes):
+        for measure in (geometry.cka, geometry.procrustes):
             with pytest.raises(ValueError, match="the same for all images"):
                 measure(*pair)
         with pytest.raises(ValueError, match="none is nearest"):
-            similarity.neighbor_overlap(*pair)
+            geometry.neighbor_overlap(*pair)
     with pytest.raises(ValueError, match="3 images came; debiased CKA needs four"):
-        similarity.cka(TX[:3], TY[:3])
+        geometry.cka(TX[:3], TY[:3])
     with pytest.raises(ValueError, match="10 images came; 10 neighbours need more"):
-        similarity.neighbor_overlap(TX[:10], TY[:10])
+        geometry.neighbor_overlap(TX[:10], TY[:10])
     with pytest.raises(ValueError, match="the same N images"):
-        similarity.procrustes(TX, TY[:5])
+        geometry.procrustes(TX, TY[:5])

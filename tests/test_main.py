@@ -11,20 +11,16 @@ import torch
 
 import fidlib as fl
 from fidlib.__main__ import COMMANDS, main
-from fidlib.fidelity import LEVELS
+from fidlib.measures.catalogue import MEASURES
 from tests.conftest import SMALL
 
 ROOT = Path(__file__).parents[1]
-SMALL_FLAGS = [
-    "--scale",
-    "smoke",
-    "--train-images",
-    "400",
-    "--chains",
-    "1",
-    "--precision",
-    "float32",
-]
+FLAGS = {
+    "--" + name.replace("_", "-"): str(value)
+    for name, value in vars(SMALL).items()
+    if value != vars(fl.Config())[name]
+}
+SMALL_FLAGS = [part for flag in FLAGS.items() for part in flag]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -38,7 +34,7 @@ def test_every_command_explains_itself(command, capsys):
 
 def test_table_prints_and_writes_what_the_study_says(study, tmp_path, capsys):
     path = tmp_path / "table.csv"
-    arguments = ["table", "--methods", "FTAL", "--csv", str(path), *SMALL_FLAGS]
+    arguments = ["table", "--models", "FTAL", "--csv", str(path), *SMALL_FLAGS]
     assert main(arguments) == 0
     expected = study.table(["FTAL"])
     pd.testing.assert_frame_equal(pd.read_csv(path, index_col="method"), expected)
@@ -46,10 +42,27 @@ def test_table_prints_and_writes_what_the_study_says(study, tmp_path, capsys):
     assert f"{expected.loc['FTAL', 'twl']:.4g}" in printed
 
 
-def test_table_of_a_suite_is_of_its_configuration_and_seeds(capsys, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    given = ["--precision", "float32", "--methods", "FTAL", "--seeds", "0", "1"]
-    assert main(["table", "--suite", "smoke", *given]) == 0
+def test_table_of_a_suite_is_of_its_configuration_and_seeds(
+    study, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "notebooks" / "suites").mkdir(parents=True)
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        (tmp_path / "notebooks" / path.name).symlink_to(path)
+    own = {n: v for n, v in vars(SMALL).items() if n not in ("trigger_options", "seed")}
+    own |= {"methods": ["FTAL", "FixLL+PFL"]}
+    own.pop("precision"), own.pop("embed_epochs")
+    several = {"other_seeds": [1], "repeated": ["FTAL"]}
+    text = {"about": "Two.", "parameters": own}
+    text["notebooks"] = [
+        {"notebook": "01_embed"},
+        {"notebook": "04_fidelity"} | several,
+    ]
+    path = tmp_path / "notebooks" / "suites" / "two.yaml"
+    path.write_text(json.dumps(text))
+    monkeypatch.chdir(tmp_path)
+    alone = ["table", "--suite", "two", "--precision", "float32", "--jobs", "1"]
+    given = ["--models", "FTAL", "--seeds", "0", "1"]
+    assert main([*alone, *given]) == 0
     printed = capsys.readouterr().out
     both = fl.over_seeds(SMALL, ["FTAL"], [0, 1]).groupby("method", sort=False)
     _, means, deviations = re.split("mean over seeds 0, 1|standard dev.*them", printed)
@@ -57,16 +70,15 @@ def test_table_of_a_suite_is_of_its_configuration_and_seeds(capsys, monkeypatch)
                         (deviations, f"{both.twl.std().FTAL:.3g}")):  # fmt: skip
         line = next(x for x in text.splitlines() if x.startswith("FTAL"))
         assert found in line.split()
-    assert main(["table", "--suite", "smoke", *given[:-1]]) == 1
+    assert main([*alone, *given[:-1]]) == 1
     assert "a spread needs at least two" in capsys.readouterr().err
     # What the suite says of methods and other seeds holds where nothing is given.
-    assert main(["table", "--suite", "smoke", "--precision", "float32"]) == 0
+    assert main(alone) == 0
     printed = capsys.readouterr().out
     first, rest = printed.split("mean over seeds 0, 1")
-    assert [x.split()[0] for x in first.splitlines()[3:] if x] == [
-        "host", "ref", "FTAL", "FTAL+TWL", "FixLL+PFL"
-    ]  # fmt: skip
-    assert "FTAL+TWL" not in rest
+    table = first[first.index("method") :].splitlines()
+    assert [x.split()[0] for x in table if x] == ["method", "host", "FTAL", "FixLL+PFL"]
+    assert "FixLL+PFL" not in rest
 
 
 def _publish(folder, table, rows, **record):
@@ -79,7 +91,7 @@ def _publish(folder, table, rows, **record):
     (folder / f"{table.rsplit('-')[0]}-provenance.json").write_text(text)
 
 
-def test_table_of_a_suite_alone_prints_what_is_published(tmp_path, monkeypatch, capsys):
+def test_show_prints_what_is_published(tmp_path, monkeypatch, capsys):
     (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "figures" / "smoke"
@@ -88,11 +100,9 @@ def test_table_of_a_suite_alone_prints_what_is_published(tmp_path, monkeypatch, 
         raise AssertionError("a study was made")
 
     monkeypatch.setattr(fl.Study, "__init__", fail)
-    alone = ["table", "--suite", "smoke"]
+    alone = ["show", "smoke"]
     assert main(alone) == 1
     assert "figures/smoke holds no numbers" in capsys.readouterr().err
-    with pytest.raises(AssertionError, match="a study was made"):
-        main([*alone, "--methods", "FTAL"])
 
     # What a notebook says of itself goes with its own table.
     rows = {"method": ["host", "FTAL"], "trigger_accuracy": [0.1, 1], "twl": [0, 12.5]}
@@ -143,25 +153,26 @@ def test_table_of_a_suite_alone_prints_what_is_published(tmp_path, monkeypatch, 
         assert f"{name} is damaged (" in capsys.readouterr().err
 
 
-def test_embed_and_compare_agree(study, capsys):
-    assert main(["embed", "FTAL", *SMALL_FLAGS]) == 0
-    folder = capsys.readouterr().out.splitlines()[-1]
-    assert Path(folder) == study.folder("FTAL")
-    assert main(["host", *SMALL_FLAGS]) == 0
-    host = capsys.readouterr().out.splitlines()[-1]
+def test_make_and_compare_agree(study, capsys):
+    assert main(["make", "FTAL", "FTAL/prune:0.4", *SMALL_FLAGS]) == 0
+    host, folder, attacked = capsys.readouterr().out.splitlines()[-3:]
+    assert [Path(path) for path in (host, folder, attacked)] == [
+        study.folder(name) for name in ("host", "FTAL", "FTAL/prune:0.4")
+    ]
     assert main(["compare", host, f"{folder}/model.safetensors"]) == 0
     out = capsys.readouterr().out
     assert "note:" not in out
     lines = [line.split() for line in out.splitlines()]
     printed = {words[0]: words[1:] for words in lines if len(words) == 4}
     report = study.fidelity("FTAL")
-    expected = [f"{report.agreement:.4g}"]
-    expected += [f"{bound:.4g}" for bound in report.intervals["agreement"]]
+    expected = [f"{number:.4g}" for number in report["agreement"]]
     assert printed["agreement"] == expected
     pfl = float(printed["pfl"][0].replace(",", ""))
     assert pfl == pytest.approx(report.pfl, rel=1e-3)
     assert printed["trigger_accuracy"] == ["–"] * 3
-    assert [words for words in lines if len(words) == 1] == [[n] for n in LEVELS]
+    assert [words for words in lines if len(words) == 1] == [
+        [level] for level in dict.fromkeys(row.level for row in MEASURES.values())
+    ]
 
 
 def test_compare_says_where_the_host_is_another(study, capsys):
@@ -180,7 +191,7 @@ def test_compare_prints_classes_and_layers(study, capsys):
     assert lines[0] == "1,297 train images of digits; 95 % intervals"
     assert lines[1].split() == ["value", "low", "high", *map(str, range(10))]
     assert len({len(line) for line in lines if len(line.split()) > 9}) == 1
-    assert "twl body.layer4.0.conv1" in printed
+    assert "twl head" in printed
     assert len(next(x for x in lines if x.startswith("spl ")).split()) == 14
 
 
@@ -207,14 +218,17 @@ def broken(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["embed", "FTALL"], "unknown method 'FTALL'; use one of"),
-        (["table", "--methods", "FTAL", "nope"], "unknown method 'nope'"),
-        (["host", "--dataset", "mnits"], "no image set 'mnits'"),
-        (["host", "--dataset", "{}/cut.npz"], "is damaged or no .npz"),
-        (["host", "--dataset", "{}/lacks.npz"], "lacks x_test"),
-        (["host", "--model", "vgg"], "unknown model 'vgg'"),
-        (["host", "--scale", "hour"], "unknown scale 'hour'"),
-        (["host", "--feature-dim", "1"], "feature_dim is 1"),
+        (["make", "FTALL"], "unknown method 'FTALL'; use one of"),
+        (["make", "FTAL/prune:x"], "the strength 'x' is no number"),
+        (["make", "FTAL/burn"], "unknown attack 'burn'; use one of"),
+        (["make", "--triggers", "stamp"], "unknown triggers 'stamp'; use one of"),
+        (["table", "--models", "FTAL", "nope"], "unknown method 'nope'"),
+        (["make", "--dataset", "mnits"], "no image set 'mnits'"),
+        (["make", "--dataset", "{}/cut.npz"], "is damaged or no .npz"),
+        (["make", "--dataset", "{}/lacks.npz"], "lacks x_test"),
+        (["make", "--model", "vgg"], "unknown network 'vgg'"),
+        (["make", "--scale", "hour"], "unknown scale 'hour'"),
+        (["make", "--feature-dim", "1"], "feature_dim is 1"),
         (["figures", "--suite", "digit"], "unknown suite 'digit'"),
         (["figures", "--only", "05"], "no notebook 05"),
         (["figures", "--jobs", "0"], "jobs is 0"),
@@ -257,7 +271,7 @@ def test_bad_input_gets_one_sentence(arguments, message, broken, capsys, monkeyp
 
 
 def test_no_memory_gets_one_sentence(capsys):
-    assert main(["host", "--feature-dim", "1000000000000"]) == 1
+    assert main(["make", "--feature-dim", "1000000000000"]) == 1
     printed = capsys.readouterr().err
     assert printed.startswith("fidlib: out of memory")
     assert printed.count("\n") == 1
@@ -271,7 +285,7 @@ def test_the_command_line_exits_with_its_status(tmp_path):
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
-    command = [sys.executable, "-m", "fidlib", "table", "--suite", "digits"]
+    command = [sys.executable, "-m", "fidlib", "show", "digits"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, **pipes) as table:
         table.stdout.close()

@@ -1,11 +1,13 @@
+import numpy as np
 import pytest
 import torch
 
-import fidlib as fl
-from fidlib.methods import find
+from fidlib import models, runs
+from fidlib.methods import FLOORS, METHODS, TERMS, Method, Step, find
+from fidlib.methods import PAPER as PAPERS_NAMES
+from fidlib.training import HOST, Plan, recipe
 
 PAPER = {  # start, trained, learns, preserves: reference of [1] and [2]
-    "ref": ("random", "all", "train", []),
     "scratch": ("random", "all", "train+triggers", []),
     "FTAL": ("host", "all", "train+triggers", []),
     "FTLL": ("host", "head", "train+triggers", []),
@@ -31,35 +33,40 @@ BEYOND = {
 
 def test_methods_are_the_papers_and_more():
     found = {
-        n: (m.start, m.trained, m.learns, list(m.preserves))
-        for n, m in fl.METHODS.items()
+        n: (m.start, m.trained, m.learns, list(m.preserves)) for n, m in METHODS.items()
     }
     assert found == PAPER | BEYOND
-    changed = {n for n, m in fl.METHODS.items() if m.mixes or m.quiet}
+    changed = {n for n, m in METHODS.items() if m.mixes or m.quiet}
     assert changed == {"FixLL+PFL+mix+quiet"}
+    assert list(PAPERS_NAMES) == [name for name in PAPER if "scratch+" not in name]
+
+
+@pytest.mark.parametrize("name", ["", "FixLL+PFL/prune", "host"])
+def test_names_that_lineages_need_are_refused(name):
+    with pytest.raises(ValueError, match=r"a method is called .* name"):
+        Method(name)
 
 
 def test_floors_carry_no_watermark_and_take_as_long_as_they_should():
-    assert fl.FLOORS == ("retrained", "fine-tuned")
+    assert FLOORS == ("retrained", "fine-tuned")
     for dataset in ("digits", "mnist", "cifar100"):
-        recipe = fl.training.recipe(dataset)
-        names = ("ref", *fl.FLOORS, "FixLL+PFL")
-        host, again, on, embedded = (recipe.schedule(fl.METHODS[n]) for n in names)
-        assert again == host
-        assert on == embedded
+        methods = HOST, *(METHODS[n] for n in (*FLOORS, "FixLL+PFL"))
+        host, again, on, embedded = (
+            Plan.of(method, recipe(dataset), seed=0) for method in methods
+        )
+        for first, second in ((host, again), (embedded, on)):
+            for name in ("epochs", "learning_rate", "decay", "coarse"):
+                assert getattr(first, name) == getattr(second, name)
 
 
 def test_weights_are_the_methods_or_the_recipes():
     def own(step):
         return step.features.sum()
 
-    method = fl.Method("mine", preserves={"PFL": None, "SPL": 7.0, own: 0.5})
-    weighted = method.weighted({"PFL": 0.25, "SPL": 1000.0})
-    assert [(t.__name__, w) for t, w in weighted] == [
-        ("pfl", 0.25),
-        ("spl", 7.0),
-        ("own", 0.5),
-    ]
+    method = Method("mine", preserves={"PFL": None, "SPL": 7.0, own: 0.5})
+    expected = (("PFL", 0.25), ("SPL", 7.0), ("own", 0.5))
+    assert method.weighted({"PFL": 0.25, "SPL": 1000.0}) == expected
+    assert method.terms == [("PFL", TERMS["PFL"]), ("SPL", TERMS["SPL"]), ("own", own)]
     with pytest.raises(ValueError, match="gives no weight to PFL"):
         method.weighted({})
 
@@ -72,36 +79,40 @@ def test_definition_changes_with_anything_that_matters():
         return lambda step: factor * step.logits.sum()
 
     methods = [
-        fl.Method("a"),
-        fl.Method("b"),
-        fl.Method("a", start="random"),
-        fl.Method("a", trained="body"),
-        fl.Method("a", learns="triggers"),
-        fl.Method("a", learns="triggers", mixes=True),
-        fl.Method("a", quiet=0.1),
-        fl.Method("a", preserves={"PFL": None}),
-        fl.Method("a", preserves={"PFL": 1.0}),
-        fl.Method("a", preserves={term: 1.0}),
-        fl.Method("a", preserves={scaled(2): 1.0}),
-        fl.Method("a", preserves={scaled(3): 1.0}),
+        Method("a"),
+        Method("b"),
+        Method("a", start="random"),
+        Method("a", trained="body"),
+        Method("a", learns="triggers"),
+        Method("a", learns="triggers", mixes=True),
+        Method("a", quiet=0.1),
+        Method("a", preserves={"PFL": None}),
+        Method("a", preserves={"PFL": 1.0}),
+        Method("a", preserves={term: 1.0}),
+        Method("a", preserves={scaled(2): 1.0}),
+        Method("a", preserves={scaled(3): 1.0}),
     ]
-    digests = {fl.runs.digest(m.definition()) for m in methods}
+    digests = {runs.digest(m.definition()) for m in methods}
     assert len(digests) == len(methods)
 
 
 def test_unknown_names_are_answered_with_the_known():
-    with pytest.raises(ValueError, match="unknown method 'FTALL'; use one of ref, scr"):
+    with pytest.raises(
+        ValueError, match="unknown method 'FTALL'; use one of scratch, F"
+    ):
         find("FTALL")
     with pytest.raises(ValueError, match="unknown term 'PFLL'"):
-        fl.Method("x", preserves={"PFLL": 1.0})
+        Method("x", preserves={"PFLL": 1.0})
+    with pytest.raises(ValueError, match="unknown method 'host'"):
+        find("host")
     for wrong in ({"start": "hosts"}, {"trained": "feet"}, {"learns": "all"}):
         with pytest.raises(ValueError, match="use"):
-            fl.Method("x", **wrong)
+            Method("x", **wrong)
 
 
 def step_of(model, host, images):
     features = model.features(images)
-    return fl.Step(
+    return Step(
         model=model,
         host=host,
         host_parameters=dict(host.named_parameters()),
@@ -112,27 +123,37 @@ def step_of(model, host, images):
     )
 
 
-def test_terms_are_the_metrics_of_the_batch(network):
-    host = fl.models.wrap(network).eval()
-    model = fl.models.fresh(host, fl.runs.stream(0)).eval()
+def test_terms_are_what_the_paper_defines(network):
+    host = models.wrap(network).eval()
+    model = models.fresh(host, runs.stream(0)).eval()
     images = torch.rand(6, 1, 12, 12)
     step = step_of(model, host, images)
-    expected = fl.fidelity.compare(
-        host, model, fl.data.Split(images, torch.zeros(6).long())
-    )
-    assert fl.TERMS["PFL"](step).item() == pytest.approx(expected.pfl, rel=1e-4)
-    assert fl.TERMS["SPL"](step).item() == pytest.approx(expected.spl, rel=1e-3)
-    assert fl.TERMS["TWL"](step).item() == pytest.approx(expected.twl, rel=1e-5)
-    difference = model.head.weight - host.head.weight
-    norms = difference.detach().numpy() ** 2
-    assert fl.TERMS["PGR"](step).item() == pytest.approx((norms.sum(1) ** 0.5).sum())
+    with torch.no_grad():
+        found = {name: term(step).item() for name, term in TERMS.items()}
+        features, logits, weights = (
+            [part.double().numpy() for part in pair]
+            for pair in (
+                (host.features(images), model.features(images)),
+                (host(images).softmax(1), model(images).softmax(1)),
+                (host.head.weight, model.head.weight),
+            )
+        )
+        pairs = zip(host.parameters(), model.parameters(), strict=True)
+        twl = sum(((a - b).numpy() ** 2).sum() for a, b in pairs)
+    expected = {
+        "TWL": twl,
+        "PGR": np.sqrt(((weights[1] - weights[0]) ** 2).sum(1)).sum(),
+        "PFL": ((features[1] - features[0]) ** 2).sum(1).mean(),
+        "SPL": (logits[0] * np.log(logits[0] / logits[1])).sum(1).mean(),
+    }
+    assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_twl_term_counts_what_is_trained(network):
-    host = fl.models.wrap(network).eval()
-    model = fl.models.fresh(host, fl.runs.stream(0)).eval()
+    host = models.wrap(network).eval()
+    model = models.fresh(host, runs.stream(0)).eval()
     model.head.requires_grad_(False)
     step = step_of(model, host, torch.rand(2, 1, 12, 12))
     parts = zip(host.body.parameters(), model.body.parameters(), strict=True)
     expected = sum((a - b).square().sum().item() for a, b in parts)
-    assert fl.TERMS["TWL"](step).item() == pytest.approx(expected, rel=1e-5)
+    assert TERMS["TWL"](step).item() == pytest.approx(expected, rel=1e-5)

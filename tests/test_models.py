@@ -141,7 +141,7 @@ def test_build_names_the_models_there_are():
 
 
 def test_a_model_of_your_own_builds_saves_and_loads(tmp_path, monkeypatch, network):
-    monkeypatch.setitem(fl.MODELS, "mine", lambda num_classes, feature_dim: network)
+    monkeypatch.setitem(fl.NETWORKS, "mine", lambda num_classes, feature_dim: network)
     model = models.build("mine", num_classes=10, feature_dim=16, mean=(0,), std=(1,))
     models.save(model, tmp_path / "m.safetensors")
     again = models.load(tmp_path / "m.safetensors")
@@ -236,3 +236,54 @@ def test_classifier_refuses_a_normalisation_of_other_channels(network):
         models.wrap(network, mean=(0, 0, 0), std=(1, 1, 1))
     with pytest.raises(ValueError, match="must be positive"):
         models.wrap(network, std=(0.0,))
+
+
+def test_outputs_do_not_depend_on_the_batch_size(network):
+    model = models.wrap(network)
+    images = torch.rand(23, 1, 12, 12)
+    whole = models.outputs(model, images)
+    parts = models.outputs(model, images, batch_size=5)
+    assert torch.allclose(whole.features, parts.features, atol=1e-6)
+    assert torch.allclose(whole.logits, model.head(whole.features), atol=1e-6)
+
+
+def test_outputs_are_of_the_model_at_rest_and_leave_it_training(network):
+    model = models.wrap(network).train()
+    model.body[1].eval()  # as one that fine-tunes with BatchNorm frozen does
+    images = torch.rand(23, 1, 12, 12)
+    found = models.outputs(model, images).logits
+    assert model.training
+    assert not model.body[1].training
+    assert model.body[1].num_batches_tracked == 0
+    assert torch.allclose(found, model.eval()(images), atol=1e-6)
+
+
+def test_build_refuses_a_network_of_other_features(monkeypatch, network):
+    monkeypatch.setitem(fl.NETWORKS, "mine", lambda num_classes, feature_dim: network)
+    with pytest.raises(ValueError, match="mine has 16 features, feature_dim is 2: set"):
+        models.build("mine", num_classes=10, feature_dim=2, mean=(0,), std=(1,))
+
+
+def test_fingerprint_tells_weights_buffers_and_layers_apart(network):
+    def wrapped(change=None):
+        model = models.wrap(network, image_size=8)
+        if change is not None:
+            change(model)
+        return models.fingerprint(model)
+
+    @torch.no_grad()
+    def weight(model):
+        model.head.weight[0, 0] += 1e-6
+
+    def buffer(model):
+        model.body[1].running_mean[0] += 1
+
+    def mean(model):
+        model.mean += 1
+
+    def layer(model):
+        model.body[2] = nn.SiLU()
+
+    assert wrapped() == wrapped()
+    prints = {wrapped(change) for change in (None, weight, buffer, mean, layer)}
+    assert len(prints) == 5

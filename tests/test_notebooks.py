@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import fidlib as fl
+from fidlib import jobs
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -57,6 +58,34 @@ def test_notebook_has_the_same_cells_in_the_same_order(path):
     assert code[-1] == tagged(path, "provenance")
     assert len(code) <= 12
     assert not re.search(r"^\s*(def|class) ", "\n".join(c.source for c in code), re.M)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_asks_for_its_models_first_and_all_at_once(path):
+    code = cells(path, "code")
+    place = code.index(tagged(path, "models"))
+    assert place == 3  # after imports, parameters and study
+    assert re.search(r"^(study|fl)\.make\(", code[place].source, re.M)
+    # Up to there, nothing is made or read but through make, which can be only noted.
+    early = "\n".join(c.source for c in code[: place + 1])
+    made = r"\.(model|triggers|outputs|fidelity|table|history|describe|record|folder)\b"
+    assert not re.search(made, early)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_asks_for_its_models_without_making_one(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path))
+    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.setattr(fl.plots, "use_style", lambda: None)  # not in other tests
+    code = cells(path, "code")
+    space = {}
+    with jobs.noting() as asked:
+        for cell in code[: 1 + code.index(tagged(path, "models"))]:
+            exec(cell.source, space)
+            if cell == tagged(path, "parameters"):
+                space["output"] = str(tmp_path / "pictures")
+    assert {str(lineage) for _, lineage, _ in asked} > {"host"}
+    assert [p.name for p in tmp_path.iterdir()] == ["pictures"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -106,6 +106,21 @@ def test_regions_share_colours_with_the_points(ax):
     assert image.origin == "lower"
 
 
+def test_regions_leave_white_where_nobody_was_asked(ax):
+    labels = np.array([[0, 0, 1, -1], [0, 1, -1, -1], [1, -1, -1, -1]])
+    plots.regions(ax, labels, (0.0, 3.0, 0.0, 2.0), num_classes=2)
+    plots.disagreement(ax, labels != 0, labels, (0.0, 3.0, 0.0, 2.0))
+    for image in ax.images:
+        seen = image.to_rgba(image.get_array())[..., 3] > 0
+        assert np.array_equal(seen, labels >= 0)
+    assert mpl.colors.to_rgb(ax.get_facecolor()) == (1, 1, 1)
+    # A line between the two classes, none between a class and where nobody was asked.
+    for line in ax.collections:
+        points = np.concatenate([path.vertices for path in line.get_paths()])
+        assert len(points)
+        assert np.all(points.sum(1) < 2)
+
+
 def test_a_cell_lies_round_its_point(ax):
     labels = np.tile([0, 1, 1, 1, 1], (3, 1))  # across: points at 0, 1, 2, 3, 4
     plots.regions(ax, labels, (0.0, 4.0, 0.0, 2.0), num_classes=2)

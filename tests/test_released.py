@@ -3,12 +3,15 @@
 import json
 
 import pytest
+import torch
 
 import fidlib as fl
-from fidlib import runs, training
+from fidlib import reports, runs, training
+from fidlib.measures.catalogue import MEASURES
 
 HOSTS = sorted((runs.RELEASED / "host").glob("[!.]*"))
 MARKED = sorted((runs.RELEASED / "marked").glob("[!.]*"))
+REPORTS = sorted((runs.RELEASED / "report").glob("[!.]*/[!.]*"))
 
 
 def fail(folder):
@@ -31,20 +34,23 @@ def test_the_list_says_which_folder_is_which_model():
     for folder in HOSTS + MARKED:
         key = read(folder / "config.json")
         held.add(
-            f"| {key['data']['dataset']} | {key['seed']} | "
-            f"{key.get('method', {'name': 'host'})['name']} | "
+            f"| {key['data']['dataset']} | {key['plan']['seed']} | "
+            f"{key['plan']['method']['name']} | "
             f"`{folder.parent.name}/{folder.name}` |"
         )
     assert listed == held
 
 
-@pytest.mark.parametrize("folder", HOSTS + MARKED, ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder", HOSTS + MARKED + REPORTS, ids=lambda folder: folder.name
+)
 def test_released_run_is_found_from_any_folder(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     key = read(folder / "config.json")
     assert runs.digest(key) == folder.name
     assert key.pop("schema") == runs.SCHEMA
-    assert runs.make(folder.parent.name, key, fail) == folder
+    kind = str(folder.parent.relative_to(runs.RELEASED))
+    assert runs.make(kind, key, fail) == folder
 
 
 @pytest.mark.parametrize(("mine", "folders"), [("host", HOSTS), ("FTAL", MARKED)])
@@ -52,58 +58,58 @@ def test_released_run_was_asked_for_as_a_run_is_now(mine, folders, study):
     now = read(study.folder(mine) / "config.json")
     for folder in folders:
         then = read(folder / "config.json")
-        assert then.keys() == now.keys()
         assert then["data"].keys() == now["data"].keys()
+        learns = then["plan"]["method"]["learns"] != "train"
+        missing = set() if mine == "host" or learns else {"triggers"}
+        assert then.keys() == now.keys() - missing
 
 
 @pytest.mark.parametrize("folder", HOSTS + MARKED, ids=lambda folder: folder.name)
 def test_released_model_is_of_the_present_recipe(folder):
     key = read(folder / "config.json")
     recipe = training.recipe(key["data"]["dataset"], "hours")
-    method = fl.METHODS[key["method"]["name"] if "method" in key else "ref"]
-    assert key["batch_size"] == recipe.batch_size
-    assert key["augment"] == recipe.augment
-    assert key["schedule"] == recipe.schedule(method).key()
-    if "method" in key:
-        definition = json.loads(runs.canonical(method.definition()))
-        terms = method.weighted(recipe.weights_of(method))
-        assert key["method"] == definition
-        assert key["weights"] == [weight for _, weight in terms]
-        assert key["quiet"] == recipe.quiet_of(method)
-        assert key["trigger_batch_size"] == recipe.triggers_of(method)
+    name = key["plan"]["method"]["name"]
+    method = training.HOST if name == "host" else fl.METHODS[name]
+    plan = training.Plan.of(method, recipe, seed=key["plan"]["seed"])
+    assert key["plan"] == json.loads(runs.canonical(plan.key()))
 
 
 @pytest.mark.parametrize("folder", MARKED, ids=lambda folder: folder.name)
 def test_released_marked_model_lies_beside_its_host(folder):
     key = read(folder / "config.json")
     hosts = {runs.digest(_without_schema(host)): host for host in HOSTS}
-    assert key["host"] in hosts
-    host = hosts[key["host"]]
-    seal = read(host / "done.json")["files"]["model.safetensors"]
-    assert read(folder / "metrics.json")["host"] == seal
+    assert key["parent"] in hosts
+    seal = read(hosts[key["parent"]] / "done.json")["files"]["model.safetensors"]
+    assert read(folder / "training.json")["parent"] == seal
 
 
-@pytest.mark.parametrize("folder", HOSTS + MARKED, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", MARKED, ids=lambda folder: folder.name)
 def test_released_model_answers_triggers_as_its_report_says(folder):
-    key, report = read(folder / "config.json"), read(folder / "metrics.json")["test"]
-    model = fl.models.load(folder)
-    data, links = key["data"], min(10, key["data"]["classes"])
-    mean, std = fl.data.NORMALISATION[data["dataset"]]
-    secret = fl.triggers.noise_chain(
-        tuple(data["image_shape"]),
-        num_classes=data["classes"],
-        mean=mean,
-        std=std,
-        chains=key["triggers"]["images"] // links,
-        links=links,
-        seed=key["seed"],
+    """The report of the test images, found by the models' own weights."""
+    key = read(folder / "config.json")
+    by_key = {runs.digest(_without_schema(host)): host for host in HOSTS}
+    host, marked = (fl.models.load(f) for f in (by_key[key["parent"]], folder))
+    prints = [fl.models.fingerprint(model) for model in (host, marked)]
+    asked = (read(report / "config.json") for report in REPORTS)
+    (config,) = (
+        c
+        for c in asked
+        if [c["host"], c["marked"]] == prints
+        and c["images"] == key["data"]["test"]["sha256"]
     )
-    assert secret.fingerprint == key["triggers"]["sha256"]
-    answers = fl.features.outputs(model, secret.images).logits.argmax(1)
-    planes = report["planes"]
-    assert sum(planes) / len(planes) == pytest.approx(report["plane_disagreement"])
+    pair = {n: config[n] for n in ("host", "marked", "images", "triggers")}
+    report = reports.fidelity(pair, MEASURES, fail, 10_000)
+    shape = key["data"]["image_shape"]
+    pool = fl.data.Split(torch.zeros(1, *shape), torch.zeros(1).long())
+    secret = fl.triggers.chain(pool, key["plan"]["seed"], host=host)
+    assert secret.content == config["triggers"]
+    answers = fl.models.outputs(marked, secret.images).logits.argmax(1)
     share = (answers == secret.labels).float().mean().item()
-    assert share == pytest.approx(report["trigger_accuracy"], abs=0.011)
+    assert share == pytest.approx(report.trigger_accuracy, abs=0.011)
+    planes = report.parts("plane_disagreement").values()
+    assert sum(planes) / len(planes) == pytest.approx(report.plane_disagreement)
+    layers = report.parts("twl").values()
+    assert sum(layers) == pytest.approx(report.twl)
 
 
 def _without_schema(host):

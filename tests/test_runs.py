@@ -233,3 +233,29 @@ def test_commit_is_dirty_where_code_or_notebooks_changed_and_not_for_pictures(tm
     assert runs.commit(tmp_path / "installed") == "unknown"
     (package / "new").touch()
     assert runs.commit(package) == f"{head}-dirty"
+
+
+def test_is_made_asks_and_makes_nothing(store):
+    assert not runs.is_made("kind", {"a": 1})
+    assert not list(store.rglob("*"))
+    folder = runs.make("kind", {"a": 1}, build)
+    assert runs.is_made("kind", {"a": 1})
+    assert not runs.is_made("kind", {"a": 2})
+    (folder / "result.txt").write_text("whol")
+    with pytest.raises(ValueError, match="damaged"):
+        runs.is_made("kind", {"a": 1})
+
+
+def test_stored_in_names_another_store_for_a_time(store, tmp_path, monkeypatch):
+    def fails():
+        with runs.stored_in(tmp_path / "other"):
+            assert runs.runs_root() == tmp_path / "other"
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
+    assert runs.runs_root() == store
+    monkeypatch.delenv("FIDLIB_RUNS")
+    with runs.stored_in(tmp_path / "other"):
+        assert os.environ["FIDLIB_RUNS"] == str(tmp_path / "other")
+    assert "FIDLIB_RUNS" not in os.environ

@@ -207,3 +207,17 @@ def test_code_sees_all_of_a_long_table_and_refuses_what_is_cut_short():
     assert source.code(around(frames[0])) != source.code(around(frames[1]))
     with pytest.raises(ValueError, match="may hold state"):
         source.code(around(pd.arrays.SparseArray(range(1000))))
+
+
+def test_structure_is_layers_and_settings_and_no_weights(monkeypatch):
+    def within(*parts):
+        return source.structure(torch.nn.Sequential(*parts))
+
+    before = within(torch.nn.Linear(2, 2), Sloped(0.0))
+    assert within(torch.nn.Linear(2, 2), Sloped(0.0)) == before  # other weights
+    assert within(torch.nn.Linear(2, 2, bias=False), Sloped(0.0)) != before
+    assert within(torch.nn.Linear(2, 2), Sloped(1.0)) != before
+    assert within(torch.nn.Linear(2, 2), Sloped(0.0, torch.tanh)) != before
+    assert within(Sloped(0.0), torch.nn.Linear(2, 2)) != before
+    monkeypatch.setitem(globals(), "FACTOR", 4)
+    assert within(torch.nn.Linear(2, 2), Sloped(0.0)) != before

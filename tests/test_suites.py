@@ -165,7 +165,7 @@ def test_a_notebook_without_pictures_keeps_nothing_from_the_page(project):
 def test_the_bar_counts_code_cells_while_they_run(project, monkeypatch):
     class Watched(io.StringIO):  # lets the last of four cells end when three are shown
         def write(self, text):
-            if "3/4 cells" in text and (project / "last").exists():
+            if "3/4 steps" in text and (project / "last").exists():
                 (project / "seen").touch()
             return super().write(text)
 
@@ -186,6 +186,71 @@ for _ in range(600):
     assert (project / "seen").exists()
     assert "good working on 4" in shown.getvalue()
     assert "100%" in shown.getvalue().split("\r")[-1]
+
+
+MODELS = """
+import fidlib as fl
+study = fl.Study(fl.Config(
+    model="convnet", scale=scale, epochs=1, train_images=48, trigger_count=10
+))
+print("nobody reads this")
+study.make(methods, outputs=["test"])
+"""
+READ = """
+assert fl.runs.is_made("marked", study._store._key(fl.Lineage.read("FTAL")))
+fl.training.train = None
+study.model("FTAL"), study.outputs("FTAL", "test")
+"""
+
+
+def write_models(project, cell=MODELS):
+    book = notebook(PARAMETERS, WORK, cell, READ, LAST)
+    book.cells[3].metadata["tags"] = ["models"]
+    nbformat.write(book, project / "notebooks" / "good.ipynb")
+    listed = "[{notebook: good, scale: smoke, methods: [FTAL, FTLL], number: 4}]"
+    write_suite(project, "one", listed)
+
+
+def test_what_a_notebook_asks_for_is_noted_and_nothing_made(project, capsys):
+    write_models(project)
+    (job,) = suites.read("one").jobs
+    asked = suites.wanted(job)
+    assert [(str(lineage), parts) for _, lineage, parts in asked] == [
+        (name, ("test",)) for name in ("host", "FTAL", "FTLL")
+    ]
+    assert asked[0][0].config.scale == "smoke"
+    assert not capsys.readouterr().out
+    assert not (project / "runs").exists()
+    nbformat.write(notebook(PARAMETERS, WORK), project / "notebooks" / "good.ipynb")
+    assert suites.wanted(suites.read("two").jobs[1]) == []
+
+
+def test_models_are_made_before_the_notebook_that_wants_them(project):
+    write_models(project)
+    (result,) = suites.run(suites.read("one"), jobs=1)
+    assert result.traceback == ""
+    assert len([*(project / "runs" / "marked").glob("[!.]*")]) == 2
+
+
+def test_a_model_that_cannot_be_made_is_what_its_notebook_failed_of(project):
+    lost = MODELS.replace("study.make(methods", "study.make(['host/prune:2']")
+    write_models(project, lost)
+    (result,) = suites.run(suites.read("one"), jobs=1)
+    assert result.status == "FAILED"
+    assert result.traceback.startswith("ValueError: prune:2: the share of weights")
+    assert len([*(project / "runs" / "host").glob("[!.]*")]) == 1
+
+
+def test_a_notebook_that_cannot_say_what_it_wants_fails_before_the_others(project):
+    write_models(project, "raise ValueError('no such thing')")
+    write_suite(project, "two", "[{notebook: good}, {notebook: plain}]")
+    plain = notebook(PARAMETERS, WORK, LAST)
+    nbformat.write(plain, project / "notebooks" / "plain.ipynb")
+    good, other = suites.run(suites.read("two"))
+    assert (good.status, good.traceback) == ("FAILED", "ValueError: no such thing")
+    assert other.status == "made"
+    page = (project / "figures" / "two" / "index.html").read_text()
+    assert "no such thing" in page
 
 
 def test_run_takes_only_the_named(project):
@@ -239,7 +304,7 @@ def test_run_takes_a_dask_cluster(project):
         ("[{notebook: good, number: 1.5}]", "wants int"),
         ("[{notebook: good, scale: papr}]", "unknown scale 'papr' for digits; use"),
         ("[{notebook: good, methods: [FTALL]}]", "unknown method 'FTALL'; use one of"),
-        ("[{notebook: good, methods: [2]}]", "unknown method 2; use one of"),
+        ("[{notebook: good, methods: [2]}]", "a model is named by 2; use a name"),
         ("[{notebook: good, other_seeds: [a]}]", "use whole numbers"),
         ("[]", "lists no notebook"),
         ("[{notebook: god}]", "no notebook 'god'; use one of bad, good"),

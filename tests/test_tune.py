@@ -1,5 +1,6 @@
 """The script that finds schedules: it must not see the test set."""
 
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -53,23 +54,30 @@ def test_part_that_cannot_be_held_out_is_refused(tune, held_out, tmp_path, monke
 
 
 def test_lines_change_what_they_name_and_nothing_else(tune, recipe):
-    lines = ("schedules.ref.epochs=9", "weights.default.SPL=8", "batch_size=64")
+    lines = ("schedules.host.epochs=9", "weights.default.SPL=8", "batch_size=64")
     found = tune.changed(recipe, lines)
-    assert found.schedules["ref"].epochs == 9
-    assert found.schedules["ref"].learning_rate == recipe.schedules["ref"].learning_rate
+    schedule = dataclasses.replace(recipe.schedules["host"], epochs=9)
+    assert found.schedules == {**recipe.schedules, "host": schedule}
     assert found.weights["default"] == {**recipe.weights["default"], "SPL": 8.0}
     assert found.batch_size == 64
-    undone = ("schedules.ref.epochs=4", "weights.default.SPL=5", "batch_size=32")
+    undone = ("schedules.host.epochs=4", "weights.default.SPL=5", "batch_size=32")
     assert tune.changed(found, undone) == recipe
+
+
+def test_host_gets_values_of_its_own_too(tune):
+    paper = training.recipe("mnist", "paper")
+    found = tune.changed(paper, ("schedules.host.epochs=3",))
+    schedule = dataclasses.replace(paper.schedules["from random"], epochs=3)
+    assert found.schedules == {**paper.schedules, "host": schedule}
 
 
 def test_method_gets_values_of_its_own(tune, recipe):
     lines = ('schedules."FixLL+SPL".learning_rate=1e-3', 'weights."FixLL+SPL".SPL=2')
     found = tune.changed(recipe, lines)
-    host = recipe.schedules["host"]
+    host = recipe.schedules["from host"]
     assert found.schedules["FixLL+SPL"].learning_rate == 1e-3
     assert found.schedules["FixLL+SPL"].epochs == host.epochs
-    assert found.schedules["host"] == host
+    assert found.schedules["from host"] == host
     assert found.weights["FixLL+SPL"] == {"SPL": 2.0}
     assert found.weights["default"] == recipe.weights["default"]
 
@@ -80,7 +88,7 @@ def test_method_gets_values_of_its_own(tune, recipe):
         ("weights.default.PFK=1", "PFK"),
         ("bach_size=64", "bach_size"),
         ("batch_size=0.5", "batch_size"),
-        ("schedules.ref.epochs=true", "epochs"),
+        ("schedules.host.epochs=true", "epochs"),
         ('schedules."FixLL+PFK".epochs=2', "FixLL\\+PFK"),
         ("batch_size", "Expected"),
     ],
@@ -92,7 +100,7 @@ def test_line_that_means_nothing_is_refused(tune, recipe, line, complaint):
 
 def test_a_trial_measures_host_and_method(tune, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    lines = ("schedules.ref.epochs=1", "schedules.host.epochs=1")
+    lines = ("schedules.host.epochs=1", 'schedules."from host".epochs=1')
     options = tune.Options("digits", ("FixLL+PFL",), "smoke", lines, held_out=1000)
     tune.main(options)
     host, marked = capsys.readouterr().out.splitlines()

@@ -3,8 +3,8 @@
 from importlib import import_module
 
 _MODULES = (
-    *("boundary", "catalogue", "controls", "fidelity", "geometry", "intervals"),
-    *("losses", "maps", "pair", "ranking"),
+    *("boundary", "catalogue", "controls", "curve", "fidelity", "geometry"),
+    *("intervals", "losses", "maps", "pair", "ranking"),
 )
 
 

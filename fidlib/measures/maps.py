@@ -110,7 +110,7 @@ def map_report(
         neighbors: How many count as nearest.
 
     Returns:
-        A row per model. `trustworthiness` of its map; `neighbor_overlap`, the mean
+        A row per model. `trustworthiness` of its map; `neighbors_kept`, the mean
         share of its neighbours in the host's feature space that it keeps in its own;
         `map_procrustes`, what the best shift, rotation and scale leave of the
         difference between its map and the host's, in [0, 1].
@@ -122,7 +122,7 @@ def map_report(
         kept = geometry.neighbor_overlap(*pair, neighbors=neighbors)
         rows[name] = {
             "trustworthiness": trustworthiness(own, xy[:first], neighbors),
-            "neighbor_overlap": kept.mean().item(),
+            "neighbors_kept": kept.mean().item(),
             "map_procrustes": _residual(places[fit][:first], xy[:first]),
         }
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,0 +1,205 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from fidlib.methods import METHODS, Method
+from fidlib.training import HOST, Plan, Recipe, Schedule, recipe
+
+RECIPE = Recipe(
+    batch_size=32,
+    trigger_batch_size=10,
+    augment=True,
+    quiet=0.02,
+    weights={"default": {"PFL": 0.02, "SPL": 2.0}, "FixLL+SPL": {"SPL": 3.0}},
+    schedules={
+        "host": Schedule(9, 1e-3, "half", coarse=0.5),
+        "from random": Schedule(4, 1e-3),
+        "from host": Schedule(2, 2e-3, "cosine", triggers=7),
+        "FTLL": Schedule(3, 3e-3),
+    },
+)
+
+
+def plan(**settings):
+    method = Method("mine", preserves={"PFL": 0.5}, quiet=None)
+    own = {"method": method, "epochs": 2, "learning_rate": 1e-3, "batch_size": 8}
+    own |= {"seed": 0, "trigger_batch_size": 4, "weights": (("PFL", 0.5),)}
+    return Plan(**own | settings)
+
+
+def test_a_plan_is_the_method_on_the_recipes_data():
+    found = Plan.of(METHODS["FixLL+PFL+mix+quiet"], RECIPE, seed=3)
+    assert found == Plan(
+        method=METHODS["FixLL+PFL+mix+quiet"],
+        epochs=2,
+        learning_rate=2e-3,
+        batch_size=32,
+        seed=3,
+        decay="cosine",
+        trigger_batch_size=7,
+        augment=True,
+        weights=(("PFL", 0.02),),
+        quiet=0.02,
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs", "triggers", "weights"),
+    [
+        (HOST, 9, 0, ()),
+        (METHODS["scratch"], 4, 10, ()),
+        (METHODS["retrained"], 4, 0, ()),
+        (METHODS["FTLL"], 3, 10, ()),
+        (METHODS["FixLL+SPL"], 2, 7, (("SPL", 3.0),)),
+        (Method("mine", preserves={"SPL": 5.0}), 2, 7, (("SPL", 5.0),)),
+    ],
+)
+def test_a_methods_own_settings_go_before_the_recipes(
+    method, epochs, triggers, weights
+):
+    found = Plan.of(method, RECIPE, seed=0)
+    assert found.epochs == epochs
+    assert found.trigger_batch_size == triggers
+    assert found.weights == weights
+
+
+def test_terms_are_functions_with_their_weights():
+    def own(step):
+        return step.features.sum()
+
+    method = Method("mine", preserves={"PFL": None, own: 0.5, (lambda s: s): 2.0})
+    found = Plan.of(method, RECIPE, seed=0)
+    names = [(term.__name__, weight) for term, weight in found.terms]
+    assert names == [("pfl", 0.02), ("own", 0.5), ("<lambda>", 2.0)]
+
+
+def test_the_key_changes_with_whatever_decides_the_weights():
+    different = {
+        "method": Method("other", preserves={"PFL": 0.5}, quiet=None),
+        "epochs": 3,
+        "learning_rate": 2e-3,
+        "batch_size": 9,
+        "seed": 1,
+        "decay": "half",
+        "coarse": 0.5,
+        "trigger_batch_size": 5,
+        "augment": True,
+        "weights": (("PFL", 0.6),),
+        "quiet": 0.1,
+    }
+    fields = {field.name for field in dataclasses.fields(Plan)}
+    assert fields == different.keys() | {"precision"}
+    keys = [plan(**{name: value}).key() for name, value in different.items()]
+    texts = {json.dumps(key, sort_keys=True) for key in [plan().key(), *keys]}
+    assert len(texts) == len(different) + 1
+    assert plan(precision=torch.bfloat16).key() == plan().key()
+    assert json.loads(json.dumps(plan().key())) == plan().key()
+
+
+def test_the_key_has_the_text_of_terms_of_ones_own():
+    def scaled(factor):
+        return lambda step: factor * step.logits.sum()
+
+    keys = [
+        plan(
+            method=Method("mine", preserves={scaled(factor): 1.0}),
+            weights=(("<lambda>", 1.0),),
+        ).key()
+        for factor in (2, 2, 3)
+    ]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_hosts_key_knows_of_no_triggers():
+    key = Plan.of(HOST, RECIPE, seed=0).key()
+    other = dataclasses.replace(RECIPE, trigger_batch_size=99)
+    assert key == Plan.of(HOST, other, seed=0).key()
+    assert "trigger" not in json.dumps(key)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0; use 1 or more"),
+        ({"batch_size": 0}, "batch_size is 0; use 1 or more"),
+        ({"trigger_batch_size": 0}, "trigger_batch_size is 0; use 1 or more"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"decay": "cosin"}, "use constant, half or cosine"),
+        ({"coarse": -0.1}, r"use a share in \[0, 1\)"),
+        ({"coarse": 1.0}, r"use a share in \[0, 1\)"),
+        ({"weights": ()}, r"weights are \(\), but mine preserves PFL"),
+        ({"method": Method("mine")}, "but mine preserves nothing"),
+        (
+            {"method": Method("mine", preserves={"PFL": 1.0}, quiet=0.1)},
+            "quiet is 0.0, the method's 0.1",
+        ),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        plan(**settings)
+
+
+def test_a_schedule_that_makes_no_sense_is_refused():
+    wrong = dataclasses.replace(
+        RECIPE, schedules={"from host": Schedule(1, 1e-3, triggers=-1)}
+    )
+    with pytest.raises(ValueError, match="trigger_batch_size is -1; use 1 or more"):
+        Plan.of(METHODS["FTAL"], wrong, seed=0)
+
+
+def test_rates_decay_as_they_say():
+    assert plan(decay="constant").rate(0.99) == 1e-3
+    half = plan(decay="half", learning_rate=1.0)
+    assert (half.rate(0.49), half.rate(0.5)) == (1, 0.1)
+    cosine = plan(learning_rate=1.0).rate
+    assert 0 < cosine(0) < cosine(0.05) < cosine(0.1) == 1
+    assert cosine(0.55) == pytest.approx(0.5)
+    assert cosine(0.999) < 1e-4
+
+
+PUBLISHED = [  # paper: data set, method, epochs, learning rate, decay
+    ("mnist", "host", 20, 1e-3, "half"),
+    ("mnist", "scratch", 20, 1e-3, "half"),
+    ("mnist", "FTAL", 20, 1e-4, "constant"),
+    ("mnist", "FTLL", 20, 1e-4, "constant"),
+    ("mnist", "FTAL+PGR", 20, 1e-4, "constant"),
+    ("mnist", "FTAL+TWL", 50, 1e-4, "half"),
+    ("mnist", "FixLL+PFL", 50, 1e-4, "half"),
+    ("cifar10", "host", 50, 1e-3, "half"),
+    ("cifar10", "FTAL", 50, 1e-4, "constant"),
+    ("cifar10", "FixLL+SPL", 50, 1e-4, "half"),
+    ("cifar100", "scratch", 100, 1e-3, "half"),
+    ("cifar100", "FTLL", 50, 1e-4, "constant"),
+    ("cifar100", "FixLL", 50, 1e-4, "half"),
+]
+
+
+@pytest.mark.parametrize(("dataset", "name", "epochs", "rate", "decay"), PUBLISHED)
+def test_the_papers_recipes_are_published(dataset, name, epochs, rate, decay):
+    method = HOST if name == "host" else METHODS[name]
+    assert recipe(dataset) == recipe(dataset, "paper")
+    found = Plan.of(method, recipe(dataset), seed=0)
+    assert (found.epochs, found.learning_rate, found.decay) == (epochs, rate, decay)
+    assert found.batch_size == 32
+    assert found.trigger_batch_size == (0 if name == "host" else 4)
+    published = {"TWL": 0.01, "PGR": 0.1, "PFL": 0.01, "SPL": 1000}
+    assert found.weights == tuple((n, published[n]) for n in method.preserves)
+    assert (found.quiet, found.coarse) == (0, 0)
+    assert found.augment == (dataset != "mnist")
+
+
+@pytest.mark.parametrize("scale", ["minutes", "sweep", "smoke", "proof", "hours"])
+@pytest.mark.parametrize("name", [*METHODS, "host"])
+def test_every_scale_has_a_plan_for_every_method(scale, name):
+    method = HOST if name == "host" else METHODS[name]
+    assert Plan.of(method, recipe("mnist", scale), seed=0).epochs >= 1
+    assert Plan.of(method, recipe("mnist", scale).with_epochs(5), seed=0).epochs == 5
+
+
+def test_recipe_names_the_scales_there_are():
+    assert recipe("own.npz") == recipe("digits", "minutes")
+    with pytest.raises(ValueError, match="minutes, sweep, smoke, proof, paper, hours"):
+        recipe("mnist", "huge")

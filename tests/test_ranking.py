@@ -1,0 +1,57 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from fidlib.measures import ranking
+
+rng = np.random.default_rng(0)
+A = rng.normal(size=(50, 7))
+
+
+def test_rank_correlation_is_scipys_with_an_interval():
+    x = rng.normal(size=40)
+    y = np.round(x + rng.normal(size=40), 1)  # with ties
+    value, low, high = ranking.rank_correlation(x, y)
+    assert value == pytest.approx(stats.spearmanr(x, y).statistic)
+    z = stats.norm.ppf(0.975) * np.sqrt((1 + value**2 / 2) / 37)  # Bonett and Wright
+    expected = np.tanh([np.arctanh(value) - z, np.arctanh(value) + z])
+    assert (low, high) == pytest.approx(expected, abs=0.08)
+    assert ranking.rank_correlation(x, -x).value == pytest.approx(-1)
+    assert np.isnan(ranking.rank_correlation(x, np.ones(40))).all()
+
+
+def test_a_rank_correlation_tells_itself_in_words():
+    told = str(ranking.rank_correlation([1, 2, 3, 4], [1, 2, 3, 4]))
+    assert told == "rank correlation 1.00 [0.00, 1.00]"
+    assert str(ranking.rank_correlation([1, 2, 3], [5, 5, 5])) == "no rank correlation"
+
+
+def test_rank_correlations_equal_scipys():
+    frame = pd.DataFrame(A[:12, :3], columns=["x", "y", "z"])
+    found = ranking.rank_correlations(frame)
+    expected = stats.spearmanr(frame.x, frame.z).statistic
+    assert found.loc["x", "z"] == pytest.approx(expected)
+    assert found.loc["y", "y"] == 1
+
+
+def test_rank_correlations_need_three_models_and_every_value():
+    frame = pd.DataFrame({"x": [1.0, 2.0, 4.0], "y": [3.0, 4.0, 5.0]})
+    assert (ranking.rank_correlations(frame) == 1).all(axis=None)
+    assert ranking.rank_correlations(frame[:2]).isna().all(axis=None)
+    with pytest.raises(ValueError, match="y is missing"):
+        ranking.rank_correlations(pd.DataFrame({"x": [1, 2, 3], "y": [1, None, 3]}))
+
+
+def test_pareto_front_is_what_nothing_beats():
+    costs = pd.DataFrame(
+        {"missed": [0.0, 0.1, 0.1, 0.5, 0.0], "pfl": [9.0, 4.0, 5.0, 1.0, 9.0]},
+        index=list("abcde"),
+    )
+    assert ranking.pareto_front(costs).to_dict() == {
+        "a": True,  # as good as e
+        "b": True,
+        "c": False,  # b misses as many, and costs less
+        "d": True,
+        "e": True,
+    }
