@@ -63,7 +63,7 @@ def fine_tune(
         ValueError: If there are no epochs.
         Diverged: If the loss is no longer a number.
     """
-    if epochs != int(epochs) or epochs < 1:
+    if epochs % 1 or epochs < 1:
         raise ValueError(f"fine-tune:{epochs:g}: name a whole number of epochs.")
     plan = training.Plan(
         method=Method("fine-tune", learns="train"),
@@ -108,7 +108,9 @@ class Attack:
     """The function's own default when None."""
 
     def __str__(self) -> str:
-        return self.name if self.strength is None else f"{self.name}:{self.strength:g}"
+        if self.strength is None:
+            return self.name
+        return f"{self.name}:{self.strength!r}".removesuffix(".0")
 
     def __call__(self, model: Classifier, split: Split, seed: int) -> Classifier:
         """The attacked model, in eval mode."""

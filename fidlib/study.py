@@ -158,17 +158,27 @@ class Study:
         of: Name | Classifier,
         against: Name | Classifier = "host",
         split: str | Split = "test",
+        *,
+        measures: Iterable[str] | None = None,
     ) -> Fidelity:
         """How far a model is from the host, or from another model; kept.
 
         Args:
             of: A lineage, or any classifier.
             against: The reference, likewise.
-            split: The images to compare on; `train` is not asked for the boundary.
+            split: The images to compare on: `train`, `test`, or others.
+            measures: Those to have, by name; all when None, but of `train` none of the
+                boundary.
         """
         if isinstance(split, str) and split not in ("train", "test"):
             raise ValueError(f"split is {split!r}; use train, test or a data.Split.")
-        return self._fidelity(of, against, split, _asked(split))
+        names = _asked(split) if measures is None else list(measures)
+        if unknown := [name for name in names if name not in MEASURES]:
+            raise ValueError(
+                f"unknown measures {', '.join(unknown)}; use some of "
+                f"{', '.join(MEASURES)}."
+            )
+        return self._fidelity(of, against, split, names)
 
     def table(self, models: Iterable[Name] | None = None) -> pd.DataFrame:
         """A row per model, the host's first: what is missing is made first.

@@ -88,7 +88,7 @@ def test_fine_tune_learns_the_attackers_labels_and_leaves_batchnorm(model, few):
     assert fl.models.fingerprint(other) != fl.models.fingerprint(tuned)
 
 
-@pytest.mark.parametrize("epochs", [0, -1, 1.5])
+@pytest.mark.parametrize("epochs", [0, -1, 1.5, math.inf, math.nan])
 def test_fine_tune_refuses_what_are_no_epochs(model, few, epochs):
     with pytest.raises(ValueError, match=r"fine-tune:.*: name a whole number"):
         attacks.fine_tune(model, few, 0, epochs)

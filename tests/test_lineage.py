@@ -11,6 +11,7 @@ from fidlib.lineage import Lineage
     [
         *("host", "FTAL", "FixLL+PFL", "FixLL+PFL+mix+quiet", "retrained"),
         *("host/fine-tune", "FTAL/prune:0.4", "FTAL/prune:0.4/fine-tune:3/flip"),
+        *("FTAL/prune:0.1234567", "FTAL/flip:1e-09"),
     ],
 )
 def test_a_name_is_read_and_written_the_same(name):
