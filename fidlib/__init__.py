@@ -9,7 +9,7 @@ from importlib import import_module
 _HOMES = {
     "ATTACKS": "attacks",
     "Classifier": "models",
-    "Config": "study",
+    "Config": "config",
     "FLOORS": "methods",
     "Fidelity": "measures.fidelity",
     "LEARNED": "methods",

@@ -295,6 +295,8 @@ def _marked_from_another(host: Path, marked: Path) -> bool:
         for folder, name in zip(folders, ("done.json", "training.json"), strict=True)
     )
     try:
+        if marked.parent.name == "attacked" or marked.parent.parent.name == "attacked":
+            return False  # of a marked model, which was made of some host
         weights = json.loads(done.read_text())["files"]["model.safetensors"]
         return weights != json.loads(training.read_text())["parent"]
     except (OSError, ValueError, LookupError, TypeError):

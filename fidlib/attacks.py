@@ -115,7 +115,13 @@ class Attack:
     def __call__(self, model: Classifier, split: Split, seed: int) -> Classifier:
         """The attacked model, in eval mode."""
         given = () if self.strength is None else (self.strength,)
-        return self.function(model, split, seed, *given).eval()
+        found = self.function(model, split, seed, *given)
+        if not isinstance(found, Classifier):
+            raise ValueError(
+                f"{self} returned a {type(found).__name__}; an attack returns a "
+                "fidlib.Classifier."
+            )
+        return found.eval()
 
     def definition(self) -> list[object]:
         """JSON values that change when the attack does; part of a run's hash."""

@@ -1,11 +1,12 @@
 """What a study is about."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from fidlib import networks, triggers
+from fidlib import networks, runs, triggers
 from fidlib.runs import Precision
 
 
@@ -39,6 +40,10 @@ class Config:
     """Type to train in; auto: bfloat16 where the hardware is fast at it. What another
     machine made with auto is read back in the type that it chose."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.trigger_options, Mapping):  # a copy: what is frozen stays
+            object.__setattr__(self, "trigger_options", dict(self.trigger_options))
+
     def check(self) -> None:
         """Raise ValueError if a field has a type or value that makes no sense."""
         for found in dataclasses.fields(self):
@@ -63,4 +68,13 @@ class Config:
                 f"precision is {self.precision!r}; use auto, float32 or bfloat16."
             )
         networks.find(self.model)
-        triggers.find(self.triggers)
+        family = inspect.signature(triggers.find(self.triggers))
+        try:
+            runs.canonical(self.trigger_options)
+            family.bind(None, 0, host=None, count=1, **self.trigger_options)
+        except TypeError as error:
+            raise ValueError(
+                f"trigger_options are {self.trigger_options!r}, which {self.triggers} "
+                f"does not take ({error}): give names with numbers or texts, as its "
+                "function has them."
+            ) from error

@@ -111,6 +111,13 @@ def make(
     return errors
 
 
+def _is_missing(maker: Maker, lineage: Lineage, parts: Iterable[str]) -> bool:
+    try:
+        return maker.is_missing(lineage, parts)
+    except (ValueError, OSError):
+        return True  # a damaged run, say: its own job will tell
+
+
 def tasks(
     groups: Iterable[Iterable[Asked]],
 ) -> tuple[list[pool.Task], list[tuple[str, ...]]]:
@@ -136,7 +143,7 @@ def tasks(
             before = () if first == key else (first,)
         if key in jobs:
             jobs[key] = replace(jobs[key], parts=jobs[key].parts | wanted)
-        elif before or maker.is_missing(lineage, wanted):
+        elif before or _is_missing(maker, lineage, wanted):
             jobs[key] = Job(maker, lineage, wanted, runs.runs_root())
             after[key] = before
             if lineage.parent is None:

@@ -29,7 +29,7 @@ class Lineage:
         if isinstance(name, Lineage):
             return name
         if isinstance(name, Method):
-            return cls(name)
+            return cls() if name.name == "host" else cls(name)
         if not isinstance(name, str):
             raise ValueError(
                 f"a model is named by {name!r}; use a name such as 'host', 'FixLL+PFL' "

@@ -210,7 +210,16 @@ class ModelStore:
         assert lineage.parent is not None
         victim = copy.deepcopy(self.find(lineage.parent).model)
         split = self._attackers().copy()
-        attacked = lineage.attacks[-1](victim, split, self.config.seed)
+        attack = lineage.attacks[-1]
+        attacked = attack(victim, split, self.config.seed)
+        wanted = models.fingerprint(attacked)
+        models.save(attacked, folder / "model.safetensors")
+        found = models.load(folder / "model.safetensors", like=victim)
+        if models.fingerprint(found) != wanted:
+            raise ValueError(
+                f"{attack} gave a model that its weights alone do not tell: an attack "
+                "returns the architecture that it was given."
+            )
         watch = Watch(self.find("host").model, self._images["test"], None)
         row = {"epoch": 0, "loss": None, "seconds": 0.0} | watch(attacked)
         return self._store(lineage, folder, Trained(attacked, [row]))
@@ -230,7 +239,8 @@ class ModelStore:
             "precision": text(self.precision),
             "torch": str(torch.__version__),
             "parent": None if parent is None else self._seal(parent),
-            "order": train.fingerprint,  # batches name images by their number
+            # Batches and curves name images by their number.
+            "order": [train.fingerprint, self._images["test"].fingerprint],
         }
         state = runs.state(kind, key, circumstances)
         options |= {"observer": watch, "state": state}
@@ -251,7 +261,7 @@ class ModelStore:
         given = lineage.parent is None and self.given is not None
         parent = lineage.parent
         how = {
-            "precision": None if given else text(self.precision),
+            "precision": None if given or lineage.attacks else text(self.precision),
             "parent": None if parent is None else self._seal(parent),
         }
         runs.write_json(folder / "training.json", how)

@@ -118,4 +118,5 @@ def _version(name: str) -> object:
     row = MEASURES[name]
     if row.of.__module__.startswith("fidlib."):
         return row.version
-    return [row.version, runs.digest(source.code(row.of))]
+    code = [source.code(part) for part in (row.of, row.parts) if part is not None]
+    return [row.version, runs.digest([code, row.by_class, row.level])]

@@ -4,6 +4,7 @@ A method's own term and a network of one's own are part of a run's key as the te
 are made of and the values they use.
 """
 
+import contextlib
 import dis
 import functools
 import hashlib
@@ -68,30 +69,62 @@ def _network(
     if id(model) in seen:
         return []
     seen.add(id(model))
+    _check_hooks(model)
     found = [str(model)]
     if weights:
         tensors = model.state_dict() | dict(model.named_buffers())
         found += _value(tensors, seen)
     for layer in model.modules():
         found += _value(type(layer), seen)
-        held = vars(layer) if _own(type(layer).__module__) else {}
+        held = vars(layer) if _own(type(layer).__module__) else _unshown(layer)
         for name, value in held.items():
             if not name.startswith("_") and name != "training":
                 found += [name, *_value(value, seen)]
     return found
 
 
-def _code(thing: Callable, seen: set[int]) -> list[str]:
-    if id(thing) in seen:
-        return []
-    seen.add(id(thing))
+def _unshown(layer: torch.nn.Module) -> dict[str, object]:
+    """Plain settings of an installed layer whose text shows none, such as attention."""
+    shows = type(layer).extra_repr is not torch.nn.Module.extra_repr
+    if shows or type(layer).__module__.startswith("fidlib."):
+        return {}
+    plain = int | float | bool | str
+    return {n: value for n, value in vars(layer).items() if isinstance(value, plain)}
+
+
+def _check_hooks(model: torch.nn.Module) -> None:
+    for name, layer in model.named_modules():
+        if layer._forward_hooks or layer._forward_pre_hooks:
+            raise ValueError(
+                f"{name or 'the network'} ({type(layer).__name__}) has a hook, which "
+                "no stored model keeps: remove it, or write what it does as a layer."
+            )
+
+
+def _text(thing: Callable) -> str:
+    """Its source, which goes along with it to a process that cannot read it."""
     try:
-        found = [inspect.getsource(thing)]
+        found = inspect.getsource(thing)
     except (OSError, TypeError) as error:
+        if known := vars(thing).get(_TEXT):
+            return known
         raise ValueError(
             f"{thing!r} has no text to tell its runs apart by: define it with def or "
             "class, in a module or a notebook cell."
         ) from error
+    with contextlib.suppress(AttributeError, TypeError):
+        setattr(thing, _TEXT, found)
+    return found
+
+
+_TEXT = "_fidlib_text"
+
+
+def _code(thing: Callable, seen: set[int]) -> list[str]:
+    if id(thing) in seen:
+        return []
+    seen.add(id(thing))
+    found = [_text(thing)]
     for base in getattr(thing, "__bases__", ()):
         found += _value(base, seen)
     members = vars(thing).items() if inspect.isclass(thing) else [("", thing)]
@@ -99,7 +132,7 @@ def _code(thing: Callable, seen: set[int]) -> list[str]:
         functions = _functions(member)
         for function in functions:
             found += _uses(function, seen)
-        if not functions and not name.startswith(("__", "_abc_")):
+        if not functions and not name.startswith(("__", "_abc_", _TEXT)):
             found += [name, *_value(member, seen)]
     return found
 

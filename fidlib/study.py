@@ -129,7 +129,8 @@ class Study:
 
         Raises:
             ValueError: If none were kept: of a host of one's own, an attacked model,
-                and what was trained before fidlib kept them.
+                and what was trained before fidlib kept them; or if the test images
+                came in another order then.
         """
         path = self.folder(of) / "curve.safetensors"
         if not path.exists():
@@ -137,10 +138,10 @@ class Study:
                 f"no outputs were kept while {of} was trained: train it anew with "
                 "fidlib, in another run store."
             )
-        return curve.read(path)
+        return curve.read(path, self._store.split("test"))
 
     def outputs(
-        self, of: Name | Classifier = "host", images: str | Tensor = "test"
+        self, of: Name | Classifier = "host", images: str | Tensor | Split = "test"
     ) -> Outputs:
         """Features and logits of a model, kept.
 
@@ -148,8 +149,9 @@ class Study:
             of: A lineage, or any classifier.
             images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels.
         """
-        named = isinstance(images, str)
-        shown = self._store.split(images).images if named else images.to(self.device)
+        split = self._store.split(images) if isinstance(images, str) else images
+        shown = split.images if isinstance(split, Split) else split
+        shown = shown.to(self.device)
         found = self._find(of)
         return reports.outputs(found.model, found.fingerprint, shown)
 
@@ -162,6 +164,9 @@ class Study:
         measures: Iterable[str] | None = None,
     ) -> Fidelity:
         """How far a model is from the host, or from another model; kept.
+
+        Planes, segments and resamples are drawn: of the same images in another order,
+        those that were drawn first are read.
 
         Args:
             of: A lineage, or any classifier.
@@ -191,7 +196,8 @@ class Study:
             show. Those of features and outputs have `_test` appended, or `_train`.
         """
         names = list(methods.METHODS) if models is None else list(models)
-        rows = [self._row(name) for name in ["host", *names]]
+        lineages = [Lineage(), *map(Lineage.read, names)]
+        rows = [self._row(one) for one in {one.key: one for one in lineages}.values()]
         return pd.DataFrame(rows).set_index("method")
 
     def make(self, models: Iterable[Name], **options: Any) -> None:
@@ -225,8 +231,9 @@ class Study:
 
         Returns:
             The configuration, with the images and the precisions that it came to, and
-            `models`: name -> epochs ("given" for a host that came trained), precision,
-            seconds, when, where and with which commit it was made.
+            `models`: name -> epochs ("given" for a host that came trained, None for an
+            attacked model), precision, seconds, when, where and with which commit it
+            was made.
         """
         asked = [Lineage.read(m) for m in models]
         found = {str(m): self._how(m) for m in [Lineage(), *asked]}
@@ -235,10 +242,11 @@ class Study:
             "epochs": self.config.epochs or "the recipe's",
             "train_images": len(self._store.split("train")),
             "test_images": len(self._store.split("test")),
+            "trigger_count": len(self._store.split("triggers")),
             "precision": ", ".join(sorted(types)),
         }
         came_to["models"] = found if asked else {}
-        return {**vars(self.config), **self._network(), **came_to}
+        return copy.deepcopy({**vars(self.config), **self._network(), **came_to})
 
     def describe(self, of: Name = "host") -> str:
         """One line on a model, made first when it is missing."""
@@ -294,6 +302,8 @@ class Study:
         done = json.loads((folder / "done.json").read_text())
         made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
         epochs = int(self.history(lineage).epoch.iloc[-1]) or "given"
+        if lineage.attacks:
+            epochs = None
         return {"epochs": epochs, "precision": came_about(folder)["precision"], **made}
 
     def _find(self, of: Name | Classifier) -> Stored:
@@ -317,16 +327,19 @@ class Study:
             "images": images.content,
             "triggers": secret.content,
         }
-        prints = {id(found.model): found.fingerprint for found in (marked, host)}
+        # A measure of the user's own may do anything to what it is handed.
+        reference = copy.deepcopy(host.model)
+        same = marked.fingerprint == host.fingerprint
+        model = reference if same else copy.deepcopy(marked.model)
+        prints = {id(model): marked.fingerprint, id(reference): host.fingerprint}
 
-        def run(model: Classifier, shown: Tensor) -> Outputs:
+        def run(asked: Classifier, shown: Tensor) -> Outputs:
             # Of all training images only the host's are kept: training asks again.
-            whole = split == "train" and shown is images.images
-            if whole and model is not host.model:
-                return models.outputs(model, shown)
-            return reports.outputs(model, prints[id(model)], shown)
+            if split == "train" and shown is images.images and asked is not reference:
+                return models.outputs(asked, shown)
+            return reports.outputs(asked, prints[id(asked)], shown)
 
-        return key, Pair(host.model, marked.model, images, secret, run=run)
+        return key, Pair(reference, model, images, secret, run=run)
 
     def _fidelity(
         self,

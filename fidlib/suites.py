@@ -9,6 +9,7 @@ notebooks, and the notebooks with parameters of their own. Only suites write to
 import contextlib
 import io
 import json
+import linecache
 import logging
 import os
 import re
@@ -276,7 +277,11 @@ def wanted(job: Job) -> list[Asked]:
         noting() as asked,
     ):
         for cell, found in zip(cells[: last + 1], tags, strict=False):
-            exec(compile(cell.source, str(job.notebook), "exec"), names)
+            # A name of its own, under which the text of what it defines is found.
+            place = f"<{job.notebook.stem}, {runs.digest(cell.source)}>"
+            lines = cell.source.splitlines(keepends=True)
+            linecache.cache[place] = len(cell.source), None, lines, place
+            exec(compile(cell.source, place, "exec"), names)
             if "parameters" in found:
                 names |= {**job.parameters, "output": folder}
     return asked

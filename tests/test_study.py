@@ -205,13 +205,13 @@ def test_families_and_attacks_get_copies(bare, monkeypatch):
     monkeypatch.setitem(fl.ATTACKS, "rude", attack)
     rude = bare_with(triggers="rude")
     assert rude.triggers.images.any()
-    assert rude.train.fingerprint == bare.train.fingerprint
+    assert torch.equal(rude.train.images, bare.train.images)
     assert same_weights(rude.model("host"), bare.model("host"))
     before = rude.model("FTAL").head.weight
     after = rude.model("FTAL/rude").head.weight
     assert torch.equal(after, 2 * before)
     assert torch.equal(rude.model("FTAL").head.weight, before)
-    assert rude.train.fingerprint == bare.train.fingerprint
+    assert torch.equal(rude.train.images, bare.train.images)
 
 
 def test_a_classifier_that_is_handed_in_is_left_alone(bare):

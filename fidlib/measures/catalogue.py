@@ -5,7 +5,7 @@ named in the README.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -67,7 +67,7 @@ class Measured(NamedTuple):
     """What it is the sum or mean of; often empty."""
 
 
-def measure(pair: Pair, names: Iterable[str]) -> dict[str, Measured]:
+def measure(pair: Pair, names: Sequence[str]) -> dict[str, Measured]:
     """Measures of a pair with their intervals; resamples are shared.
 
     Args:
@@ -75,6 +75,11 @@ def measure(pair: Pair, names: Iterable[str]) -> dict[str, Measured]:
         names: Of `MEASURES`.
     """
     rows = [MEASURES[name] for name in names]
+    if odd := [n for n, row in zip(names, rows, strict=True) if row.name != n]:
+        raise ValueError(
+            f"fidlib.MEASURES has {', '.join(odd)} for a measure of another name: give "
+            "the row and its place one name."
+        )
     found: dict[str, list[Estimate]] = {row.name: [] for row in rows}
     for group in (pair, *map(pair.only, range(pair.num_classes))):
         asked = [row for row in rows if row.by_class or group is pair]
@@ -112,7 +117,7 @@ def _estimates(values: Mapping[str, Found], seed: int) -> dict[str, Estimate]:
         found[name] = of if isinstance(of, Estimate) else NONE
         if isinstance(of, Statistic):
             together[len(of.terms)][name] = of
-        elif isinstance(of, int | float):
+        elif of is not None and not isinstance(of, Estimate):
             found[name] = Estimate(float(of), None, None)
     for statistics in together.values():
         intervals = bootstrap(statistics, seed=seed)

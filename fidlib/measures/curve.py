@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fidlib import models
+from fidlib import data, models
 from fidlib.data import Split
 from fidlib.measures.catalogue import value
 from fidlib.measures.pair import Pair
@@ -91,15 +92,27 @@ class Watch:
             for part in Outputs._fields:
                 stacked = torch.stack([getattr(point, part) for point in points])
                 tensors[f"{name}{part}"] = stacked
-        save_file(tensors, path)
+        save_file(tensors, path, metadata={"images": data.digest(self.sample.images)})
 
     def _outputs(self, model: Classifier) -> list[Outputs]:
         return [models.outputs(model, images) for images in self.images]
 
 
-def read(path: Path) -> Curve:
-    """The outputs that `Watch.save` wrote."""
-    return Curve(**load_file(path))
+def read(path: Path, test: Split) -> Curve:
+    """The outputs that `Watch.save` wrote.
+
+    Raises:
+        ValueError: If they are of these images in another order.
+    """
+    found = Curve(**load_file(path))
+    with safe_open(path, framework="pt") as file:
+        then = (file.metadata() or {}).get("images")
+    if data.digest(test.images[found.rows.to(test.images.device)]) != then:
+        raise ValueError(
+            f"{path} is of the test images in another order: train the model anew in "
+            "another run store, or bring back the set in its order."
+        )
+    return found
 
 
 def _small(outputs: Outputs) -> Outputs:

@@ -118,7 +118,7 @@ def compare(
             label that is none of theirs.
     """
     pair = Pair(host, marked, split, triggers, seed=seed)
-    return Fidelity(measure(pair, MEASURES), len(split))
+    return Fidelity(measure(pair, [*MEASURES]), len(split))
 
 
 def _known() -> str:

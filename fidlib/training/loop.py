@@ -74,6 +74,9 @@ class Diverged(ArithmeticError):
         super().__init__(message)
         self.trained = trained
 
+    def __reduce__(self) -> tuple:
+        return type(self), (str(self), self.trained)  # it comes back from a worker
+
 
 def start(host: Classifier, plan: Plan) -> Classifier:
     """The model that a plan's training starts with; the host is not changed.
