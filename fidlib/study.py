@@ -5,6 +5,7 @@ A model is named by its lineage: `host`, `FixLL+PFL`, `FixLL+PFL/prune:0.4`.
 
 import copy
 import dataclasses
+import inspect
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,16 +15,26 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fidlib import attacks, jobs, methods, models, networks, reports, runs, triggers
+from fidlib import (
+    attacks,
+    jobs,
+    methods,
+    models,
+    networks,
+    reports,
+    runs,
+    source,
+    triggers,
+)
 from fidlib.config import Config
 from fidlib.data import Split
 from fidlib.lineage import Lineage, Name
 from fidlib.measures import curve
-from fidlib.measures.catalogue import MEASURES
+from fidlib.measures.catalogue import MEASURES, Measure
 from fidlib.measures.curve import Curve
 from fidlib.measures.fidelity import Fidelity
 from fidlib.measures.pair import Pair
-from fidlib.methods import LEARNED
+from fidlib.methods import LEARNED, Method
 from fidlib.model_store import ModelStore, Stored, came_about, text
 from fidlib.models import Classifier, Outputs
 
@@ -206,7 +217,7 @@ class Study:
 
     def __reduce__(self) -> tuple:
         own = {
-            name: {n: v for n, v in entries.items() if v is not _FIDLIBS[name].get(n)}
+            name: {n: entry for n, entry in entries.items() if _is_own(entry)}
             for name, entries in _REGISTRIES.items()
         }
         return _restored, (own, self.config, self._store.given, self._store.watermark)
@@ -464,7 +475,17 @@ _REGISTRIES: dict[str, dict[str, Any]] = {
     "TERMS": methods.TERMS,
     "TRIGGERS": triggers.TRIGGERS,
 }
-_FIDLIBS = {name: dict(entries) for name, entries in _REGISTRIES.items()}
+
+
+def _is_own(entry: object) -> bool:
+    """Whether the user added it, and another process may lack it; methods are data."""
+    row = isinstance(entry, Measure)
+    functions = [entry.of, entry.parts] if row else [entry]
+    functions = [f for f in functions if inspect.isroutine(f) or inspect.isclass(f)]
+    own = [f for f in functions if not f.__module__.startswith("fidlib.")]
+    for function in own:
+        source.code(function)  # its text goes along
+    return bool(own) or isinstance(entry, Method)
 
 
 def _restored(

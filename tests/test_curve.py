@@ -33,7 +33,7 @@ def test_a_curve_keeps_the_outputs_of_each_point(
     for model in along:
         watch(model)
     watch.save(tmp_path / "c.safetensors")
-    found = curve.read(tmp_path / "c.safetensors")
+    found = curve.read(tmp_path / "c.safetensors", digits.test)
     sample = digits.test.sample(60)
     assert torch.equal(digits.test.images[found.rows], sample.images)
     for point, model in enumerate(along):
@@ -51,7 +51,7 @@ def test_a_curve_of_no_triggers_has_none(along, digits, tmp_path):
     watch = Watch(None, digits.test.sample(20), None)
     assert set(watch(along[0])) == {"accuracy"}
     watch.save(tmp_path / "c.safetensors")
-    found = curve.read(tmp_path / "c.safetensors")
+    found = curve.read(tmp_path / "c.safetensors", digits.test.sample(20))
     assert found.trigger_features.shape == (1, 0, 12)
     assert found.trigger_logits.shape == (1, 0, 10)
 
@@ -92,6 +92,15 @@ def test_what_is_too_large_for_float16_stays_a_number(host, digits, tmp_path):
     watch = Watch(None, digits.test.sample(20), None)
     watch(host)
     watch.save(tmp_path / "c.safetensors")
-    logits = curve.read(tmp_path / "c.safetensors").logits
+    logits = curve.read(tmp_path / "c.safetensors", digits.test.sample(20)).logits
     assert logits.isfinite().all()
     assert logits.abs().max() == torch.finfo(torch.float16).max
+
+
+def test_a_curve_is_not_read_for_images_in_another_order(host, digits, tmp_path):
+    watch = Watch(None, digits.test, None)
+    watch(host)
+    watch.save(tmp_path / "c.safetensors")
+    back = fl.data.Split(digits.test.images.flip(0), digits.test.labels.flip(0))
+    with pytest.raises(ValueError, match="of the test images in another order"):
+        curve.read(tmp_path / "c.safetensors", back)
