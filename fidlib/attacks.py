@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from fidlib import source, training
 from fidlib.data import Split
@@ -39,6 +40,11 @@ def prune(model: Classifier, split: Split, seed: int, share: float = 0.5) -> Cla
         raise ValueError(f"prune:{share:g}: the share of weights must be in [0, 1).")
     model = copy.deepcopy(model)
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    if odd := [type(layer).__name__ for layer in layers if is_parametrized(layer)]:
+        raise ValueError(
+            f"a weight of {odd[0]} is computed from others (a parametrization), which "
+            "would undo zeros: remove it first."
+        )
     sizes = torch.cat([layer.weight.detach().abs().flatten() for layer in layers])
     if count := round(share * len(sizes)):
         threshold = sizes.kthvalue(count).values

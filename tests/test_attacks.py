@@ -145,3 +145,11 @@ def test_a_definition_changes_with_name_strength_and_text(monkeypatch):
 def test_an_attack_that_is_none_is_said_in_a_sentence(text, message):
     with pytest.raises(ValueError, match=message):
         attacks.find(text)
+
+
+def test_prune_refuses_weights_that_are_computed(digits):
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(64, 8))
+    net = nn.Sequential(nn.Flatten(), layer, nn.ReLU(), nn.Linear(8, 10))
+    model = fl.models.wrap(net, num_classes=10, image_size=8, mean=(0.5,))
+    with pytest.raises(ValueError, match="is computed from others"):
+        attacks.prune(model, digits.train, 0)
