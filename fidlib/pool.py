@@ -167,4 +167,9 @@ def _executor(backend: Backend, scheduler: str, jobs: int) -> Iterator[Executor]
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     env = dict.fromkeys(names, threads)
-    yield loky.get_reusable_executor(max_workers=jobs, env=env, timeout=60)
+    # No time-out: a worker that waits while another trains for hours is wanted still.
+    executor = loky.ProcessPoolExecutor(max_workers=jobs, env=env, timeout=None)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(kill_workers=True)
