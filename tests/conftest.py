@@ -24,7 +24,10 @@ BARE = dataclasses.replace(SMALL, epochs=1, train_images=48)
 def _run_store(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("FIDLIB_RUNS", str(tmp_path_factory.mktemp("runs")))
-    # The same numbers on every machine: exact comparisons are of the CPU.
+    # The same numbers on every machine, and in every process that a test starts: exact
+    # comparisons are of the CPU and of one thread, which rounds in one way.
+    patch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
     patch.setattr(torch.cuda, "is_available", lambda: False)
     yield
     patch.undo()

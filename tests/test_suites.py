@@ -74,7 +74,7 @@ def write_suite(folder, name, listed, common="{}"):
 
 
 def test_run_goes_on_after_a_failure_and_publishes_the_rest(project):
-    bad, good = suites.run(suites.read("two"))
+    bad, good = suites.run(suites.read("two"), jobs=1)
     assert (bad.status, good.status) == ("FAILED", "made")
     assert "ZeroDivisionError" in bad.traceback
     assert "\x1b" not in bad.traceback
@@ -90,32 +90,32 @@ def test_run_goes_on_after_a_failure_and_publishes_the_rest(project):
 
 def test_run_skips_what_is_finished_and_restores_lost_pictures(project):
     write_suite(project, "one", "[{notebook: good, number: 4}]")
-    (first,) = suites.run(suites.read("one"))
+    (first,) = suites.run(suites.read("one"), jobs=1)
     shutil.rmtree(project / "figures")
-    (second,) = suites.run(suites.read("one"))
+    (second,) = suites.run(suites.read("one"), jobs=1)
     assert (first.status, second.status) == ("made", "read back")
     assert (project / "figures" / "one" / "good-numbers.csv").exists()
     write_suite(project, "one", "[{notebook: good, number: 5}]")
-    (third,) = suites.run(suites.read("one"))
+    (third,) = suites.run(suites.read("one"), jobs=1)
     assert third.status == "made"
     assert "50" in (project / "figures" / "one" / "good-numbers.csv").read_text()
 
 
 def test_a_changed_notebook_runs_again(project):
     write_suite(project, "one", "[{notebook: good}]")
-    suites.run(suites.read("one"))
+    suites.run(suites.read("one"), jobs=1)
     changed = notebook(PARAMETERS, WORK + "\nprint('more')", LAST)
     nbformat.write(changed, project / "notebooks" / "good.ipynb")
-    (result,) = suites.run(suites.read("one"))
+    (result,) = suites.run(suites.read("one"), jobs=1)
     assert result.status == "made"
 
 
 def test_the_page_shows_the_parameters_a_picture_was_made_with(project):
     write_suite(project, "two", "[{notebook: good, name: a, number: 4}]")
-    suites.run(suites.read("two"))
+    suites.run(suites.read("two"), jobs=1)
     both = "[{notebook: good, name: a, number: 5}, {notebook: good, name: b}]"
     write_suite(project, "two", both)
-    suites.run(suites.read("two"), only=["b"])
+    suites.run(suites.read("two"), only=["b"], jobs=1)
     page = (project / "figures" / "two" / "index.html").read_text()
     assert "&quot;number&quot;: 4" in page
     assert "&quot;number&quot;: 5" not in page
@@ -140,15 +140,15 @@ def test_a_page_is_written_whatever_has_befallen_an_earlier_notebook(project):
     write_suite(
         project, "two", "[{notebook: good, name: a}, {notebook: good, name: b}]"
     )
-    suites.run(suites.read("two"))
+    suites.run(suites.read("two"), jobs=1)
     made = project / "figures" / "two"
     (made / "a-numbers.csv").write_text("")
-    suites.run(suites.read("two"), only=["b"])
+    suites.run(suites.read("two"), only=["b"], jobs=1)
     page = (made / "index.html").read_text()
     assert "a-numbers.csv is damaged" in page
     assert "<td>10</td>" in page
     (made / "a-provenance.json").write_text('{"made"')
-    suites.run(suites.read("two"), only=["b"])
+    suites.run(suites.read("two"), only=["b"], jobs=1)
     page = (made / "index.html").read_text()
     assert "a-provenance.json is damaged" in page
     assert "<td>10</td>" in page
@@ -158,7 +158,10 @@ def test_a_notebook_without_pictures_keeps_nothing_from_the_page(project):
     plain = notebook(PARAMETERS, WORK)
     nbformat.write(plain, project / "notebooks" / "plain.ipynb")
     write_suite(project, "two", "[{notebook: plain}, {notebook: good, number: 4}]")
-    assert [r.status for r in suites.run(suites.read("two"))] == ["made", "made"]
+    assert [r.status for r in suites.run(suites.read("two"), jobs=1)] == [
+        "made",
+        "made",
+    ]
     assert "<td>40</td>" in (project / "figures" / "two" / "index.html").read_text()
 
 
@@ -182,7 +185,7 @@ for _ in range(600):
     write_suite(project, "one", "[{notebook: good, number: 4}]")
     shown = Watched()
     monkeypatch.setattr(sys, "stderr", shown)
-    suites.run(suites.read("one"))
+    suites.run(suites.read("one"), jobs=1)
     assert (project / "seen").exists()
     assert "good working on 4" in shown.getvalue()
     assert "100%" in shown.getvalue().split("\r")[-1]
@@ -246,7 +249,7 @@ def test_a_notebook_that_cannot_say_what_it_wants_fails_before_the_others(projec
     write_suite(project, "two", "[{notebook: good}, {notebook: plain}]")
     plain = notebook(PARAMETERS, WORK, LAST)
     nbformat.write(plain, project / "notebooks" / "plain.ipynb")
-    good, other = suites.run(suites.read("two"))
+    good, other = suites.run(suites.read("two"), jobs=1)
     assert (good.status, good.traceback) == ("FAILED", "ValueError: no such thing")
     assert other.status == "made"
     page = (project / "figures" / "two" / "index.html").read_text()
@@ -254,10 +257,10 @@ def test_a_notebook_that_cannot_say_what_it_wants_fails_before_the_others(projec
 
 
 def test_run_takes_only_the_named(project):
-    (result,) = suites.run(suites.read("two"), only=["good"])
+    (result,) = suites.run(suites.read("two"), only=["good"], jobs=1)
     assert result.name == "good"
     with pytest.raises(ValueError, match="no notebook worse; use one of bad, good"):
-        suites.run(suites.read("two"), only=["worse"])
+        suites.run(suites.read("two"), only=["worse"], jobs=1)
 
 
 def test_run_takes_several_at_a_time(project):
@@ -354,7 +357,7 @@ def test_a_killed_notebook_is_run_again(project):
     process.wait()
     assert not (project / "figures").exists()
     assert not list((project / "runs").glob("notebook/*/done.json"))
-    (result,) = suites.run(suites.read("one"))
+    (result,) = suites.run(suites.read("one"), jobs=1)
     assert result.status == "made"
     assert "10" in (project / "figures" / "one" / "good-numbers.csv").read_text()
 
