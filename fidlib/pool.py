@@ -171,5 +171,7 @@ def _executor(backend: Backend, scheduler: str, jobs: int) -> Iterator[Executor]
     executor = loky.ProcessPoolExecutor(max_workers=jobs, env=env, timeout=None)
     try:
         yield executor
-    finally:
+    except BaseException:
         executor.shutdown(kill_workers=True)
+        raise
+    executor.shutdown()
