@@ -11,7 +11,7 @@ triggers, noise too. On smooth patterns it learned to overlook noise, and no tri
 import numpy as np
 import torch
 
-from fidlib.runs import project_root
+from fidlib.runs.store import project_root
 
 TRAIN, TEST = 3, 2
 """Images of a class."""

@@ -27,13 +27,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import fidlib as fl
-from fidlib import runs, training
+from fidlib import training
 from fidlib.data import Split
 from fidlib.models import Classifier, Outputs
+from fidlib.runs import machine
 
 METHODS = ("host", "scratch", "FTAL", "FTAL+TWL", "FixLL+PFL", "FixLL+SPL")
-DEVICE = runs.pick_device()
-AUTO = runs.pick_precision("auto", DEVICE)
+DEVICE = machine.device()
+AUTO = machine.training_type("auto", DEVICE)
 PROC = Path("/proc/self")
 """Where Linux tells of memory, see proc(5)."""
 SHAPES = {"mnist": ((1, 28, 28), 2), "cifar10": ((3, 32, 32), 64)}
@@ -286,7 +287,7 @@ def _child() -> ProcessPoolExecutor:
 
 def main(options: Options) -> None:
     """Images a second of every method on every shape, as a table."""
-    print(f"{runs.machine()}, torch {torch.__version__}; auto: {AUTO}\n")
+    print(f"{machine.name()}, torch {torch.__version__}; auto: {AUTO}\n")
     heads = ["images", "method", "plain, images/s"]
     for name in ("float32", "auto"):
         heads += [f"{name}, images/s", "ratio", "of its limit"]

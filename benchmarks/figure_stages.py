@@ -16,7 +16,9 @@ import nbformat
 import pandas as pd
 import tyro
 
-from fidlib import runs, suites
+from fidlib.runs import store
+from fidlib.suites.read import Job, read
+from fidlib.suites.run import wanted
 
 
 @dataclass
@@ -42,18 +44,18 @@ def stages(folder: Path) -> dict[str, float]:
     return {"kernel": total - sum(found.values()), **found, "all": total}
 
 
-def model_seconds(jobs: Iterable[suites.Job]) -> float:
+def model_seconds(jobs: Iterable[Job]) -> float:
     """Seconds of the models that these notebooks look at, their reports not counted."""
-    asked = [found for job in jobs for found in suites.wanted(job)]
+    asked = [found for job in jobs for found in wanted(job)]
     folders = {study.folder(lineage) for study, lineage, _ in asked}
     return sum(json.loads((f / "done.json").read_text())["seconds"] for f in folders)
 
 
 def main(options: Options) -> None:
     """Seconds of every stage of every notebook, as a table, and of their models."""
-    rows, jobs = {}, suites.read(options.suite, options.scale).jobs
+    rows, jobs = {}, read(options.suite, options.scale).jobs
     for job in jobs:
-        folder = runs.place("notebook", job.key)
+        folder = store.place("notebook", job.key)
         if not (folder / "done.json").exists():
             raise SystemExit(
                 f"{job.name} has not been run as it is now: fidlib figures --suite "

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import tyro
 
-from fidlib import jobs, reports, runs, suites
-from fidlib.lineage import Lineage
-from fidlib.study import Study
+from fidlib.runs import store
+from fidlib.study.lineage import Lineage
+from fidlib.study.study import Study, jobs, reports
+from fidlib.suites.read import Suite, read
+from fidlib.suites.run import wanted
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Timed:
     after: tuple[str, ...] = ()
 
 
-def graph(suite: suites.Suite) -> dict[str, Timed]:
+def graph(suite: Suite) -> dict[str, Timed]:
     """Every model and notebook of a suite, by a key of its own.
 
     Raises:
@@ -46,8 +48,8 @@ def graph(suite: suites.Suite) -> dict[str, Timed]:
     """
     found: dict[str, Timed] = {}
     for job in suite.jobs:
-        needs = tuple({_model(found, *asked[:2]) for asked in suites.wanted(job)})
-        folder = runs.place("notebook", job.key)
+        needs = tuple({_model(found, *asked[:2]) for asked in wanted(job)})
+        folder = store.place("notebook", job.key)
         if not (folder / "done.json").exists():
             raise ValueError(
                 f"{job.name} was not run as it is now: fidlib figures --suite "
@@ -64,7 +66,7 @@ def _model(found: dict[str, Timed], study: jobs.Maker, lineage: Lineage) -> str:
     after = () if parent is None else (_model(found, study, parent),)
     if str(folder) not in found:
         keys = [study._pair(lineage, "host", part)[0] for part in ("test", "train")]
-        kinds = (runs.runs_root() / reports._kind(key) for key in keys)
+        kinds = (store.runs_root() / reports._kind(key) for key in keys)
         made = [folder, *(run for kind in kinds for run in kind.glob("[!.]*"))]
         found[str(folder)] = Timed(str(lineage), sum(map(_seconds, made)), after)
     return str(folder)
@@ -96,7 +98,7 @@ def simulated(found: dict[str, Timed], cores: int) -> float:
 
 def main(options: Options) -> None:
     """Print the sum, the longest path and the simulated seconds."""
-    found = graph(suites.read(options.suite, options.scale))
+    found = graph(read(options.suite, options.scale))
     models = sum("/" in key for key in found)
     print(f"{models} models and {len(found) - models} notebooks of {options.suite}")
     print(f"sum {sum(job.seconds for job in found.values()):.0f} s")

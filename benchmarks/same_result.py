@@ -16,9 +16,10 @@ import torch
 import tyro
 
 import fidlib as fl
-from fidlib import runs, training
+from fidlib import training
 from fidlib.measures.catalogue import value
 from fidlib.measures.pair import Pair
+from fidlib.runs import machine
 
 METHODS = ("FixLL+PFL", "FTAL+TWL")
 MEASURES = ("pfl", "spl", "twl", "trigger_accuracy")
@@ -64,7 +65,7 @@ def models(options: Options) -> pd.DataFrame:
         batch_size=options.batch_size,
         trigger_batch_size=options.batch_size,
     )
-    types = torch.float32, runs.pick_precision("auto", study.device)
+    types = torch.float32, machine.training_type("auto", study.device)
     rows = []
     for seed, name, precision in itertools.product(options.seeds, METHODS, types):
         secret = fl.triggers.chain(train, seed, host=host, count=options.triggers)
@@ -107,12 +108,12 @@ def summary(found: pd.DataFrame) -> str:
 
 def main(options: Options) -> None:
     """Embed, and say whether the fast type ends elsewhere than float32."""
-    if runs.pick_precision("auto", runs.pick_device()) == torch.float32:
+    if machine.training_type("auto", machine.device()) == torch.float32:
         raise SystemExit("float32 is what fidlib chooses here: nothing to compare.")
     found = models(options)
     if options.csv:
         found.to_csv(options.csv, index=False, float_format="%.5g")
-    print(f"\n{runs.machine()}; {options}\n\n{summary(found)}")
+    print(f"\n{machine.name()}; {options}\n\n{summary(found)}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import tyro
 from embed_speed import AUTO, DEVICE, METHODS, ours, setting
 from torch.profiler import ProfilerActivity, profile
 
-from fidlib import runs
+from fidlib.runs import machine
 
 PARTS = {
     "convolution, forward": ("aten::mkldnn_convolution", "aten::cudnn_convolution"),
@@ -61,7 +61,7 @@ def main(options: Options) -> None:
     """Milliseconds of each part of a step, by method and precision, as a table."""
     if DEVICE.type != "cpu":
         raise SystemExit("a profile of CPU operations: hide the GPU to get one.")
-    print(f"{runs.machine()}, torch {torch.__version__}, {options.dataset}\n")
+    print(f"{machine.name()}, torch {torch.__version__}, {options.dataset}\n")
     print(f"| method | type | step, ms | {' | '.join([*PARTS, 'all else'])} |")
     print("|---" * (len(PARTS) + 4) + "|")
     for method in METHODS:

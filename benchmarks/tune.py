@@ -17,7 +17,8 @@ import numpy as np
 import tyro
 
 import fidlib as fl
-from fidlib import methods, runs, training
+from fidlib import methods, training
+from fidlib.runs import store
 from fidlib.training import Recipe, Schedule
 
 
@@ -55,13 +56,13 @@ def without_test_set(dataset: str, held_out: int) -> Path:
             f"{len(images)} training images."
         )
     path = Path("runs", "held_out", f"{images.fingerprint}-{held_out}.npz")
-    whole = runs.project_root() / path
+    whole = store.project_root() / path
     if not whole.exists():
         pixels = images.images.permute(0, 2, 3, 1).numpy()
         labels = images.labels.numpy()
         arrays = {"x_train": pixels[:-held_out], "y_train": labels[:-held_out]}
         arrays |= {"x_test": pixels[-held_out:], "y_test": labels[-held_out:]}
-        with runs.written(whole) as temporary:
+        with store.written(whole) as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **arrays)
     return path
 

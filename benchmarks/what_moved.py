@@ -18,8 +18,8 @@ import tyro
 from embed_speed import AUTO, Noting, Setting, ours, setting
 from torch import Tensor
 
-from fidlib import runs
 from fidlib.models import Classifier, Outputs
+from fidlib.runs import machine
 from fidlib.training import loop
 from fidlib.training.objective import Objective
 
@@ -95,7 +95,7 @@ def main(options: Options) -> None:
         raise SystemExit(
             "float32 is what fidlib chooses here: the last line needs more."
         )
-    print(f"{runs.machine()}, torch {torch.__version__}; auto: {AUTO}\n")
+    print(f"{machine.name()}, torch {torch.__version__}; auto: {AUTO}\n")
     given = setting("mnist", options.images)
     found = {m: times(m, given, options.rounds) for m in options.methods}
     print(f"| without | {' | '.join(found)} |\n{'|---' * (len(found) + 1)}|")

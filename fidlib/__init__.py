@@ -9,29 +9,30 @@ from importlib import import_module
 _HOMES = {
     "ATTACKS": "attacks",
     "Classifier": "models",
-    "Config": "config",
+    "Config": "study.config",
     "FLOORS": "methods",
     "Fidelity": "measures.fidelity",
     "LEARNED": "methods",
-    "Lineage": "lineage",
+    "Lineage": "study.lineage",
     "MEASURES": "measures.catalogue",
     "METHODS": "methods",
     "Method": "methods",
     "NETWORKS": "networks",
+    "Output": "suites.output",
     "PAPER": "methods",
     "Step": "methods",
-    "Study": "study",
+    "Study": "study.study",
     "TERMS": "methods",
     "TRIGGERS": "triggers",
     "compare": "measures.fidelity",
-    "make": "study",
-    "over_seeds": "study",
+    "make": "study.study",
+    "over_seeds": "study.study",
 }
 """Name -> the module that defines it."""
 
 _MODULES = (
-    *("attacks", "claims", "data", "lineage", "measures", "methods", "models"),
-    *("networks", "plots", "report", "runs", "study", "suites", "training", "triggers"),
+    *("attacks", "claims", "data", "measures", "methods", "models", "networks"),
+    *("plots", "runs", "study", "suites", "training", "triggers"),
 )
 
 __all__ = [*_HOMES, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -12,12 +12,10 @@ from typing import Literal
 
 import tyro
 
-from fidlib import suites
-from fidlib.config import Config
-from fidlib.lineage import Lineage
-from fidlib.pool import Backend
-from fidlib.runs import project_root
-from fidlib.training import Diverged
+from fidlib.runs.pool import Backend
+from fidlib.runs.store import project_root
+from fidlib.study.config import Config
+from fidlib.suites.read import Suite, read
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,10 @@ class Figures:
     pool: tyro.conf.OmitArgPrefixes[Pool] = field(default_factory=Pool)
 
     def __call__(self) -> int:
-        suite = suites.read(self.suite, self.scale)
-        results = suites.run(
-            suite,
-            only=self.only,
-            **vars(self.pool),
-        )
+        from fidlib.suites.run import run
+
+        suite = read(self.suite, self.scale)
+        results = run(suite, only=self.only, **vars(self.pool))
         for result in results:
             print(f"{result.name:24} {result.status:10} {result.seconds:7.1f} s")
         failed = [result for result in results if result.status == "FAILED"]
@@ -81,7 +77,8 @@ class Make:
     pool: tyro.conf.OmitArgPrefixes[Pool] = field(default_factory=Pool)
 
     def __call__(self) -> int:
-        from fidlib.study import Study
+        from fidlib.study.lineage import Lineage
+        from fidlib.study.study import Study
 
         names = [str(Lineage.read(name)) for name in self.models]
         study = Study(self.config)
@@ -103,11 +100,13 @@ class Show:
     """Write the table of methods there as well."""
 
     def __call__(self) -> int:
-        suite = suites.read(self.suite)
+        from fidlib.suites.page import published
+
+        suite = read(self.suite)
         _check_csv(self.csv)
         print(_published(suite))
         if self.csv:
-            found = suites.published(suite, "fidelity")
+            found = published(suite, "fidelity")
             if found is None:
                 raise ValueError(f"of {suite.name} no table of methods is published.")
             found[1].to_csv(self.csv)
@@ -136,14 +135,15 @@ class Compare:
     """Print each layer's part of the total weight loss as well."""
 
     def __call__(self) -> int:
-        from fidlib import data, models, runs
+        from fidlib import data, models
         from fidlib.measures.fidelity import compare
+        from fidlib.runs import machine, store
 
-        device, dataset = runs.pick_device(), self.data or _trained_on(self.host)
+        device, dataset = machine.device(), self.data or _trained_on(self.host)
 
         def read(path: Path) -> models.Classifier:
             run = path if path.is_dir() else path.parent
-            if not runs.finished(run) and path.is_dir():
+            if not store.finished(run) and path.is_dir():
                 raise ValueError(
                     f"{path} is no finished run, for it has no done.json: name a run's "
                     "folder, or a model's file."
@@ -182,7 +182,8 @@ class Table:
 
     def __call__(self) -> int:
         from fidlib.methods import METHODS
-        from fidlib.study import Study, make, over_seeds
+        from fidlib.study.lineage import Lineage
+        from fidlib.study.study import Study, make, over_seeds
 
         if len(set(self.seeds)) == 1:
             raise ValueError(
@@ -193,7 +194,7 @@ class Table:
         config, models, seeds = self.config, self.models or [*METHODS], self.seeds
         repeated = models
         if self.suite:
-            suite = suites.read(self.suite)
+            suite = read(self.suite)
             first = suite.jobs[0].parameters
             chosen = {k: v for k, v in vars(config).items() if v != vars(Config())[k]}
             told = {k: first[k] for k in vars(config) if k in first}
@@ -257,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell reports of a program that SIGPIPE ended
-    except (ValueError, OSError, Diverged) as error:
+    except (ValueError, OSError, ArithmeticError) as error:
         print(f"fidlib: {error}", file=sys.stderr)
         return 1
     except RuntimeError as error:
@@ -308,15 +309,17 @@ def _check_csv(csv: Path | None) -> None:
         raise ValueError(f"csv is {csv}: name a file in a folder that exists.")
 
 
-def _published(suite: suites.Suite) -> str:
+def _published(suite: Suite) -> str:
     """What `figures/` holds of a suite's numbers.
 
     Raises:
         ValueError: If it holds none.
     """
+    from fidlib.suites.page import published
+
     parts = []
     for name in ("fidelity", "seeds", "claims"):
-        found = suites.published(suite, name)
+        found = published(suite, name)
         if found is None:
             continue
         made, table = found

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from fidlib import source, training
+from fidlib import training
 from fidlib.data import Split
 from fidlib.measures import controls
 from fidlib.methods import Method
 from fidlib.models import Classifier
+from fidlib.runs import keys
 
 Function = Callable[..., Classifier]
 """`function(model, split, seed, strength)`, the strength with a default."""
@@ -132,7 +133,7 @@ class Attack:
     def definition(self) -> list[object]:
         """JSON values that change when the attack does; part of a run's hash."""
         own = self.function.__module__ != __name__
-        return [self.name, source.code(self.function) if own else None, self.strength]
+        return [self.name, keys.code(self.function) if own else None, self.strength]
 
 
 def find(text: str) -> Attack:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fidlib.runs import locked, project_root, written
+from fidlib.runs.store import locked, project_root, written
 
 DOWNLOADED = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 """Sets that torchvision can fetch, by their name here and its class there."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fidlib.measures import losses
 from fidlib.models import Classifier
-from fidlib.source import code
+from fidlib.runs.keys import code
 
 Start = Literal["random", "host"]
 Trained = Literal["all", "body", "head"]

@@ -15,10 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fidlib import source
 from fidlib.data import NORMALISATION
 from fidlib.networks import NETWORKS, ResNet18, find
-from fidlib.runs import digest, written
+from fidlib.runs import keys
+from fidlib.runs.keys import digest
+from fidlib.runs.store import written
 
 
 class Classifier(nn.Module):
@@ -365,9 +366,9 @@ def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
 def fingerprint(model: Classifier) -> str:
     """Sixteen hex digits that change with any weight, buffer, name or layer.
 
-    Of layers of the user's own their text and attributes count too (`source.network`).
+    Of layers of the user's own their text and attributes count too (`keys.network`).
     """
-    return digest(source.network(model))
+    return digest(keys.network(model))
 
 
 def fresh(model: Classifier, generator: torch.Generator) -> Classifier:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fidlib.data import Split, pixels
 from fidlib.models import Classifier
-from fidlib.runs import stream
+from fidlib.runs.keys import stream
 
 Family = Callable[..., Split]
 """`family(pool, seed, *, host, count, labels, **options)`: images with labels.

@@ -34,7 +34,7 @@ def _run_store(tmp_path_factory):
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def root(tmp_path, monkeypatch):
     """A run store for this test alone."""
     monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
@@ -51,7 +51,7 @@ def study():
 
 
 @pytest.fixture
-def bare(store):
+def bare(root):
     """A study whose models are hardly trained, in a store for this test alone."""
     return fl.Study(BARE)
 

@@ -1,6 +1,7 @@
 """Little networks and image sets, for tests that need no training."""
 
 import torch
+from matplotlib.figure import Figure
 
 import fidlib as fl
 
@@ -36,3 +37,10 @@ def convolutional(seed, classes=10):
         torch.nn.init.uniform_(network[1].running_mean, -0.3, 0.3)
         torch.nn.init.uniform_(network[1].running_var, 0.5, 2.0)
         return fl.models.wrap(network, mean=(0.3,), std=(0.4,), image_size=8).eval()
+
+
+def small_figure():
+    """A figure of one line."""
+    figure = Figure()
+    figure.subplots().plot([1, 2])
+    return figure

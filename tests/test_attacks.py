@@ -129,7 +129,7 @@ def test_a_definition_changes_with_name_strength_and_text(monkeypatch):
         found.append(attacks.find("mine").definition())
     texts = [str(definition) for definition in found]
     assert len(set(texts)) == 5
-    fl.runs.digest(found)  # JSON values
+    fl.keys.digest(found)  # JSON values
 
 
 @pytest.mark.parametrize(

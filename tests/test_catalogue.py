@@ -32,7 +32,7 @@ def triggers():
 def pair(digits, triggers):
     """Two nets of which one names other classes for some images, far from all."""
     host = convolutional(0)
-    marked = controls.noisy(host, 0.15, fl.runs.stream(0))
+    marked = controls.noisy(host, 0.15, fl.keys.stream(0))
     return Pair(host, marked, digits.test, triggers)
 
 

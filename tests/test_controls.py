@@ -10,7 +10,7 @@ from torch import nn
 import fidlib as fl
 from fidlib.measures import controls, geometry, losses
 from fidlib.models import outputs
-from fidlib.runs import stream
+from fidlib.runs.keys import stream
 from tests.conftest import SMALL
 
 

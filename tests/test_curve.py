@@ -16,7 +16,7 @@ def host():
 def along(host):
     """Three models on a way."""
     amounts = (0.0, 0.05, 0.2)
-    return [controls.noisy(host, a, fl.runs.stream(0)) for a in amounts]
+    return [controls.noisy(host, a, fl.keys.stream(0)) for a in amounts]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import fidlib as fl
-from fidlib import pool
+from fidlib.runs import pool
 from tests.conftest import SMALL
 from tests.test_pool import fails, run
 
@@ -113,10 +113,10 @@ def test_a_task_that_fails_is_not_tried_again(cluster, tmp_path):
     assert len(log.read_text().splitlines()) == 1
 
 
-def test_a_killed_worker_is_survived(cluster, store, tmp_path):
+def test_a_killed_worker_is_survived(cluster, root, tmp_path):
     address, told = cluster
     names, expected = ["host", "FTAL", "FTLL"], {}
-    with fl.runs.stored_in(tmp_path / "undisturbed"):
+    with fl.store.stored_in(tmp_path / "undisturbed"):
         undisturbed = fl.Study(LONGER)
         for name in names:
             path = undisturbed.folder(name) / "model.safetensors"
@@ -136,7 +136,7 @@ def test_a_killed_worker_is_survived(cluster, store, tmp_path):
 
     for name in names:
         path = fl.Study(LONGER).folder(name) / "model.safetensors"
-        assert path.is_relative_to(store)
+        assert path.is_relative_to(root)
         assert path.read_bytes() == expected[name]
     # The other worker went on from the state of the killed one.
     of_it = [row for row in told() if row["state"] == victim["state"]]
@@ -145,7 +145,7 @@ def test_a_killed_worker_is_survived(cluster, store, tmp_path):
     assert victim["step"] <= resumed["step"] < 102
     after = [row["step"] for row in of_it[of_it.index(resumed) + 1 :]]
     assert all(step >= resumed["step"] for step in after)
-    assert not list(store.rglob("*.state"))
+    assert not list(root.rglob("*.state"))
 
 
 def test_workers_of_several_threads_are_refused(cluster, monkeypatch):

@@ -18,7 +18,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 def models():
     host = convolutional(0)
-    return host, controls.noisy(host, 0.15, fl.runs.stream(0))
+    return host, controls.noisy(host, 0.15, fl.keys.stream(0))
 
 
 @pytest.fixture(scope="module")

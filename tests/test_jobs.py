@@ -7,12 +7,13 @@ import torch
 from torch import nn
 
 import fidlib as fl
-from fidlib import jobs, runs
-from fidlib.lineage import Lineage
+from fidlib.runs import store
+from fidlib.study import jobs
+from fidlib.study.lineage import Lineage
 from tests.conftest import BARE
 
 cloudpickle = pytest.importorskip("cloudpickle")
-pytestmark = pytest.mark.usefixtures("store")
+pytestmark = pytest.mark.usefixtures("root")
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Maker:
         return str(lineage) not in self.there
 
     def complete(self, lineage, parts):
-        self.made.append((str(lineage), sorted(parts), runs.runs_root()))
+        self.made.append((str(lineage), sorted(parts), store.runs_root()))
         if str(lineage) == self.fails:
             raise ValueError(f"{lineage} fails")
 
@@ -38,12 +39,12 @@ def asked(maker, *names, parts=()):
     return [(maker, Lineage.read(name), parts) for name in names]
 
 
-def test_a_model_is_made_after_what_it_is_made_of(store):
+def test_a_model_is_made_after_what_it_is_made_of(root):
     maker = Maker()
     assert jobs.make(asked(maker, "FTAL/prune:0.4/flip", "FTLL"), jobs=1) == []
     names = [name for name, *_ in maker.made]
     assert names == ["host", "FTAL", "FTAL/prune:0.4", "FTAL/prune:0.4/flip", "FTLL"]
-    assert {root for *_, root in maker.made} == {store}
+    assert {root for *_, root in maker.made} == {root}
 
 
 def test_a_model_that_is_asked_for_twice_is_one_task_with_all_parts():
@@ -119,7 +120,7 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_looked_at():
     assert not maker.made
 
 
-def test_noting_notes_and_makes_nothing(bare, store):
+def test_noting_notes_and_makes_nothing(bare, root):
     assert not jobs.is_noting()
     with jobs.noting() as noted:
         assert jobs.is_noting()
@@ -133,7 +134,7 @@ def test_noting_notes_and_makes_nothing(bare, store):
     assert names[:2] == [("host", ()), ("FTAL", ())]
     assert names[2:] == [("host", ("test",)), ("FTLL/prune", ("test",))]
     assert {maker.key for maker, *_ in noted} == {bare.key}
-    assert not list(store.rglob("done.json"))
+    assert not list(root.rglob("done.json"))
 
 
 def test_noting_ends_when_something_fails():

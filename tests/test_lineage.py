@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 import fidlib as fl
-from fidlib.lineage import Lineage
+from fidlib.study.lineage import Lineage
 
 
 @pytest.mark.parametrize(

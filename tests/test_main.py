@@ -141,17 +141,6 @@ def test_show_prints_what_is_published(tmp_path, monkeypatch, capsys):
     )
     assert "It holds: PARTLY\n    7 of 9" in claims
 
-    # What is damaged is named.
-    for name, text in (
-        ("04_fidelity-claims.csv", "claim,measured\nIt holds,7 of 9\n"),
-        ("04_fidelity-provenance.json", '{"made": null}'),
-        ("04_fidelity-provenance.json", "[]"),
-        ("01_embed-fidelity.csv", ""),
-    ):
-        (folder / name).write_text(text)
-        assert main(alone) == 1
-        assert f"{name} is damaged (" in capsys.readouterr().err
-
 
 def test_make_and_compare_agree(study, capsys):
     assert main(["make", "FTAL", "FTAL/prune:0.4", *SMALL_FLAGS]) == 0

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from fidlib import models, runs
+from fidlib import models
 from fidlib.methods import FLOORS, METHODS, TERMS, Method, Step, find
 from fidlib.methods import PAPER as PAPERS_NAMES
+from fidlib.runs import keys
 from fidlib.training import HOST, Plan, recipe
 
 PAPER = {  # start, trained, learns, preserves: reference of [1] and [2]
@@ -92,7 +93,7 @@ def test_definition_changes_with_anything_that_matters():
         Method("a", preserves={scaled(2): 1.0}),
         Method("a", preserves={scaled(3): 1.0}),
     ]
-    digests = {runs.digest(m.definition()) for m in methods}
+    digests = {keys.digest(m.definition()) for m in methods}
     assert len(digests) == len(methods)
 
 
@@ -125,7 +126,7 @@ def step_of(model, host, images):
 
 def test_terms_are_what_the_paper_defines(network):
     host = models.wrap(network).eval()
-    model = models.fresh(host, runs.stream(0)).eval()
+    model = models.fresh(host, keys.stream(0)).eval()
     images = torch.rand(6, 1, 12, 12)
     step = step_of(model, host, images)
     with torch.no_grad():
@@ -151,7 +152,7 @@ def test_terms_are_what_the_paper_defines(network):
 
 def test_the_twl_term_counts_what_is_trained(network):
     host = models.wrap(network).eval()
-    model = models.fresh(host, runs.stream(0)).eval()
+    model = models.fresh(host, keys.stream(0)).eval()
     model.head.requires_grad_(False)
     step = step_of(model, host, torch.rand(2, 1, 12, 12))
     parts = zip(host.body.parameters(), model.body.parameters(), strict=True)

@@ -6,7 +6,7 @@ from torch import nn
 
 import fidlib as fl
 from fidlib import models
-from fidlib.runs import stream
+from fidlib.runs.keys import stream
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.3, 0.25)
 

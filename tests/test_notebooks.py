@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import fidlib as fl
-from fidlib import jobs
+from fidlib.study import jobs
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 
-from fidlib import pool
-from fidlib.pool import Task
+from fidlib.runs import pool
+from fidlib.runs.pool import Task
 
 
 def done(log, name):

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 import fidlib as fl
-from fidlib import reports, runs, training
+from fidlib import training
 from fidlib.measures.catalogue import MEASURES
+from fidlib.runs import keys, store
+from fidlib.study import reports
 
-HOSTS = sorted((runs.RELEASED / "host").glob("[!.]*"))
-MARKED = sorted((runs.RELEASED / "marked").glob("[!.]*"))
-REPORTS = sorted((runs.RELEASED / "report").glob("[!.]*/[!.]*"))
+HOSTS = sorted((store.RELEASED / "host").glob("[!.]*"))
+MARKED = sorted((store.RELEASED / "marked").glob("[!.]*"))
+REPORTS = sorted((store.RELEASED / "report").glob("[!.]*/[!.]*"))
 
 
 def fail(folder):
@@ -28,7 +30,7 @@ def test_there_are_released_models():
 
 
 def test_the_list_says_which_folder_is_which_model():
-    rows = (runs.RELEASED / "README.md").read_text().splitlines()
+    rows = (store.RELEASED / "README.md").read_text().splitlines()
     listed = {row for row in rows if row.endswith("` |")}
     held = set()
     for folder in HOSTS + MARKED:
@@ -47,10 +49,10 @@ def test_the_list_says_which_folder_is_which_model():
 def test_released_run_is_found_from_any_folder(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     key = read(folder / "config.json")
-    assert runs.digest(key) == folder.name
-    assert key.pop("schema") == runs.SCHEMA
-    kind = str(folder.parent.relative_to(runs.RELEASED))
-    assert runs.make(kind, key, fail) == folder
+    assert keys.digest(key) == folder.name
+    assert key.pop("schema") == store.SCHEMA
+    kind = str(folder.parent.relative_to(store.RELEASED))
+    assert store.make(kind, key, fail) == folder
 
 
 @pytest.mark.parametrize(("mine", "folders"), [("host", HOSTS), ("FTAL", MARKED)])
@@ -71,13 +73,13 @@ def test_released_model_is_of_the_present_recipe(folder):
     name = key["plan"]["method"]["name"]
     method = training.HOST if name == "host" else fl.METHODS[name]
     plan = training.Plan.of(method, recipe, seed=key["plan"]["seed"])
-    assert key["plan"] == json.loads(runs.canonical(plan.key()))
+    assert key["plan"] == json.loads(keys.canonical(plan.key()))
 
 
 @pytest.mark.parametrize("folder", MARKED, ids=lambda folder: folder.name)
 def test_released_marked_model_lies_beside_its_host(folder):
     key = read(folder / "config.json")
-    hosts = {runs.digest(_without_schema(host)): host for host in HOSTS}
+    hosts = {keys.digest(_without_schema(host)): host for host in HOSTS}
     assert key["parent"] in hosts
     seal = read(hosts[key["parent"]] / "done.json")["files"]["model.safetensors"]
     assert read(folder / "training.json")["parent"] == seal
@@ -87,7 +89,7 @@ def test_released_marked_model_lies_beside_its_host(folder):
 def test_released_model_answers_triggers_as_its_report_says(folder):
     """The report of the test images, found by the models' own weights."""
     key = read(folder / "config.json")
-    by_key = {runs.digest(_without_schema(host)): host for host in HOSTS}
+    by_key = {keys.digest(_without_schema(host)): host for host in HOSTS}
     host, marked = (fl.models.load(f) for f in (by_key[key["parent"]], folder))
     prints = [fl.models.fingerprint(model) for model in (host, marked)]
     asked = (read(report / "config.json") for report in REPORTS)

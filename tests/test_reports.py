@@ -4,14 +4,15 @@ import json
 import pytest
 import torch
 
-import fidlib as fl
-from fidlib import models, reports
+from fidlib import models
 from fidlib.measures import catalogue
 from fidlib.measures.catalogue import MEASURES, Measure
 from fidlib.measures.pair import Pair
+from fidlib.runs import store
+from fidlib.study import reports
 from tests.little import linear, shown
 
-pytestmark = pytest.mark.usefixtures("store")
+pytestmark = pytest.mark.usefixtures("root")
 
 KEY = {"host": "a", "marked": "b"}
 NAMES = ["twl", "pfl", "spl"]
@@ -87,7 +88,7 @@ def test_a_report_is_kept_as_it_was_measured():
     assert first.measured == again.measured == expected
     assert again.images == 30
     assert list(report(["spl", "pfl"], never).measured) == ["spl", "pfl"]
-    text = json.dumps(json.loads(next(fl.runs.runs_root().rglob(
+    text = json.dumps(json.loads(next(store.runs_root().rglob(
         "measures.json")).read_text()), allow_nan=False)  # fmt: skip
     assert json.loads(text)["pfl"]["version"] == MEASURES["pfl"].version
 
@@ -171,7 +172,7 @@ def test_another_pair_has_a_report_of_its_own():
 
 def test_a_damaged_report_says_what_to_do():
     report()
-    path = next(fl.runs.runs_root().rglob("measures.json"))
+    path = next(store.runs_root().rglob("measures.json"))
     path.write_text(path.read_text().replace("0.", "1.", 1))
     with pytest.raises(ValueError, match=r"measures\.json\): delete that folder"):
         report()

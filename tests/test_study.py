@@ -15,9 +15,11 @@ from torch import nn
 from torch.nn.utils import prune
 
 import fidlib as fl
-from fidlib.lineage import Lineage
 from fidlib.measures.catalogue import MEASURES
 from fidlib.measures.curve import OF_MARKED
+from fidlib.runs import machine
+from fidlib.study import model_store, reports
+from fidlib.study.lineage import Lineage
 from tests.conftest import BARE, SMALL
 
 
@@ -101,7 +103,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_store(
 
 
 def test_a_builder_that_reads_its_surroundings_has_hosts_of_their_own(
-    store, monkeypatch
+    root, monkeypatch
 ):
     def mine(num_classes, feature_dim):
         act = getattr(nn, os.environ["FIDLIB_TEST_ACTIVATION"])()
@@ -131,7 +133,7 @@ class Flat(nn.Sequential):
         )
 
 
-def test_a_network_of_your_own_is_trained(store, monkeypatch):
+def test_a_network_of_your_own_is_trained(root, monkeypatch):
     monkeypatch.setitem(fl.NETWORKS, "flat", Flat)
     own = fl.Study(dataclasses.replace(SMALL, model="flat", feature_dim=32))
     assert own.fidelity("host").accuracy > 0.5
@@ -175,7 +177,7 @@ def numbers(study):
 
 
 def test_nothing_done_to_what_is_handed_out_changes_a_number(
-    store, tmp_path, monkeypatch
+    root, tmp_path, monkeypatch
 ):
     expected = numbers(fl.Study(BARE))
     monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "other"))
@@ -230,8 +232,8 @@ def test_a_classifier_that_is_handed_in_is_left_alone(bare):
 # Training that is killed, stopped, or damaged
 
 
-def _train(store):
-    os.environ["FIDLIB_RUNS"] = str(store)
+def _train(root):
+    os.environ["FIDLIB_RUNS"] = str(root)
     fl.Study(SMALL).folder("host")
 
 
@@ -264,7 +266,7 @@ LONGER = dataclasses.replace(BARE, epochs=9)
 
 
 @pytest.fixture
-def steps(store, monkeypatch):
+def steps(root, monkeypatch):
     """Steps as they are taken; the eleventh ends the next training."""
     checkpoint, objective = fl.training.checkpoint, fl.training.objective.Objective
     monkeypatch.setattr(checkpoint, "STATE_SECONDS", 0)
@@ -285,7 +287,7 @@ def steps(store, monkeypatch):
 
 
 def states(kind):
-    return list((fl.runs.runs_root() / kind).glob(".*.state"))
+    return list((fl.store.runs_root() / kind).glob(".*.state"))
 
 
 @pytest.mark.parametrize("name", ["host", "FTAL"])
@@ -323,7 +325,7 @@ def test_a_stopped_training_begins_anew_from_another_host(steps):
     model.head.weight.data.mul_(1.001)
     fl.models.save(model, folder / "model.safetensors")
     seal = json.loads((folder / "done.json").read_text())
-    checksum = fl.runs._checksum(folder / "model.safetensors")
+    checksum = fl.store._checksum(folder / "model.safetensors")
     seal["files"]["model.safetensors"] = checksum
     (folder / "done.json").write_text(json.dumps(seal))
     fl.Study(LONGER).model("FTAL")
@@ -360,7 +362,7 @@ def test_a_stopped_training_begins_anew_on_images_in_another_order(steps, little
     assert not states("host")
 
 
-def test_models_are_found_whatever_the_order_of_the_images(store, little):
+def test_models_are_found_whatever_the_order_of_the_images(root, little):
     images, load = little
     config = dataclasses.replace(BARE, train_images=0)
     names = ("host", "FTAL", "retrained")
@@ -394,7 +396,7 @@ def test_a_diverged_run_keeps_its_last_good_state(study, monkeypatch):
     kept = fl.models.load(f"{folder}/model.safetensors", like=host)
     assert torch.equal(kept.head.weight, host.head.weight)
     assert len(pd.read_csv(f"{folder}/history.csv")) == 1
-    assert not list(fl.runs.runs_root().glob("marked/.*.making-*"))
+    assert not list(fl.store.runs_root().glob("marked/.*.making-*"))
     assert not states("marked")
 
 
@@ -407,11 +409,11 @@ def test_a_damaged_run_says_what_to_do(bare):
 
 def test_a_copied_store_goes_on_where_another_precision_is_fast(tmp_path, monkeypatch):
     auto = dataclasses.replace(BARE, precision="auto")
-    monkeypatch.setattr(fl.runs, "pick_precision", lambda *_: torch.float32)
+    monkeypatch.setattr(machine, "training_type", lambda *_: torch.float32)
     monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "there"))
     fl.Study(auto).folder("FTAL")
     shutil.copytree(tmp_path / "there", tmp_path / "here")
-    monkeypatch.setattr(fl.runs, "pick_precision", lambda *_: torch.bfloat16)
+    monkeypatch.setattr(machine, "training_type", lambda *_: torch.bfloat16)
     monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "here"))
     made, whole = [], fl.training.train
 
@@ -430,11 +432,11 @@ def test_a_copied_store_goes_on_where_another_precision_is_fast(tmp_path, monkey
 
 
 @pytest.mark.parametrize("name", ["FTLL", "FTLL/prune"])
-def test_a_model_is_not_read_back_beside_another_parent(store, monkeypatch, name):
+def test_a_model_is_not_read_back_beside_another_parent(root, monkeypatch, name):
     auto = dataclasses.replace(BARE, precision="auto")
     for precision in (torch.float32, torch.bfloat16):
-        monkeypatch.setattr(fl.runs, "pick_precision", lambda *_, p=precision: p)
-        shutil.rmtree(store / "host", ignore_errors=True)
+        monkeypatch.setattr(machine, "training_type", lambda *_, p=precision: p)
+        shutil.rmtree(root / "host", ignore_errors=True)
         study = fl.Study(auto)
         if precision == torch.float32:
             study.model(name)
@@ -528,10 +530,8 @@ def test_an_attacker_sees_a_part_of_the_training_images_alone(bare, monkeypatch)
 
 def test_reports_are_kept_apart_by_models_split_and_triggers(bare, monkeypatch):
     """What differs is measured anew, what does not is read."""
-    measured, whole = [], fl.study.reports.measure
-    monkeypatch.setattr(
-        fl.study.reports, "measure", lambda *a: measured.append(1) or whole(*a)
-    )
+    measured, whole = [], reports.measure
+    monkeypatch.setattr(reports, "measure", lambda *a: measured.append(1) or whole(*a))
     other = bare_with(trigger_count=20)
     for k, ask in enumerate(
         [
@@ -681,7 +681,7 @@ def test_outputs_are_of_the_named_images(study, monkeypatch):
 
 def test_a_sample_is_of_training_images_spread_over_the_classes(bare, monkeypatch):
     assert bare.images("sample").fingerprint == bare.train.fingerprint  # no more
-    monkeypatch.setattr(fl.model_store, "SAMPLE", 20)
+    monkeypatch.setattr(model_store, "SAMPLE", 20)
     part = fl.Study(BARE).images("sample")
     assert part.fingerprint == bare.train.sample(20).fingerprint
     assert part.labels.unique().tolist() == list(range(10))
@@ -731,7 +731,7 @@ def test_triggers_are_noise_as_a_host_of_your_own_sees_it(bare, network):
     assert own.record(["FTLL"])["models"]["host"]["epochs"] == "given"
 
 
-def test_hosts_of_equal_weights_and_other_layers_are_told_apart(store):
+def test_hosts_of_equal_weights_and_other_layers_are_told_apart(root):
     def host(activation):
         torch.manual_seed(0)
         layers = [nn.Conv2d(1, 8, 3), activation, nn.Flatten(), nn.Linear(288, 10)]

@@ -13,7 +13,9 @@ import papermill
 import pytest
 from PIL import Image
 
-from fidlib import suites
+from fidlib.runs import machine
+from fidlib.suites.read import read
+from fidlib.suites.run import execute, run, wanted
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,8 +44,8 @@ other_seeds: list = []
 output: str = "runs/x"
 """
 WORK = """
-import fidlib.report as report
-out = report.Output(output)
+from fidlib import Output
+out = Output(output)
 print("working on", number)
 import pandas as pd
 out.table(pd.DataFrame({"number": [number * 10]}), "numbers")
@@ -74,7 +76,7 @@ def write_suite(folder, name, listed, common="{}"):
 
 
 def test_run_goes_on_after_a_failure_and_publishes_the_rest(project):
-    bad, good = suites.run(suites.read("two"), jobs=1)
+    bad, good = run(read("two"), jobs=1)
     assert (bad.status, good.status) == ("FAILED", "made")
     assert "ZeroDivisionError" in bad.traceback
     assert "\x1b" not in bad.traceback
@@ -90,41 +92,41 @@ def test_run_goes_on_after_a_failure_and_publishes_the_rest(project):
 
 def test_run_skips_what_is_finished_and_restores_lost_pictures(project):
     write_suite(project, "one", "[{notebook: good, number: 4}]")
-    (first,) = suites.run(suites.read("one"), jobs=1)
+    (first,) = run(read("one"), jobs=1)
     shutil.rmtree(project / "figures")
-    (second,) = suites.run(suites.read("one"), jobs=1)
+    (second,) = run(read("one"), jobs=1)
     assert (first.status, second.status) == ("made", "read back")
     assert (project / "figures" / "one" / "good-numbers.csv").exists()
     write_suite(project, "one", "[{notebook: good, number: 5}]")
-    (third,) = suites.run(suites.read("one"), jobs=1)
+    (third,) = run(read("one"), jobs=1)
     assert third.status == "made"
     assert "50" in (project / "figures" / "one" / "good-numbers.csv").read_text()
 
 
 def test_a_changed_notebook_runs_again(project):
     write_suite(project, "one", "[{notebook: good}]")
-    suites.run(suites.read("one"), jobs=1)
+    run(read("one"), jobs=1)
     changed = notebook(PARAMETERS, WORK + "\nprint('more')", LAST)
     nbformat.write(changed, project / "notebooks" / "good.ipynb")
-    (result,) = suites.run(suites.read("one"), jobs=1)
+    (result,) = run(read("one"), jobs=1)
     assert result.status == "made"
 
 
 def test_the_page_shows_the_parameters_a_picture_was_made_with(project):
     write_suite(project, "two", "[{notebook: good, name: a, number: 4}]")
-    suites.run(suites.read("two"), jobs=1)
+    run(read("two"), jobs=1)
     both = "[{notebook: good, name: a, number: 5}, {notebook: good, name: b}]"
     write_suite(project, "two", both)
-    suites.run(suites.read("two"), only=["b"], jobs=1)
+    run(read("two"), only=["b"], jobs=1)
     page = (project / "figures" / "two" / "index.html").read_text()
     assert "&quot;number&quot;: 4" in page
     assert "&quot;number&quot;: 5" not in page
 
 
 def test_pictures_of_a_changed_library_are_not_kept(project, monkeypatch):
-    monkeypatch.setattr(suites.runs, "LIBRARY", "the text before")
-    job = suites.read("two").jobs[1]
-    result = suites.execute(job, project, project / "runs")
+    monkeypatch.setattr(machine, "library", lambda: "the text before")
+    job = read("two").jobs[1]
+    result = execute(job, project, project / "runs")
     assert result.traceback.endswith("changed since the suite began: start it again.")
     assert not (project / "figures").exists()
     assert not list((project / "runs" / "notebook").glob("[!.]*"))
@@ -132,7 +134,7 @@ def test_pictures_of_a_changed_library_are_not_kept(project, monkeypatch):
 
 def test_a_run_leaves_the_run_store_that_was_set(project, monkeypatch):
     monkeypatch.delenv("FIDLIB_RUNS")
-    suites.run(suites.read("two"), only=["good"], jobs=1)
+    run(read("two"), only=["good"], jobs=1)
     assert "FIDLIB_RUNS" not in os.environ
 
 
@@ -140,15 +142,15 @@ def test_a_page_is_written_whatever_has_befallen_an_earlier_notebook(project):
     write_suite(
         project, "two", "[{notebook: good, name: a}, {notebook: good, name: b}]"
     )
-    suites.run(suites.read("two"), jobs=1)
+    run(read("two"), jobs=1)
     made = project / "figures" / "two"
     (made / "a-numbers.csv").write_text("")
-    suites.run(suites.read("two"), only=["b"], jobs=1)
+    run(read("two"), only=["b"], jobs=1)
     page = (made / "index.html").read_text()
     assert "a-numbers.csv is damaged" in page
     assert "<td>10</td>" in page
     (made / "a-provenance.json").write_text('{"made"')
-    suites.run(suites.read("two"), only=["b"], jobs=1)
+    run(read("two"), only=["b"], jobs=1)
     page = (made / "index.html").read_text()
     assert "a-provenance.json is damaged" in page
     assert "<td>10</td>" in page
@@ -158,7 +160,7 @@ def test_a_notebook_without_pictures_keeps_nothing_from_the_page(project):
     plain = notebook(PARAMETERS, WORK)
     nbformat.write(plain, project / "notebooks" / "plain.ipynb")
     write_suite(project, "two", "[{notebook: plain}, {notebook: good, number: 4}]")
-    assert [r.status for r in suites.run(suites.read("two"), jobs=1)] == [
+    assert [r.status for r in run(read("two"), jobs=1)] == [
         "made",
         "made",
     ]
@@ -185,7 +187,7 @@ for _ in range(600):
     write_suite(project, "one", "[{notebook: good, number: 4}]")
     shown = Watched()
     monkeypatch.setattr(sys, "stderr", shown)
-    suites.run(suites.read("one"), jobs=1)
+    run(read("one"), jobs=1)
     assert (project / "seen").exists()
     assert "good working on 4" in shown.getvalue()
     assert "100%" in shown.getvalue().split("\r")[-1]
@@ -200,7 +202,7 @@ print("nobody reads this")
 study.make(methods, outputs=["test"])
 """
 READ = """
-assert fl.runs.is_made("marked", study._store._key(fl.Lineage.read("FTAL")))
+assert fl.store.is_made("marked", study._store._key(fl.Lineage.read("FTAL")))
 fl.training.train = None
 study.model("FTAL"), study.outputs("FTAL", "test")
 """
@@ -216,8 +218,8 @@ def write_models(project, cell=MODELS):
 
 def test_what_a_notebook_asks_for_is_noted_and_nothing_made(project, capsys):
     write_models(project)
-    (job,) = suites.read("one").jobs
-    asked = suites.wanted(job)
+    (job,) = read("one").jobs
+    asked = wanted(job)
     assert [(str(lineage), parts) for _, lineage, parts in asked] == [
         (name, ("test",)) for name in ("host", "FTAL", "FTLL")
     ]
@@ -225,12 +227,12 @@ def test_what_a_notebook_asks_for_is_noted_and_nothing_made(project, capsys):
     assert not capsys.readouterr().out
     assert not (project / "runs").exists()
     nbformat.write(notebook(PARAMETERS, WORK), project / "notebooks" / "good.ipynb")
-    assert suites.wanted(suites.read("two").jobs[1]) == []
+    assert wanted(read("two").jobs[1]) == []
 
 
 def test_models_are_made_before_the_notebook_that_wants_them(project):
     write_models(project)
-    (result,) = suites.run(suites.read("one"), jobs=1)
+    (result,) = run(read("one"), jobs=1)
     assert result.traceback == ""
     assert len([*(project / "runs" / "marked").glob("[!.]*")]) == 2
 
@@ -238,7 +240,7 @@ def test_models_are_made_before_the_notebook_that_wants_them(project):
 def test_a_model_that_cannot_be_made_is_what_its_notebook_failed_of(project):
     lost = MODELS.replace("study.make(methods", "study.make(['host/prune:2']")
     write_models(project, lost)
-    (result,) = suites.run(suites.read("one"), jobs=1)
+    (result,) = run(read("one"), jobs=1)
     assert result.status == "FAILED"
     assert result.traceback.startswith("ValueError: prune:2: the share of weights")
     assert len([*(project / "runs" / "host").glob("[!.]*")]) == 1
@@ -249,7 +251,7 @@ def test_a_notebook_that_cannot_say_what_it_wants_fails_before_the_others(projec
     write_suite(project, "two", "[{notebook: good}, {notebook: plain}]")
     plain = notebook(PARAMETERS, WORK, LAST)
     nbformat.write(plain, project / "notebooks" / "plain.ipynb")
-    good, other = suites.run(suites.read("two"), jobs=1)
+    good, other = run(read("two"), jobs=1)
     assert (good.status, good.traceback) == ("FAILED", "ValueError: no such thing")
     assert other.status == "made"
     page = (project / "figures" / "two" / "index.html").read_text()
@@ -257,16 +259,16 @@ def test_a_notebook_that_cannot_say_what_it_wants_fails_before_the_others(projec
 
 
 def test_run_takes_only_the_named(project):
-    (result,) = suites.run(suites.read("two"), only=["good"], jobs=1)
+    (result,) = run(read("two"), only=["good"], jobs=1)
     assert result.name == "good"
     with pytest.raises(ValueError, match="no notebook worse; use one of bad, good"):
-        suites.run(suites.read("two"), only=["worse"], jobs=1)
+        run(read("two"), only=["worse"], jobs=1)
 
 
 def test_run_takes_several_at_a_time(project):
     listed = ", ".join(f"{{notebook: good, name: n{i}, number: {i}}}" for i in range(4))
     write_suite(project, "many", f"[{listed}]")
-    results = suites.run(suites.read("many"), jobs=2)
+    results = run(read("many"), jobs=2)
     assert [r.name for r in results] == ["n0", "n1", "n2", "n3"]
     assert {r.status for r in results} == {"made"}
     numbers = [
@@ -284,15 +286,15 @@ def test_run_takes_a_dask_cluster(project):
     worker = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
     with distributed.LocalCluster(**worker) as cluster:
         address = cluster.scheduler_address
-        (result,) = suites.run(suites.read("one"), backend="dask", scheduler=address)
+        (result,) = run(read("one"), backend="dask", scheduler=address)
     worker["threads_per_worker"] = 2  # one process has one folder of runs
     with distributed.LocalCluster(**worker) as cluster:
         address = cluster.scheduler_address
         with pytest.raises(ValueError, match="--nthreads 1"):
-            suites.run(suites.read("one"), backend="dask", scheduler=address)
+            run(read("one"), backend="dask", scheduler=address)
     assert (result.status, result.traceback) == ("made", "")
     with pytest.raises(ValueError, match="--scheduler"):
-        suites.run(suites.read("one"), backend="dask")
+        run(read("one"), backend="dask")
 
 
 @pytest.mark.parametrize(
@@ -321,20 +323,20 @@ def test_run_takes_a_dask_cluster(project):
 def test_read_checks_a_suite_before_anything_runs(project, listed, message):
     write_suite(project, "wrong", listed)
     with pytest.raises(ValueError, match=message):
-        suites.read("wrong")
+        read("wrong")
 
 
 def test_read_takes_a_whole_number_for_a_fraction(project):
     write_suite(project, "one", "[{notebook: good, fraction: 1}]")
-    assert suites.read("one").jobs[0].parameters == {"fraction": 1}
+    assert read("one").jobs[0].parameters == {"fraction": 1}
 
 
 def test_read_names_the_suites_there_are(project, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="unknown suite 'digit'; use one of two"):
-        suites.read("digit")
+        read("digit")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="run fidlib in a clone"):
-        suites.read("digits")
+        read("digits")
 
 
 def test_a_killed_notebook_is_run_again(project):
@@ -357,7 +359,7 @@ def test_a_killed_notebook_is_run_again(project):
     process.wait()
     assert not (project / "figures").exists()
     assert not list((project / "runs").glob("notebook/*/done.json"))
-    (result,) = suites.run(suites.read("one"), jobs=1)
+    (result,) = run(read("one"), jobs=1)
     assert result.status == "made"
     assert "10" in (project / "figures" / "one" / "good-numbers.csv").read_text()
 
@@ -367,32 +369,32 @@ def test_a_killed_notebook_is_run_again(project):
 )
 def test_every_suite_of_the_project_is_sound(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    suite = suites.read(name)
+    suite = read(name)
     assert suite.about
     assert all(job.question().endswith("?") for job in suite.jobs)
 
 
 def test_a_scale_replaces_the_suites_but_not_a_notebooks_own(monkeypatch):
     monkeypatch.chdir(ROOT)
-    suite = suites.read("mnist", "hours")
+    suite = read("mnist", "hours")
     scales = {job.name: job.parameters["scale"] for job in suite.jobs}
     assert scales.pop("06_tradeoffs") == "sweep"
     assert set(scales.values()) == {"hours"}
-    assert suites.read("mnist").setting("scale", "") == "paper"
+    assert read("mnist").setting("scale", "") == "paper"
     assert suite.setting("resolution", 7) == 7
     with pytest.raises(ValueError, match="unknown scale 'days' for mnist"):
-        suites.read("mnist", "days")
+        read("mnist", "days")
 
 
 def test_the_smoke_suite_runs_every_notebook(tmp_path, monkeypatch):
     for name in ("notebooks", "fidlib"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    suite = suites.read("smoke")
+    suite = read("smoke")
     assert {j.notebook.stem for j in suite.jobs} == {
         p.stem for p in (ROOT / "notebooks").glob("*.ipynb")
     }
-    results = suites.run(suite)
+    results = run(suite)
     assert {r.name: r.traceback for r in results if r.status == "FAILED"} == {}
     for result in results:
         made = sorted((result.folder / "pictures").iterdir())

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from fidlib import data, models, runs, training
+from fidlib import data, models, training
 from fidlib.methods import METHODS, Method, find
+from fidlib.runs import keys
 from fidlib.training import HOST, Diverged, Plan, Recipe, Schedule, recipe
 from fidlib.training.loop import Objective
 
@@ -118,7 +119,7 @@ def test_train_changes_its_part_and_leaves_the_host(
 
 
 def test_a_host_learns_its_images(host, few):
-    start = models.fresh(host, runs.stream(3)).eval()
+    start = models.fresh(host, keys.stream(3)).eval()
     before = accuracy(start, few)
     assert accuracy(fit(start, few, QUICK.with_epochs(60)).model, few) > before + 0.2
 
@@ -150,7 +151,7 @@ def plain_loop(host, few, secret):
     model = copy.deepcopy(host).eval()
     body = [p for n, p in model.named_parameters() if n in BODY]
     optimizer = torch.optim.Adam(body)
-    order, draws = (runs.stream(0, "FixLL+PFL", n) for n in ("order", "triggers"))
+    order, draws = (keys.stream(0, "FixLL+PFL", n) for n in ("order", "triggers"))
     queue, step, steps = [], 0, 2 * 4
     for _ in range(2):
         for index in torch.randperm(128, generator=order).split(32):

@@ -14,7 +14,7 @@ from fidlib import models
 from fidlib.data import Split, pixels
 from fidlib.measures import boundary, geometry
 from fidlib.models import Classifier, Outputs
-from fidlib.runs import stream
+from fidlib.runs.keys import stream
 
 PLANES = 16
 """Planes of each kind, of 55 points."""

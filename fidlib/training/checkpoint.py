@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fidlib.runs import written
+from fidlib.runs.store import written
 
 STATE_SECONDS = 300.0
 """The state is written so often."""

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from fidlib.data import Split
 from fidlib.models import Classifier, Outputs, fresh
-from fidlib.runs import stream
+from fidlib.runs.keys import stream
 from fidlib.training.batches import batches, endless_batches
 from fidlib.training.checkpoint import Checkpoint, Stateful
 from fidlib.training.objective import Objective

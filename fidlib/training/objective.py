@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fidlib.data import Split
 from fidlib.methods import Step
 from fidlib.models import Classifier, Outputs, outputs
-from fidlib.runs import stream
+from fidlib.runs.keys import stream
 from fidlib.training.batches import crop_and_flip, mix
 from fidlib.training.plan import Plan
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from fidlib import networks, runs, triggers
-from fidlib.runs import Precision
+from fidlib.runs import keys
+from fidlib.runs.machine import Precision
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Config:
 
     def check(self) -> None:
         """Raise ValueError if a field has a type or value that makes no sense."""
+        from fidlib import networks, triggers
+
         for found in dataclasses.fields(self):
             if found.name == "trigger_options":
                 continue
@@ -70,7 +72,7 @@ class Config:
         networks.find(self.model)
         family = inspect.signature(triggers.find(self.triggers))
         try:
-            runs.canonical(self.trigger_options)
+            keys.canonical(self.trigger_options)
             family.bind(None, 0, host=None, count=1, **self.trigger_options)
         except TypeError as error:
             raise ValueError(

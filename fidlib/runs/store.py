@@ -7,31 +7,24 @@ the repository, in `RELEASED`, are runs like any other, and are read from there.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
-import torch
 from filelock import FileLock
+
+from fidlib.runs import machine
+from fidlib.runs.keys import digest, plain
 
 SCHEMA = 7
 """Raised when the meaning of stored results changes; older ones are then not read."""
 
-RELEASED = Path(__file__).resolve().parents[1] / "figures" / "models"
+RELEASED = Path(__file__).resolve().parents[2] / "figures" / "models"
 """Models that come with the repository, from wherever the package is used."""
-
-Precision = Literal["auto", "float32", "bfloat16"]
-
 
 def project_root() -> Path:
     """The folder that holds `notebooks/`: here, or the nearest one above.
@@ -50,47 +43,6 @@ def runs_root() -> Path:
     """The folder of all runs: `$FIDLIB_RUNS`, else `runs/` in the project root."""
     named = Path(os.environ.get("FIDLIB_RUNS") or "runs").expanduser()
     return project_root() / named
-
-
-def canonical(value: object) -> str:
-    """JSON text that is the same for equal values: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
-
-
-def digest(value: object) -> str:
-    """Sixteen hex digits of the SHA-256 of `canonical(value)`."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
-
-
-def stream(seed: int, *names: str) -> torch.Generator:
-    """A CPU random generator of its own for one purpose of one study.
-
-    Streams with different names are independent, so what is trained first, or not at
-    all, changes nothing in what is trained next.
-    """
-    text = canonical([seed, *names]).encode()
-    number = int.from_bytes(hashlib.sha256(text).digest()[:8], "big", signed=True)
-    return torch.Generator().manual_seed(number)
-
-
-def pick_device() -> torch.device:
-    """The GPU when there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type to train in: bfloat16 where `auto` finds hardware that is fast at it.
-
-    That is any GPU of CUDA capability 8 and later, and CPUs with AMX or AVX512-BF16.
-    """
-    if precision != "auto":
-        return getattr(torch, precision)
-    if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        flags = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        fast = any(getattr(torch.cpu, flag, bool)() for flag in flags)
-    return torch.bfloat16 if fast else torch.float32
 
 
 @contextlib.contextmanager
@@ -116,7 +68,7 @@ def written(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: object) -> None:
     """Write readable JSON, whole or not at all."""
     with written(path) as temporary:
-        text = json.dumps(value, indent=1, sort_keys=True, default=_plain)
+        text = json.dumps(value, indent=1, sort_keys=True, default=plain)
         temporary.write_text(text + "\n")
 
 
@@ -152,7 +104,7 @@ def state(kind: str, key: dict, circumstances: dict) -> Path:
         key: As in `make`.
         circumstances: What must be the same for the run to go on from there.
     """
-    folder, text = place(kind, key), digest([circumstances, machine(), LIBRARY])
+    folder, text = place(kind, key), digest([circumstances, machine.name(), machine.library()])
     return folder.with_name(f".{folder.name}.{text}.state")
 
 
@@ -204,6 +156,7 @@ def _build(folder: Path, key: dict, build: Callable[[Path], float | None]) -> No
     # A name of our own: a killed runner's kernel may still be writing to the old one.
     temporary = folder.with_name(f".{folder.name}.making-{os.urandom(4).hex()}")
     temporary.mkdir(parents=True)
+    machine.own_commit()  # as it is now: the checkout may change meanwhile
     started = time.perf_counter()
     try:
         started -= build(temporary) or 0.0
@@ -212,7 +165,7 @@ def _build(folder: Path, key: dict, build: Callable[[Path], float | None]) -> No
         sealed = {
             "seconds": round(time.perf_counter() - started, 2),
             "files": {str(p.relative_to(temporary)): _checksum(p) for p in files},
-            **provenance(),
+            **machine.provenance(),
         }
         write_json(temporary / "done.json", sealed)
         if folder.exists():  # without done.json: never one of ours
@@ -247,79 +200,6 @@ def finished(folder: Path) -> bool:
     return True
 
 
-def provenance() -> dict[str, object]:
-    """What a result was made with: versions, commit, machine, time (UTC)."""
-    packages = ("fidlib", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
-    packages += ("umap-learn", "matplotlib")
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return {
-        "versions": versions,
-        "commit": COMMIT,
-        "library": LIBRARY,
-        "machine": machine(),
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def machine() -> str:
-    """The processor, or GPU, in words, and the number of threads."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((x.split(": ")[1] for x in lines if x[:10] == "model name"), name)
-    threads = torch.get_num_threads()
-    return f"{name}, {threads} thread{'s' * (threads > 1)}"
-
-
-def commit(package: Path) -> str:
-    """The commit of the package's checkout, "-dirty" if code or notebooks have changed.
-
-    Pictures that are being made are no change. "unknown" where there is no checkout, or
-    it is of something else that the package is installed in.
-    """
-    try:
-        _git(package, "ls-files", "--error-unmatch", "__init__.py")
-        head = _git(package, "rev-parse", "--short=12", "HEAD")
-        changed = _git(package, "status", "--porcelain", ".", ":/notebooks")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{head}-dirty" if changed else head
-
-
-def _git(folder: Path, *command: str) -> str:
-    return subprocess.check_output(
-        ["git", *command], cwd=folder, stderr=subprocess.DEVNULL, text=True
-    ).strip()
-
-
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} is no JSON value: {value!r}")
-
-
-def _library() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.*")):
-        if path.suffix in (".py", ".toml"):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-LIBRARY = _library()
-"""Digest of fidlib's own text, as it was when this process loaded it."""
-
-COMMIT = commit(Path(__file__).parent)
-"""Of the checkout, when this process loaded fidlib."""

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from fidlib import runs
+from fidlib.runs import machine
 
 Backend = Literal["loky", "dask"]
 
@@ -60,7 +60,7 @@ def run(
     """
     check(jobs, backend, scheduler)
     if jobs is None:
-        cores = 1 if runs.pick_device().type == "cuda" else os.cpu_count() or 1
+        cores = 1 if machine.device().type == "cuda" else os.cpu_count() or 1
         jobs = max(1, min(cores, len(tasks)))
     left = {task.key: task for task in tasks}
     failed: dict[str, Exception] = {}

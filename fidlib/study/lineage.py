@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fidlib import attacks, methods
 from fidlib.attacks import Attack
 from fidlib.methods import Method
-from fidlib.runs import digest
+from fidlib.runs.keys import digest
 
 
 @dataclass(frozen=True)

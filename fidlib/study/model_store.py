@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from fidlib import data, models, networks, reports, runs, source, training, triggers
-from fidlib.config import Config
+from fidlib import data, models, networks, training, triggers
 from fidlib.data import Split
-from fidlib.lineage import Lineage, Name
 from fidlib.measures.curve import Watch
 from fidlib.models import Classifier
+from fidlib.runs import keys, machine, store
+from fidlib.study import reports
+from fidlib.study.config import Config
+from fidlib.study.lineage import Lineage, Name
 from fidlib.training import HOST, Diverged, Plan, Trained
 
 SAMPLE = 2000
@@ -51,8 +53,8 @@ class ModelStore:
     ) -> None:
         config.check()
         self.config = config
-        self.device = runs.pick_device()
-        self.precision = runs.pick_precision(config.precision, self.device)
+        self.device = machine.device()
+        self.precision = machine.training_type(config.precision, self.device)
         self.recipe = training.recipe(config.dataset, config.scale)
         if config.epochs:
             self.recipe = self.recipe.with_epochs(config.epochs)
@@ -107,11 +109,11 @@ class ModelStore:
     @property
     def host_key(self) -> str:
         """What the host's run is known by."""
-        return runs.digest(self._key(Lineage()))
+        return keys.digest(self._key(Lineage()))
 
     def is_made(self, lineage: Lineage) -> bool:
         """Whether a model is there; what it is made of must be."""
-        return runs.is_made(_kind(lineage), self._key(lineage))
+        return store.is_made(_kind(lineage), self._key(lineage))
 
     def _run(self, lineage: Lineage) -> Path:
         """The run of a lineage, made first when it is missing."""
@@ -121,9 +123,9 @@ class ModelStore:
             "marked": self._make_marked,
             "attacked": self._make_attacked,
         }[kind]
-        if parent is not None and not runs.is_made(kind, key):
+        if parent is not None and not store.is_made(kind, key):
             self.find(parent)  # its seconds are not counted as this one's
-        folder = runs.make(kind, key, lambda made: build(lineage, made))
+        folder = store.make(kind, key, lambda made: build(lineage, made))
         if parent is not None and came_about(folder)["parent"] != self._seal(parent):
             raise ValueError(
                 f"the run {folder} was made of another model than "
@@ -153,12 +155,13 @@ class ModelStore:
             return {"data": self._manifest, "given": self.given_print}
         if parent is None:
             built = networks.find(config.model)
-            own = not built.__module__.startswith("fidlib.")
-            what = [source.code(built), source.structure(self._blank())] if own else []
-            key["network"] = [config.model, *what]
+            key["network"] = [config.model]
+            if not built.__module__.startswith("fidlib."):
+                blank = keys.network(self._blank(), weights=False)
+                key["network"] = [config.model, keys.code(built), blank]
             key["feature_dim"] = config.feature_dim
             return key | {"plan": self._plan(lineage).key()}
-        key["parent"] = runs.digest(self._key(parent))
+        key["parent"] = keys.digest(self._key(parent))
         if lineage.attacks:
             split = self._attackers()
             key["train"] = {"images": len(split), "sha256": split.content}
@@ -242,13 +245,13 @@ class ModelStore:
             # Batches and curves name images by their number.
             "order": [train.fingerprint, self._images["test"].fingerprint],
         }
-        state = runs.state(kind, key, circumstances)
+        state = store.state(kind, key, circumstances)
         options |= {"observer": watch, "state": state}
         try:
             return training.train(model, self._plan(lineage), train, **options)
         except Diverged as error:
             state.unlink(missing_ok=True)
-            folder = runs.runs_root() / "diverged" / runs.digest([key, str(error)])
+            folder = store.runs_root() / "diverged" / keys.digest([key, str(error)])
             models.save(error.trained.model, folder / "model.safetensors")
             pd.DataFrame(error.trained.history).to_csv(folder / "history.csv")
             kept = f"{error} The last good state is in {folder}."
@@ -264,7 +267,7 @@ class ModelStore:
             "precision": None if given or lineage.attacks else text(self.precision),
             "parent": None if parent is None else self._seal(parent),
         }
-        runs.write_json(folder / "training.json", how)
+        store.write_json(folder / "training.json", how)
         return trained.before
 
     def _seal(self, lineage: Lineage) -> str:
@@ -274,7 +277,7 @@ class ModelStore:
 
     def _blank(self) -> Classifier:
         """The configured architecture, with weights from the study's seed."""
-        generator = runs.stream(self.config.seed, "host", "start")
+        generator = keys.stream(self.config.seed, "host", "start")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch.randint(2**62, (), generator=generator).item())
             model = models.build(

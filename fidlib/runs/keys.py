@@ -1,26 +1,61 @@
-"""What tells a user's functions and classes apart, so that their runs are kept apart.
+"""What results are known by: digests of settings, of functions and of networks.
 
-A method's own term and a network of one's own are part of a run's key as the text they
-are made of and the values they use.
+A function, class or network of the user's own is known by its text and by the values
+that it uses. Where these do not tell all, it says what it is by a text of its own, the
+attribute `key`: `my_term.key = "second version"`.
 """
 
+from __future__ import annotations
+
 import contextlib
-import dis
+import dataclasses
 import functools
 import hashlib
 import inspect
 import itertools
+import json
 import re
 import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-import torch
-from pandas.util import hash_pandas_object
+if TYPE_CHECKING:
+    import torch
+
+
+def canonical(value: object) -> str:
+    """JSON text that is the same for equal values: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=plain)
+
+
+def digest(value: object) -> str:
+    """Sixteen hex digits of the SHA-256 of `canonical(value)`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def stream(seed: int, *names: str) -> torch.Generator:
+    """A CPU random generator of its own for one purpose of one study.
+
+    Streams with different names are independent, so what is trained first, or not at
+    all, changes nothing in what is trained next.
+    """
+    import torch
+
+    text = canonical([seed, *names]).encode()
+    number = int.from_bytes(hashlib.sha256(text).digest()[:8], "big", signed=True)
+    return torch.Generator().manual_seed(number)
+
+
+def plain(value: object) -> object:
+    """A dataclass or a path as what JSON can hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value: {value!r}")
 
 
 def code(thing: Callable) -> list[str]:
@@ -41,26 +76,21 @@ def code(thing: Callable) -> list[str]:
     return _code(thing, set())
 
 
-def network(model: torch.nn.Module) -> list[str]:
-    """What tells a network from others, as text: layers, weights, what they rest on.
+def network(model: torch.nn.Module, *, weights: bool = True) -> list[str]:
+    """What tells a network from others, as text: layers, settings, weights.
 
     Of layers that are neither PyTorch's nor fidlib's nor installed ones, also their
     source, what it uses, and their attributes.
 
-    Raises:
-        ValueError: If a source cannot be read, or an attribute is an object that may
-            hold state its text does not show.
-    """
-    return _network(model, set())
-
-
-def structure(model: torch.nn.Module) -> list[str]:
-    """What tells one architecture from another, as text: as `network`, less weights.
+    Args:
+        model: Any network.
+        weights: False leaves parameters and buffers out: its architecture alone.
 
     Raises:
-        ValueError: As `network`.
+        ValueError: If a source cannot be read, an attribute is an object that may hold
+            state its text does not show, or a layer has a hook.
     """
-    return _network(model, set(), weights=False)
+    return _network(model, set(), weights=weights)
 
 
 def _network(
@@ -69,36 +99,54 @@ def _network(
     if id(model) in seen:
         return []
     seen.add(id(model))
-    _check_hooks(model)
     found = [str(model)]
     if weights:
-        tensors = model.state_dict() | dict(model.named_buffers())
-        found += _value(tensors, seen)
-    for layer in model.modules():
-        found += _value(type(layer), seen)
-        held = vars(layer) if _own(type(layer).__module__) else _unshown(layer)
-        for name, value in held.items():
-            if not name.startswith("_") and name != "training":
-                found += [name, *_value(value, seen)]
-    return found
-
-
-def _unshown(layer: torch.nn.Module) -> dict[str, object]:
-    """Plain settings of an installed layer whose text shows none, such as attention."""
-    shows = type(layer).extra_repr is not torch.nn.Module.extra_repr
-    if shows or type(layer).__module__.startswith("fidlib."):
-        return {}
-    plain = int | float | bool | str
-    return {n: value for n, value in vars(layer).items() if isinstance(value, plain)}
-
-
-def _check_hooks(model: torch.nn.Module) -> None:
+        found += _value(model.state_dict() | dict(model.named_buffers()), seen)
     for name, layer in model.named_modules():
         if layer._forward_hooks or layer._forward_pre_hooks:
             raise ValueError(
                 f"{name or 'the network'} ({type(layer).__name__}) has a hook, which "
                 "no stored model keeps: remove it, or write what it does as a layer."
             )
+        found += _value(type(layer), seen)
+        held = vars(layer) if _own(type(layer).__module__) else _unshown(layer)
+        for attribute, value in held.items():
+            if not attribute.startswith("_") and attribute != "training":
+                found += [attribute, *_value(value, seen)]
+    return found
+
+
+def _unshown(layer: torch.nn.Module) -> dict[str, object]:
+    """Plain settings of an installed layer whose text shows none, such as attention."""
+    from torch import nn
+
+    shows = type(layer).extra_repr is not nn.Module.extra_repr
+    if shows or type(layer).__module__.startswith("fidlib."):
+        return {}
+    settings = int | float | bool | str
+    return {n: v for n, v in vars(layer).items() if isinstance(v, settings)}
+
+
+def _code(thing: Callable, seen: set[int]) -> list[str]:
+    if id(thing) in seen:
+        return []
+    seen.add(id(thing))
+    if isinstance(own := vars(thing).get("key"), str):
+        return [own]
+    found = [_text(thing)]
+    for base in getattr(thing, "__bases__", ()):
+        found += _value(base, seen)
+    members = vars(thing).items() if inspect.isclass(thing) else [("", thing)]
+    for name, member in members:
+        functions = _functions(member)
+        for function in functions:
+            found += _uses(function, seen)
+        if not functions and not name.startswith(("__", "_abc_", _TEXT)):
+            found += [name, *_value(member, seen)]
+    return found
+
+
+_TEXT = "_fidlib_text"
 
 
 def _text(thing: Callable) -> str:
@@ -112,28 +160,13 @@ def _text(thing: Callable) -> str:
             f"{thing!r} has no text to tell its runs apart by: define it with def or "
             "class, in a module or a notebook cell."
         ) from error
+    if thing.__name__ == "<lambda>" and found.count("lambda") > 1:
+        raise ValueError(
+            f"two lambdas stand on one line ({found.strip()}), so their text does not "
+            "tell them apart: define each with def."
+        )
     with contextlib.suppress(AttributeError, TypeError):
         setattr(thing, _TEXT, found)
-    return found
-
-
-_TEXT = "_fidlib_text"
-
-
-def _code(thing: Callable, seen: set[int]) -> list[str]:
-    if id(thing) in seen:
-        return []
-    seen.add(id(thing))
-    found = [_text(thing)]
-    for base in getattr(thing, "__bases__", ()):
-        found += _value(base, seen)
-    members = vars(thing).items() if inspect.isclass(thing) else [("", thing)]
-    for name, member in members:
-        functions = _functions(member)
-        for function in functions:
-            found += _uses(function, seen)
-        if not functions and not name.startswith(("__", "_abc_", _TEXT)):
-            found += [name, *_value(member, seen)]
     return found
 
 
@@ -148,22 +181,14 @@ def _functions(member: object) -> list[FunctionType]:
 
 def _uses(function: FunctionType, seen: set[int]) -> list[str]:
     """Defaults, globals and closure of a function and of those written inside it."""
-    names, codes, found = set(), [function.__code__], []
-    for text in codes:  # grows
-        codes += [c for c in text.co_consts if isinstance(c, CodeType)]
-        loads = (i for i in dis.get_instructions(text) if i.opname == "LOAD_GLOBAL")
-        names |= {i.argval for i in loads}
-    if function.__name__ == "<lambda>":  # another may stand on the same line
-        for text in codes:
-            values = [c for c in text.co_consts if not isinstance(c, CodeType)]
-            found += [text.co_code.hex(), *text.co_names, *_value(values, seen)]
-    within = inspect.getclosurevars(function).nonlocals
-    known = function.__globals__
-    used = {name: known[name] for name in names if name in known} | dict(within)
+    codes = [function.__code__]
+    for inside in codes:  # grows
+        codes += [c for c in inside.co_consts if isinstance(c, CodeType)]
+    names, known = {n for c in codes for n in c.co_names}, function.__globals__
+    used = {name: known[name] for name in names if name in known}
+    used |= inspect.getclosurevars(function).nonlocals
     used["defaults"] = (function.__defaults__, function.__kwdefaults__)
-    for name, value in sorted(used.items()):
-        found += [name, *_value(value, seen)]
-    return found
+    return [part for name in sorted(used) for part in (name, *_value(used[name], seen))]
 
 
 def _own(module: str) -> bool:
@@ -178,6 +203,9 @@ def _own(module: str) -> bool:
 
 def _value(value: object, seen: set[int]) -> list[str]:
     """What tells one value from another."""
+    import numpy as np
+    import torch
+
     if isinstance(value, ModuleType):
         own = _own(value.__name__)
         return [value.__name__, *([inspect.getsource(value)] if own else [])]
@@ -186,12 +214,12 @@ def _value(value: object, seen: set[int]) -> list[str]:
     if isinstance(value, torch.Tensor):
         flat = value.detach().cpu().flatten().view(torch.uint8)
         return [str(value.dtype), str(value.shape), _bytes(flat.numpy())]
-    if isinstance(value, pd.DataFrame | pd.Series | pd.Index):
-        names = value.columns if isinstance(value, pd.DataFrame) else [value.name]
-        rows = hash_pandas_object(value)  # pyright: ignore[reportCallIssue]
-        value = [type(value), [*names], np.asarray(rows)]
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return [value.dtype.str, str(value.shape), _bytes(value)]
+    if type(value).__module__.split(".")[0] == "pandas":  # its text is rounded, and cut
+        import joblib
+
+        return [str(joblib.hash(value))]
     if isinstance(value, dict):
         value = [item for pair in value.items() for item in pair]
     if isinstance(value, list | tuple | set | frozenset):
@@ -206,15 +234,13 @@ def _value(value: object, seen: set[int]) -> list[str]:
     if inspect.isbuiltin(value):
         return [value.__qualname__]
     text = repr(value)
-    if isinstance(value, str | bytes):
-        return [text]
-    if re.search(r" at 0x[0-9a-f]+>|\.\.\.", text):  # or cut short
+    if not isinstance(value, str) and re.search(r" at 0x[0-9a-f]+>|\.\.\.", text):
         raise ValueError(
             f"{text} may hold state that its text does not show: pass what it is made "
-            "of, numbers, tensors or functions."
+            "of, or give what uses it an attribute key, a text of your own."
         )
     return [text]
 
 
-def _bytes(array: np.ndarray) -> str:
+def _bytes(array) -> str:
     return hashlib.sha256(array.tobytes()).hexdigest()

@@ -11,12 +11,13 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fidlib import data, models, runs, source
+from fidlib import data, models
 from fidlib.measures.catalogue import MEASURES, Measured, measure
 from fidlib.measures.fidelity import Fidelity
 from fidlib.measures.intervals import Estimate
 from fidlib.measures.pair import Pair
 from fidlib.models import Classifier, Outputs
+from fidlib.runs import keys, store
 
 
 def outputs(model: Classifier, fingerprint: str, images: Tensor) -> Outputs:
@@ -33,14 +34,14 @@ def outputs(model: Classifier, fingerprint: str, images: Tensor) -> Outputs:
         tensors = {n: t.contiguous().cpu() for n, t in found._asdict().items()}
         save_file(tensors, folder / "outputs.safetensors")
 
-    folder = runs.make("outputs", _outputs_key(fingerprint, images), build)
+    folder = store.make("outputs", _outputs_key(fingerprint, images), build)
     found = load_file(folder / "outputs.safetensors")
     return Outputs(**{name: part.to(images.device) for name, part in found.items()})
 
 
 def is_kept(fingerprint: str, images: Tensor) -> bool:
     """Whether a model's outputs on images are kept."""
-    return runs.is_made("outputs", _outputs_key(fingerprint, images))
+    return store.is_made("outputs", _outputs_key(fingerprint, images))
 
 
 def fidelity(
@@ -62,7 +63,7 @@ def fidelity(
             write(folder, measure(pair(), missing))
 
         versions = {name: _version(name) for name in missing}
-        made = runs.make(_kind(key), key | {"measures": versions}, build)
+        made = store.make(_kind(key), key | {"measures": versions}, build)
         found |= _read(made)
     return Fidelity({name: found[name] for name in names}, images)
 
@@ -79,7 +80,7 @@ def write(folder: Path, measured: dict[str, Measured]) -> None:
         name: {"version": _version(name), **found._asdict()}
         for name, found in measured.items()
     }
-    runs.write_json(folder / "measures.json", rows)
+    store.write_json(folder / "measures.json", rows)
 
 
 def _outputs_key(fingerprint: str, images: Tensor) -> dict[str, object]:
@@ -88,14 +89,14 @@ def _outputs_key(fingerprint: str, images: Tensor) -> dict[str, object]:
 
 def _kind(key: dict[str, object]) -> str:
     """A pair has a folder of its own: a run for each time that measures were added."""
-    return f"report/{runs.digest(key)}"
+    return f"report/{keys.digest(key)}"
 
 
 def _kept(key: dict[str, object]) -> dict[str, Measured]:
     found: dict[str, Measured] = {}
-    for root in (runs.RELEASED, runs.runs_root()):
+    for root in (store.RELEASED, store.runs_root()):
         for folder in sorted((root / _kind(key)).glob("[!.]*")):
-            if runs.finished(folder):
+            if store.finished(folder):
                 found |= _read(folder)
     return found
 
@@ -118,5 +119,5 @@ def _version(name: str) -> object:
     row = MEASURES[name]
     if row.of.__module__.startswith("fidlib."):
         return row.version
-    code = [source.code(part) for part in (row.of, row.parts) if part is not None]
-    return [row.version, runs.digest([code, row.by_class, row.level])]
+    code = [keys.code(part) for part in (row.of, row.parts) if part is not None]
+    return [row.version, keys.digest([code, row.by_class, row.level])]

@@ -1,117 +1,116 @@
-"""What a notebook leaves behind, and the page that shows it all."""
+"""What a suite publishes in `figures/`: files, tables read back, and `index.html`."""
 
 import html
 import io
 import json
 import re
-import time
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from fidlib import runs
+from fidlib.runs import store
+from fidlib.suites.read import Job, Result, Suite
 
 
-class Output:
-    """A notebook's folder for pictures, the numbers behind them and provenance.
+def publish(suite: Suite, results: Mapping[str, Result]) -> Path:
+    """Copy finished pictures to `figures/<suite>/` and write its page.
+
+    Jobs that were not run this time are shown as they were last published.
+    """
+    folder = store.project_root() / "figures" / suite.name
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for job in sorted(suite.jobs, key=lambda job: job.name):  # as they are read
+        result = results.get(job.name)
+        if result and not result.traceback:
+            _replace(folder, job, result.folder / "pictures")
+        record = folder / f"{job.name}-provenance.json"
+        if result and result.traceback:
+            entries.append(Entry(job, traceback=result.traceback))
+        elif record.exists():
+            files = sorted(p.name for p in folder.glob(f"{job.name}-*"))
+            files.remove(record.name)
+            entries.append(Entry(job, files, json.loads(record.read_text())))
+    return write_page(folder, suite.name, suite.about, entries)
+
+
+def _replace(folder: Path, job: Job, pictures: Path) -> None:
+    """Put a job's files in place of its earlier ones; the record, their seal, last."""
+    seal = "provenance.json"
+    (folder / f"{job.name}-{seal}").unlink(missing_ok=True)
+    for old in folder.glob(f"{job.name}-*"):
+        old.unlink()
+    for file in sorted(pictures.glob("*"), key=lambda file: file.name == seal):
+        shutil.copyfile(file, folder / f"{job.name}-{file.name}")
+
+
+def published(suite: Suite, table: str) -> tuple[str, pd.DataFrame] | None:
+    """A table that a notebook of the suite left in `figures/`; None if none did.
 
     Args:
-        folder: Relative to the project root, wherever the notebook is run from.
+        suite: Whose.
+        table: `fidelity`, `seeds` or `claims`.
+
+    Returns:
+        A line on how it was made, and the table of the suite's first notebook with one.
     """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = runs.project_root() / folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "provenance.json").unlink(missing_ok=True)  # of other pictures
-        self.started = time.perf_counter()
-        self.pictures: list[Path] = []
-
-    def figure(self, figure, name: str, *, alt: str) -> None:
-        """Save a matplotlib figure as `<name>.png` and `<name>.pdf`.
-
-        Args:
-            figure: What to save.
-            name: File name without ending.
-            alt: One sentence saying what is seen; kept in the files, and shown to
-                those who cannot see the picture.
-        """
-        picture = self.folder / name
-        figure.savefig(f"{picture}.png", metadata={"Description": alt})
-        self.pictures.append(Path(f"{picture}.png"))
-        # Without a date, so that making the same figure again leaves git quiet.
-        undated = {"CreationDate": None, "Subject": alt}
-        figure.savefig(f"{picture}.pdf", metadata=undated)
-
-    def table(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Save a table as `<name>.csv`, six significant digits; returns it to show."""
-        frame.to_csv(self.folder / f"{name}.csv", float_format="%.6g")
-        return frame
-
-    def arrays(self, name: str, **arrays: np.ndarray) -> None:
-        """Save the arrays a picture was drawn from as `<name>.npz`, compressed."""
-        with open(self.folder / f"{name}.npz", "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-
-    def provenance(self, parameters: Mapping[str, object]) -> pd.DataFrame:
-        """Record parameters, versions, commit, machine and seconds; returns a table.
-
-        The record is `provenance.json`, and the `Comment` of every PNG made so far.
-
-        Args:
-            parameters: What decided the pictures: a configuration's fields and others.
-        """
-        seconds = round(time.perf_counter() - self.started, 1)
-        record: dict[str, Any] = {"parameters": dict(parameters), "seconds": seconds}
-        record |= runs.provenance()
-        made = self.folder / "provenance.json"
-        runs.write_json(made, record)
-        for picture in self.pictures:
-            sign(picture, made.read_text())
-        flat = record | record.pop("versions")
-        return pd.DataFrame({"value": flat.values()}, index=list(flat))
+    folder = store.project_root() / "figures" / suite.name
+    for job in suite.jobs:
+        path = folder / f"{job.name}-{table}.csv"
+        record = folder / f"{job.name}-provenance.json"
+        if path.exists() and record.exists():
+            how = _how_made(job, json.loads(record.read_text()))
+            return how, pd.read_csv(path).set_index(_INDEX[table])
+    return None
 
 
-def sign(picture: Path, made: str) -> None:
-    """Write into a PNG, as its `Comment`, what it was made with."""
-    from PIL import Image, PngImagePlugin
+_INDEX = {
+    "fidelity": ["method"],
+    "seeds": ["method", "seed"],
+    "claims": ["claim", "measured", "borne_out"],
+}
+"""What names the rows of a published table."""
 
-    with Image.open(picture) as image:
-        chunks = PngImagePlugin.PngInfo()
-        for key in ("Software", "Description"):
-            chunks.add_itxt(key, image.info[key])
-        chunks.add_itxt("Comment", made)
-        with runs.written(picture) as temporary:
-            image.save(temporary, pnginfo=chunks, dpi=image.info["dpi"])
+
+def _how_made(job: Job, record: dict[str, Any]) -> str:
+    said = record["parameters"]
+    names = ("dataset", "scale", "epochs", "seed", "feature_dim", "train_images")
+    names += ("test_images", "split", "precision")
+    settings = ", ".join(f"{n} {said[n]}" for n in names if n in said)
+    made, machine, commit = (record[n] for n in ("made", "machine", "commit"))
+    return f"{job.name}, made {made[:10]}: {settings}; {machine}; commit {commit}"
 
 
 @dataclass(frozen=True)
 class Entry:
     """What the page says of one notebook of a suite."""
 
-    name: str
-    """Of the job, the start of its file names."""
-    question: str
-    """The notebook's first heading."""
-    parameters: Mapping[str, object]
-    """What the suite set."""
-    files: Sequence[str] = field(default_factory=list)
-    """Published files, beside the page."""
+    job: Job
+    """Its name is the start of its files' names."""
+    files: Sequence[str] = ()
+    """Published, beside the page."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """As `Output.provenance` recorded it; empty if it failed."""
     traceback: str = ""
     """Of a failed notebook."""
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the suite sets, as it was when what is shown was made."""
+        then = self.provenance.get("parameters", {})
+        return {name: then[name] for name in self.job.parameters if name in then}
+
 
 def write_page(folder: Path, suite: str, about: str, entries: Sequence[Entry]) -> Path:
     """Write `index.html`: every picture and table of a suite, and how it was made."""
-    links = " · ".join(f'<a href="#{e.name}">{e.name}</a>' for e in entries)
+    links = " · ".join(f'<a href="#{e.job.name}">{e.job.name}</a>' for e in entries)
     sections = "\n".join(_section(folder, entry) for entry in entries)
     page = folder / "index.html"
-    with runs.written(page) as temporary:
+    with store.written(page) as temporary:
         temporary.write_text(
             f"""<!doctype html>
 <html lang="en">
@@ -153,21 +152,18 @@ pre { background: #fff3f0; border-left: 3px solid #c1121f; padding: .6rem;
 
 
 def _section(folder: Path, entry: Entry) -> str:
-    parts = [f'<section id="{entry.name}">', f"<h2>{html.escape(entry.question)}</h2>"]
+    name, question = entry.job.name, html.escape(entry.job.question())
+    parts = [f'<section id="{name}">', f"<h2>{question}</h2>"]
     settings = ", ".join(f"{k} = {v}" for k, v in entry.parameters.items())
-    parts.append(f'<p class="made">{entry.name}: {html.escape(settings)}</p>')
+    parts.append(f'<p class="made">{name}: {html.escape(settings)}</p>')
     if entry.traceback:
         text = html.escape(entry.traceback)
         parts.append(f"<p>This notebook failed.</p><pre>{text}</pre>")
     for file in entry.files:
-        try:
-            if file.endswith(".png"):
-                parts.append(_figure(folder, file, entry.files))
-            elif file.endswith(".csv"):
-                parts.append(_table(folder, file))
-        except (ValueError, OSError) as error:
-            text = html.escape(f"{file} is damaged ({error}): run the notebook again.")
-            parts.append(f"<pre>{text}</pre>")
+        if file.endswith(".png"):
+            parts.append(_figure(folder, file, entry.files))
+        elif file.endswith(".csv"):
+            parts.append(_table(folder, file))
     if arrays := [file for file in entry.files if file.endswith(".npz")]:
         links = ", ".join(f'<a href="{file}">{file}</a>' for file in arrays)
         parts.append(f'<p class="made">Arrays: {links}</p>')
@@ -218,7 +214,7 @@ def _made(entry: Entry) -> str:
         f'<p class="made">Made {record["made"]} in {record["seconds"]} s on '
         f"{html.escape(str(record['machine']))}; commit {record['commit']}; "
         f"{versions}; <code>{html.escape(json.dumps(parameters))}</code> "
-        f'(<a href="{entry.name}-provenance.json">JSON</a>)</p>'
+        f'(<a href="{entry.job.name}-provenance.json">JSON</a>)</p>'
     )
     if len(models):
         table = models.to_html(border=0)

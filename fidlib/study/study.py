@@ -15,28 +15,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fidlib import (
-    attacks,
-    jobs,
-    methods,
-    models,
-    networks,
-    reports,
-    runs,
-    source,
-    triggers,
-)
-from fidlib.config import Config
+from fidlib import attacks, methods, models, networks, triggers
 from fidlib.data import Split
-from fidlib.lineage import Lineage, Name
 from fidlib.measures import curve
 from fidlib.measures.catalogue import MEASURES, Measure
 from fidlib.measures.curve import Curve
 from fidlib.measures.fidelity import Fidelity
 from fidlib.measures.pair import Pair
 from fidlib.methods import LEARNED, Method
-from fidlib.model_store import ModelStore, Stored, came_about, text
 from fidlib.models import Classifier, Outputs
+from fidlib.runs import keys, store
+from fidlib.study import jobs, reports
+from fidlib.study.config import Config
+from fidlib.study.lineage import Lineage, Name
+from fidlib.study.model_store import ModelStore, Stored, came_about, text
 
 ON_TRAIN = ("pfl", "spl", "agreement", "accuracy")
 """Measures that a table shows of the training images, too."""
@@ -78,7 +70,7 @@ class Study:
             f"{network['feature_dim']}; "
             f"{secret if own is None else f'{len(own)} triggers of your own'}; "
             f"seed {config.seed}; {self.device.type}, trains in "
-            f"{text(self._store.precision)}; runs in {_short(runs.runs_root())}"
+            f"{text(self._store.precision)}; runs in {_short(store.runs_root())}"
         )
 
     @property
@@ -226,7 +218,7 @@ class Study:
     def key(self) -> str:
         """Alike for studies of the same configuration, host and triggers."""
         secret = self._store.watermark and self._store.watermark.fingerprint
-        return runs.digest([vars(self.config), self._store.given_print, secret])
+        return keys.digest([vars(self.config), self._store.given_print, secret])
 
     @property
     def host_key(self) -> str:
@@ -484,7 +476,7 @@ def _is_own(entry: object) -> bool:
     functions = [f for f in functions if inspect.isroutine(f) or inspect.isclass(f)]
     own = [f for f in functions if not f.__module__.startswith("fidlib.")]
     for function in own:
-        source.code(function)  # its text goes along
+        keys.code(function)  # its text goes along
     return bool(own) or isinstance(entry, Method)
 
 
@@ -505,5 +497,5 @@ def _asked(split: str | Split) -> list[str]:
 
 def _short(path: Path) -> str:
     """A path from the project root, when it is inside."""
-    root = runs.project_root()
+    root = store.project_root()
     return str(path.relative_to(root) if path.is_relative_to(root) else path)

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-from fidlib import pool, runs
-from fidlib.lineage import Lineage
+from fidlib.runs import keys, pool, store
+from fidlib.study.lineage import Lineage
 
 
 class Maker(Protocol):
@@ -43,12 +43,12 @@ class Job:
     lineage: Lineage
     parts: frozenset[str]
     """Images on which its outputs are wanted."""
-    store: Path
+    runs: Path
     """The runs root, shared by all processes."""
 
     def __call__(self) -> None:
         """Make it."""
-        with runs.stored_in(self.store):
+        with store.stored_in(self.runs):
             self.maker.complete(self.lineage, self.parts)
 
 
@@ -135,7 +135,7 @@ def tasks(
     hosts: dict[str, str] = {}  # of several studies that share one, the first makes it
 
     def add(maker: Maker, lineage: Lineage, parts: Iterable[str]) -> tuple[str, ...]:
-        key, wanted = runs.digest([maker.key, lineage.key]), frozenset(parts)
+        key, wanted = keys.digest([maker.key, lineage.key]), frozenset(parts)
         if lineage.parent is not None:
             before = add(maker, lineage.parent, ())
         else:
@@ -144,7 +144,7 @@ def tasks(
         if key in jobs:
             jobs[key] = replace(jobs[key], parts=jobs[key].parts | wanted)
         elif before or _is_missing(maker, lineage, wanted):
-            jobs[key] = Job(maker, lineage, wanted, runs.runs_root())
+            jobs[key] = Job(maker, lineage, wanted, store.runs_root())
             after[key] = before
             if lineage.parent is None:
                 hosts.setdefault(maker.host_key, key)

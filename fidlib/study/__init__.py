@@ -1,0 +1,1 @@
+"""A configuration and its models, their outputs and reports: each made once."""

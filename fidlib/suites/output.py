@@ -1,0 +1,83 @@
+"""A notebook's folder: pictures, the numbers behind them, and how they were made."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fidlib.runs import machine, store
+
+
+class Output:
+    """A notebook's folder for pictures, the numbers behind them and provenance.
+
+    Args:
+        folder: Relative to the project root, wherever the notebook is run from.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = store.project_root() / folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "provenance.json").unlink(missing_ok=True)  # of other pictures
+        self.started = time.perf_counter()
+        self.pictures: list[Path] = []
+
+    def figure(self, figure, name: str, *, alt: str) -> None:
+        """Save a matplotlib figure as `<name>.png` and `<name>.pdf`.
+
+        Args:
+            figure: What to save.
+            name: File name without ending.
+            alt: One sentence saying what is seen; kept in the files, and shown to
+                those who cannot see the picture.
+        """
+        picture = self.folder / name
+        figure.savefig(f"{picture}.png", metadata={"Description": alt})
+        self.pictures.append(Path(f"{picture}.png"))
+        # Without a date, so that making the same figure again leaves git quiet.
+        undated = {"CreationDate": None, "Subject": alt}
+        figure.savefig(f"{picture}.pdf", metadata=undated)
+
+    def table(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Save a table as `<name>.csv`, six significant digits; returns it to show."""
+        frame.to_csv(self.folder / f"{name}.csv", float_format="%.6g")
+        return frame
+
+    def arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """Save the arrays a picture was drawn from as `<name>.npz`, compressed."""
+        with open(self.folder / f"{name}.npz", "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    def provenance(self, parameters: Mapping[str, object]) -> pd.DataFrame:
+        """Record parameters, versions, commit, machine and seconds; returns a table.
+
+        The record is `provenance.json`, and the `Comment` of every PNG made so far.
+
+        Args:
+            parameters: What decided the pictures: a configuration's fields and others.
+        """
+        seconds = round(time.perf_counter() - self.started, 1)
+        record: dict[str, Any] = {"parameters": dict(parameters), "seconds": seconds}
+        record |= machine.provenance()
+        made = self.folder / "provenance.json"
+        store.write_json(made, record)
+        for picture in self.pictures:
+            sign(picture, made.read_text())
+        flat = record | record.pop("versions")
+        return pd.DataFrame({"value": flat.values()}, index=list(flat))
+
+
+def sign(picture: Path, made: str) -> None:
+    """Write into a PNG, as its `Comment`, what it was made with."""
+    from PIL import Image, PngImagePlugin
+
+    with Image.open(picture) as image:
+        chunks = PngImagePlugin.PngInfo()
+        for key in ("Software", "Description"):
+            chunks.add_itxt(key, image.info[key])
+        chunks.add_itxt("Comment", made)
+        with store.written(picture) as temporary:
+            image.save(temporary, pnginfo=chunks, dpi=image.info["dpi"])

@@ -1,0 +1,188 @@
+"""Suites as they are written down: `notebooks/suites/<name>.yaml`.
+
+What a suite is about, parameters common to all its notebooks, and the notebooks with
+parameters of their own.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from fidlib.runs import keys, machine, store
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook of a suite with its parameters."""
+
+    name: str
+    """Unique in the suite; the start of its files' names."""
+    notebook: Path
+    """Where it is."""
+    parameters: dict[str, Any]
+    """What the suite sets, by name; the rest is the notebook's own."""
+
+    @cached_property
+    def key(self) -> dict[str, object]:
+        """What decides its pictures: cells, parameters, data and the library's code."""
+        return {
+            "data": _data_digest(str(self.parameters.get("dataset", "digits"))),
+            "notebook": self.notebook.stem,
+            "cells": keys.digest([[c.cell_type, c.source] for c in self.cells()]),
+            "parameters": self.parameters,
+            "library": machine.library(),
+        }
+
+    def question(self) -> str:
+        """The notebook's first heading."""
+        return self.cells()[0].source.splitlines()[0].lstrip("# ")
+
+    def cells(self) -> list[Any]:
+        """The notebook's cells, as nbformat has them."""
+        import nbformat
+
+        return nbformat.read(self.notebook, 4).cells
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A list of notebooks with parameters, run as one batch."""
+
+    name: str
+    about: str
+    jobs: tuple[Job, ...]
+
+    def setting(self, name: str, default: Any) -> Any:
+        """A parameter as the first notebook that is given it gets it, or `default`."""
+        told = (job.parameters for job in self.jobs)
+        return next((known[name] for known in told if name in known), default)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one job ended."""
+
+    name: str
+    """Of the job."""
+    status: Literal["made", "read back", "FAILED"]
+    """Whether it was run, found finished, or failed."""
+    folder: Path
+    """Its executed copy `notebook.ipynb`, and its pictures if it did not fail."""
+    seconds: float = 0.0
+    """Of the run that made it."""
+    traceback: str = ""
+    """Of a failed notebook, without colour codes."""
+
+
+def read(name: str, scale: str = "") -> Suite:
+    """The suite of that name; `check` looks at its parameters.
+
+    Args:
+        name: A file of `notebooks/suites`.
+        scale: In place of the suite's own, but for notebooks with one of theirs.
+
+    Raises:
+        ValueError: If there is no such suite or notebook, or two jobs share a name.
+    """
+    import yaml
+
+    folder = store.project_root() / "notebooks"
+    known = sorted(p.stem for p in (folder / "suites").glob("*.yaml"))
+    if not known:
+        raise ValueError(
+            f"there are no suites in {folder / 'suites'}: run fidlib in a clone of "
+            "its repository, which holds the notebooks."
+        )
+    if name not in known:
+        raise ValueError(f"unknown suite {name!r}; use one of {', '.join(known)}.")
+    path = folder / "suites" / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text())
+        about, common = content["about"], content.get("parameters") or {}
+        common |= {"scale": scale} if scale else {}
+        listed = [{**item} for item in content["notebooks"]]
+        jobs = tuple(_job(folder, item, common) for item in listed)
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path.name} cannot be read ({error}); it needs about, parameters and a "
+            "list of notebooks, as in digits.yaml."
+        ) from error
+    names = [job.name for job in jobs]
+    if not jobs:
+        raise ValueError(f"{path.name} lists no notebook: name one under notebooks.")
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"{path.name} has two jobs of one name ({', '.join(names)}): give the "
+            "second a name: of its own."
+        )
+    return Suite(name, about, jobs)
+
+
+def _job(folder: Path, item: dict[str, object], common: dict[str, object]) -> Job:
+    stem = str(item.pop("notebook"))
+    name = str(item.pop("name", stem))
+    if not re.fullmatch(r"\w+", name):
+        raise ValueError(
+            f"a job is called {name!r}: use letters, digits and _, for its files are "
+            "named after it."
+        )
+    path = folder / f"{stem}.ipynb"
+    if not path.exists():
+        here = ", ".join(sorted(p.stem for p in folder.glob("*.ipynb")))
+        raise ValueError(f"there is no notebook {stem!r}; use one of {here}.")
+    return Job(name, path, common | item)
+
+
+def check(job: Job) -> None:
+    """Raise unless every parameter is in the notebook's parameters cell, typed alike.
+
+    papermill itself only warns of an unknown name, and goes on with the default. An
+    unknown scale or method would be noticed when all before it is trained.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    import papermill
+
+    from fidlib import training
+    from fidlib.study.lineage import Lineage
+
+    known = papermill.inspect_notebook(str(job.notebook))
+    for name, value in job.parameters.items():
+        if name not in known or name == "output":
+            own = ", ".join(n for n in known if n != "output")
+            raise ValueError(
+                f"{job.name}: unknown parameter {name!r}; {job.notebook.name} has "
+                f"{own}."
+            )
+        expected = known[name]["inferred_type_name"]
+        if type(value).__name__ != expected and (type(value), expected) != (
+            int,
+            "float",
+        ):
+            raise ValueError(
+                f"{job.name}: parameter {name} is {value!r}; {job.notebook.name} wants "
+                f"{expected}, such as {known[name]['default']}."
+            )
+    told = job.parameters
+    training.recipe(
+        str(told.get("dataset", "digits")), str(told.get("scale", "default"))
+    )
+    for name in (*told.get("methods", ()), *told.get("repeated", ())):
+        Lineage.read(name)
+    for seed in told.get("other_seeds", ()):
+        if type(seed) is not int:
+            raise ValueError(
+                f"{job.name}: other_seeds has {seed!r}; use whole numbers."
+            )
+
+
+@cache
+def _data_digest(dataset: str) -> str:
+    from fidlib import data
+
+    images = data.load(dataset)  # by number, in pictures, and with their names
+    order = [images.train.fingerprint, images.test.fingerprint]
+    return keys.digest([images.manifest(), order, images.classes])
