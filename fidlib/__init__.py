@@ -25,8 +25,8 @@ _HOMES = {
     "TERMS": "methods",
     "TRIGGERS": "triggers",
     "compare": "measures.fidelity",
-    "make": "study.study",
-    "over_seeds": "study.study",
+    "make": "study.jobs",
+    "over_seeds": "study.seeds",
 }
 """Name -> the module that defines it."""
 

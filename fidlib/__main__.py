@@ -182,8 +182,10 @@ class Table:
 
     def __call__(self) -> int:
         from fidlib.methods import METHODS
+        from fidlib.study.jobs import make
         from fidlib.study.lineage import Lineage
-        from fidlib.study.study import Study, make, over_seeds
+        from fidlib.study.seeds import over_seeds
+        from fidlib.study.study import Study
 
         if len(set(self.seeds)) == 1:
             raise ValueError(

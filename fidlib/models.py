@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from fidlib.data import NORMALISATION
 from fidlib.networks import NETWORKS, ResNet18, find
 from fidlib.runs import keys
-from fidlib.runs.keys import digest
 from fidlib.runs.store import written
 
 
@@ -327,8 +326,7 @@ def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
         ValueError: If it is damaged, or does not fit `like`.
     """
     path = _existing(path)
-    if path.is_dir():
-        path = _existing(path / "model.safetensors")
+    path = _existing(path / "model.safetensors") if path.is_dir() else path
     try:
         with safe_open(path, framework="pt") as file:
             spec = json.loads((file.metadata() or {}).get("fidlib", "null"))
@@ -368,7 +366,7 @@ def fingerprint(model: Classifier) -> str:
 
     Of layers of the user's own their text and attributes count too (`keys.network`).
     """
-    return digest(keys.network(model))
+    return keys.digest(keys.network(model))
 
 
 def fresh(model: Classifier, generator: torch.Generator) -> Classifier:

@@ -1,8 +1,9 @@
-"""Architectures by name: the paper's ResNet18, WRN28-10, and a small one.
+"""Architectures by name: the paper's ResNet18 and WRN28-10, and smaller ones.
 
 Each takes normalised images and ends in a linear layer, the head.
 """
 
+import itertools
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -35,17 +36,19 @@ class ResNet18(nn.Module):
     Args:
         num_classes: K.
         feature_dim: D, the outputs of the layer before the head (2 and 64 in [2]).
+        width: Channels of the first stage; each stage after it has twice as many.
     """
 
-    def __init__(self, num_classes: int, feature_dim: int) -> None:
+    def __init__(self, num_classes: int, feature_dim: int, width: int = 16) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 7, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = nn.Sequential(_Block(16, 16), _Block(16, 16))
-        self.layer2 = nn.Sequential(_Block(16, 32), _Block(32, 32))
-        self.layer3 = nn.Sequential(_Block(32, 64), _Block(64, 64))
-        self.layer4 = nn.Sequential(_Block(64, 128), _Block(128, 128))
-        self.fc = nn.Linear(128, feature_dim)
+        self.conv1 = nn.Conv2d(3, width, 7, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        channels = [width, width, 2 * width, 4 * width, 8 * width]
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            nn.Sequential(_Block(inputs, outputs), _Block(outputs, outputs))
+            for inputs, outputs in itertools.pairwise(channels)
+        )
+        self.fc = nn.Linear(channels[-1], feature_dim)
         self.out = nn.Linear(feature_dim, num_classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,6 +57,11 @@ class ResNet18(nn.Module):
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.out(self.fc(x.mean((2, 3))))
+
+
+def resnet18_8(num_classes: int, feature_dim: int) -> ResNet18:
+    """The paper's ResNet18 at half its width, 8 to 64 channels, for small images."""
+    return ResNet18(num_classes, feature_dim, width=8)
 
 
 class _WideBlock(nn.Module):
@@ -138,6 +146,7 @@ class ConvNet(nn.Module):
 
 NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "resnet18": ResNet18,
+    "resnet18_8": resnet18_8,
     "wrn28_10": WideResNet28x10,
     "convnet": ConvNet,
 }

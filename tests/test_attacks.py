@@ -6,6 +6,7 @@ from torch import nn
 
 import fidlib as fl
 from fidlib import attacks
+from fidlib.runs import keys
 from tests.little import convolutional
 
 
@@ -129,7 +130,7 @@ def test_a_definition_changes_with_name_strength_and_text(monkeypatch):
         found.append(attacks.find("mine").definition())
     texts = [str(definition) for definition in found]
     assert len(set(texts)) == 5
-    fl.keys.digest(found)  # JSON values
+    keys.digest(found)  # JSON values
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import fidlib as fl
 from fidlib.measures import boundary, catalogue, controls
 from fidlib.measures.catalogue import MEASURES, Level, measure, value
 from fidlib.measures.pair import Pair
+from fidlib.runs import keys
 from tests.little import convolutional, linear, shown
 from tests.test_geometry import naive_cka
 
@@ -32,7 +33,7 @@ def triggers():
 def pair(digits, triggers):
     """Two nets of which one names other classes for some images, far from all."""
     host = convolutional(0)
-    marked = controls.noisy(host, 0.15, fl.keys.stream(0))
+    marked = controls.noisy(host, 0.15, keys.stream(0))
     return Pair(host, marked, digits.test, triggers)
 
 

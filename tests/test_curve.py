@@ -4,6 +4,7 @@ import torch
 import fidlib as fl
 from fidlib.measures import controls, curve
 from fidlib.measures.curve import OF_MARKED, Watch
+from fidlib.runs import keys
 from tests.little import convolutional
 
 
@@ -16,7 +17,7 @@ def host():
 def along(host):
     """Three models on a way."""
     amounts = (0.0, 0.05, 0.2)
-    return [controls.noisy(host, a, fl.keys.stream(0)) for a in amounts]
+    return [controls.noisy(host, a, keys.stream(0)) for a in amounts]
 
 
 @pytest.fixture

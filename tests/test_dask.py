@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import fidlib as fl
-from fidlib.runs import pool
+from fidlib.runs import pool, store
 from tests.conftest import SMALL
 from tests.test_pool import fails, run
 
@@ -116,7 +116,7 @@ def test_a_task_that_fails_is_not_tried_again(cluster, tmp_path):
 def test_a_killed_worker_is_survived(cluster, root, tmp_path):
     address, told = cluster
     names, expected = ["host", "FTAL", "FTLL"], {}
-    with fl.store.stored_in(tmp_path / "undisturbed"):
+    with store.stored_in(tmp_path / "undisturbed"):
         undisturbed = fl.Study(LONGER)
         for name in names:
             path = undisturbed.folder(name) / "model.safetensors"

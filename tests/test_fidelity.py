@@ -10,6 +10,7 @@ import torch
 import fidlib as fl
 from fidlib.measures import controls
 from fidlib.measures.catalogue import MEASURES
+from fidlib.runs import keys
 from tests.little import convolutional, linear, shown
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -18,7 +19,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 def models():
     host = convolutional(0)
-    return host, controls.noisy(host, 0.15, fl.keys.stream(0))
+    return host, controls.noisy(host, 0.15, keys.stream(0))
 
 
 @pytest.fixture(scope="module")

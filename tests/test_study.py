@@ -17,7 +17,7 @@ from torch.nn.utils import prune
 import fidlib as fl
 from fidlib.measures.catalogue import MEASURES
 from fidlib.measures.curve import OF_MARKED
-from fidlib.runs import machine
+from fidlib.runs import machine, store
 from fidlib.study import model_store, reports
 from fidlib.study.lineage import Lineage
 from tests.conftest import BARE, SMALL
@@ -287,7 +287,7 @@ def steps(root, monkeypatch):
 
 
 def states(kind):
-    return list((fl.store.runs_root() / kind).glob(".*.state"))
+    return list((store.runs_root() / kind).glob(".*.state"))
 
 
 @pytest.mark.parametrize("name", ["host", "FTAL"])
@@ -325,7 +325,7 @@ def test_a_stopped_training_begins_anew_from_another_host(steps):
     model.head.weight.data.mul_(1.001)
     fl.models.save(model, folder / "model.safetensors")
     seal = json.loads((folder / "done.json").read_text())
-    checksum = fl.store._checksum(folder / "model.safetensors")
+    checksum = store._checksum(folder / "model.safetensors")
     seal["files"]["model.safetensors"] = checksum
     (folder / "done.json").write_text(json.dumps(seal))
     fl.Study(LONGER).model("FTAL")
@@ -396,7 +396,7 @@ def test_a_diverged_run_keeps_its_last_good_state(study, monkeypatch):
     kept = fl.models.load(f"{folder}/model.safetensors", like=host)
     assert torch.equal(kept.head.weight, host.head.weight)
     assert len(pd.read_csv(f"{folder}/history.csv")) == 1
-    assert not list(fl.store.runs_root().glob("marked/.*.making-*"))
+    assert not list(store.runs_root().glob("marked/.*.making-*"))
     assert not states("marked")
 
 

@@ -195,6 +195,7 @@ for _ in range(600):
 
 MODELS = """
 import fidlib as fl
+from fidlib.runs import store
 study = fl.Study(fl.Config(
     model="convnet", scale=scale, epochs=1, train_images=48, trigger_count=10
 ))
@@ -202,7 +203,7 @@ print("nobody reads this")
 study.make(methods, outputs=["test"])
 """
 READ = """
-assert fl.store.is_made("marked", study._store._key(fl.Lineage.read("FTAL")))
+assert store.is_made("marked", study._store._key(fl.Lineage.read("FTAL")))
 fl.training.train = None
 study.model("FTAL"), study.outputs("FTAL", "test")
 """

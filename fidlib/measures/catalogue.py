@@ -1,13 +1,14 @@
 """The measures: what each is called, what it says, and how it is computed.
 
-A measure is a function of a `Pair` and a row of `MEASURES`. [1] and [2] are the papers
+A measure is a function of a `Pair`, whose docstring is its definition, and a row of
+`MEASURES`. [1] and [2] are the papers
 named in the README.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -128,15 +129,21 @@ def _estimates(values: Mapping[str, Found], seed: int) -> dict[str, Estimate]:
     return found
 
 
-def _twl(pair: Pair) -> Found:
-    return None if pair.weights is None else losses.twl(*pair.weights).item()
+MEASURES: dict[str, Measure] = {}
+"""Name -> measure, in the order of a report."""
 
 
-def _twl_relative(pair: Pair) -> Found:
-    if pair.weights is None:
-        return None
-    size = sum(p.square().sum() for p in pair.weights[0].values())
-    return (losses.twl(*pair.weights) / size).item()
+def _row(
+    level: Level, unit: str, source: str, **options: Any
+) -> Callable[[Callable[[Pair], Found]], Callable[[Pair], Found]]:
+    """Enters a function in `MEASURES`, under its own name."""
+
+    def enter(of: Callable[[Pair], Found]) -> Callable[[Pair], Found]:
+        told = {"level": level, "unit": unit, "source": source, **options}
+        MEASURES[of.__name__] = Measure(name=of.__name__, of=of, **told)
+        return of
+
+    return enter
 
 
 def _twl_layers(pair: Pair) -> dict[str, float]:
@@ -149,96 +156,6 @@ def _twl_layers(pair: Pair) -> dict[str, float]:
     return dict(found)
 
 
-def _lp(pair: Pair) -> Found:
-    host, marked = pair.prototypes
-    return losses.lp(host, marked).item() if host.shape == marked.shape else None
-
-
-def _pfl(pair: Pair) -> Found:
-    x, y = pair.features
-    if x.shape != y.shape:
-        return None
-    return Statistic(losses.feature_distances(x, y)[:, None])
-
-
-def _pfl_relative(pair: Pair) -> Found:
-    x, y = pair.features
-    if x.shape != y.shape:
-        return None
-    spread = geometry.centered(x)[0].square().sum(1)
-    return ratio(losses.feature_distances(x, y), spread)
-
-
-def _cka(pair: Pair) -> Found:
-    if len(pair) < 4:
-        return None
-    return Statistic(geometry.cka_terms(*pair.features), geometry.cka_of)
-
-
-def _procrustes(pair: Pair) -> Found:
-    return Statistic(geometry.procrustes_terms(*pair.features), geometry.procrustes_of)
-
-
-def _neighbor_overlap(pair: Pair) -> Found:
-    kept = pair.kept_neighbors
-    return None if kept is None else Statistic(kept[:, None])
-
-
-def _spl(pair: Pair) -> Found:
-    return Statistic(losses.divergences(*pair.logits)[:, None])
-
-
-def _jensen_shannon(pair: Pair) -> Found:
-    return Statistic(losses.jensen_shannon(*pair.logits)[:, None])
-
-
-def _margin_change(pair: Pair) -> Found:
-    if pair.num_classes < 2:
-        return None
-    before, after = (losses.margins(logits, pair.labels) for logits in pair.logits)
-    return Statistic((after - before)[:, None])
-
-
-def _ece_change(pair: Pair) -> Found:
-    before, after = (
-        losses.calibration_error(logits, pair.labels) for logits in pair.logits
-    )
-    # Without an interval: resampling adds the bias that binning has, and is too sure.
-    # In simulations of a true change of .03 and .05 intervals covered less than 75 %.
-    return after - before if abs(after - before) >= 1e-12 else 0.0
-
-
-def _agreement(pair: Pair) -> Found:
-    host, marked = pair.answers
-    return _share(host == marked)
-
-
-def _churn_lost(pair: Pair) -> Found:
-    host, marked = pair.answers
-    return _share((host == pair.labels) & (marked != pair.labels))
-
-
-def _churn_gained(pair: Pair) -> Found:
-    host, marked = pair.answers
-    return _share((host != pair.labels) & (marked == pair.labels))
-
-
-def _host_accuracy(pair: Pair) -> Found:
-    return _share(pair.answers[0] == pair.labels)
-
-
-def _accuracy(pair: Pair) -> Found:
-    return _share(pair.answers[1] == pair.labels)
-
-
-def _plane_disagreement(pair: Pair) -> Found:
-    return _disagreement(pair, pair.planes)
-
-
-def _trigger_plane_disagreement(pair: Pair) -> Found:
-    return _disagreement(pair, pair.trigger_planes)
-
-
 def _plane_shares(pair: Pair) -> dict[str, float]:
     if pair.planes is None:
         return {}
@@ -247,7 +164,186 @@ def _plane_shares(pair: Pair) -> dict[str, float]:
     return {str(number): share for number, share in enumerate(shares)}
 
 
-def _boundary_shift(pair: Pair) -> Found:
+@_row(
+    "weights",
+    "squared weights",
+    "[2], total weight loss",
+    same=0.0,
+    by_class=False,
+    parts=_twl_layers,
+)
+def twl(pair: Pair) -> Found:
+    """Total weight loss: squared L2 distance of all parameters."""
+    return None if pair.weights is None else losses.twl(*pair.weights).item()
+
+
+@_row(
+    "weights",
+    "TWL over the squared norm of the host's parameters",
+    "fidlib",
+    same=0.0,
+    by_class=False,
+    in_table=False,
+)
+def twl_relative(pair: Pair) -> Found:
+    """Total weight loss over the squared norm of the host's parameters."""
+    if pair.weights is None:
+        return None
+    size = sum(p.square().sum() for p in pair.weights[0].values())
+    return (losses.twl(*pair.weights) / size).item()
+
+
+@_row("weights", "squared weights of the head", "[2], prototype loss", same=0.0)
+def lp(pair: Pair) -> Found:
+    """Prototype loss: squared distance of the heads; of a class, of its prototype."""
+    host, marked = pair.prototypes
+    return losses.lp(host, marked).item() if host.shape == marked.shape else None
+
+
+@_row("features", "squared features", "[2], penultimate feature loss", same=0.0)
+def pfl(pair: Pair) -> Found:
+    """Penultimate feature loss: mean squared distance of the features."""
+    x, y = pair.features
+    if x.shape != y.shape:
+        return None
+    return Statistic(losses.feature_distances(x, y)[:, None])
+
+
+@_row(
+    "features",
+    "PFL over the total variance of the host's features",
+    "fidlib",
+    same=0.0,
+    in_table=False,
+)
+def pfl_relative(pair: Pair) -> Found:
+    """PFL over the variance of the host's features on the same images."""
+    x, y = pair.features
+    if x.shape != y.shape:
+        return None
+    spread = geometry.centered(x)[0].square().sum(1)
+    return ratio(losses.feature_distances(x, y), spread)
+
+
+@_row(
+    "features",
+    "similarity, at most 1",
+    "Kornblith et al. 2019, debiased by Song et al. 2012",
+    same=1.0,
+    in_table=False,
+)
+def cka(pair: Pair) -> Found:
+    """Alike, 1, whatever the rotation, shift and scale between the features."""
+    if len(pair) < 4:
+        return None
+    return Statistic(geometry.cka_terms(*pair.features), geometry.cka_of)
+
+
+@_row(
+    "features",
+    "share of the features' variance",
+    "scipy.spatial.procrustes",
+    same=0.0,
+    in_table=False,
+)
+def procrustes(pair: Pair) -> Found:
+    """What no rotation, shift and scale explains of the difference of the features."""
+    return Statistic(geometry.procrustes_terms(*pair.features), geometry.procrustes_of)
+
+
+@_row("features", "share of neighbours", "fidlib", same=1.0, in_table=False)
+def neighbor_overlap(pair: Pair) -> Found:
+    """Mean share of an image's ten nearest neighbours, in features, that are kept."""
+    kept = pair.kept_neighbors
+    return None if kept is None else Statistic(kept[:, None])
+
+
+@_row("outputs", "nats", "[2], softmax probability-distribution loss", same=0.0)
+def spl(pair: Pair) -> Found:
+    """Mean KL divergence of the marked model's probabilities from the host's."""
+    return Statistic(losses.divergences(*pair.logits)[:, None])
+
+
+@_row("outputs", "nats", "Lin 1991", same=0.0, in_table=False)
+def jensen_shannon(pair: Pair) -> Found:
+    """Mean Jensen-Shannon divergence of the two models' probabilities."""
+    return Statistic(losses.jensen_shannon(*pair.logits)[:, None])
+
+
+@_row("outputs", "share of images", "fidlib", same=1.0)
+def agreement(pair: Pair) -> Found:
+    """Both name the same class."""
+    host, marked = pair.answers
+    return _share(host == marked)
+
+
+@_row("outputs", "share of images", "fidlib", same=0.0, in_table=False)
+def churn_lost(pair: Pair) -> Found:
+    """The host is right and the marked model wrong."""
+    host, marked = pair.answers
+    return _share((host == pair.labels) & (marked != pair.labels))
+
+
+@_row("outputs", "share of images", "fidlib", same=0.0, in_table=False)
+def churn_gained(pair: Pair) -> Found:
+    """The host is wrong and the marked model right."""
+    host, marked = pair.answers
+    return _share((host != pair.labels) & (marked == pair.labels))
+
+
+@_row("outputs", "logits", "fidlib", same=0.0, in_table=False)
+def margin_change(pair: Pair) -> Found:
+    """Mean change of the true class's logit over the best other."""
+    if pair.num_classes < 2:
+        return None
+    before, after = (losses.margins(logits, pair.labels) for logits in pair.logits)
+    return Statistic((after - before)[:, None])
+
+
+@_row("outputs", "probability", "Guo et al. 2017", same=0.0, in_table=False)
+def ece_change(pair: Pair) -> Found:
+    """Change of the expected calibration error, in 15 bins."""
+    before, after = (
+        losses.calibration_error(logits, pair.labels) for logits in pair.logits
+    )
+    # Without an interval: resampling adds the bias that binning has, and is too sure.
+    # In simulations of a true change of .03 and .05 intervals covered less than 75 %.
+    return after - before if abs(after - before) >= 1e-12 else 0.0
+
+
+@_row("outputs", "share of images", "fidlib", same=None, in_table=False)
+def host_accuracy(pair: Pair) -> Found:
+    """Share of images that the host gets right."""
+    return _share(pair.answers[0] == pair.labels)
+
+
+@_row("outputs", "share of images", "fidlib", same=None)
+def accuracy(pair: Pair) -> Found:
+    """Share of images that the marked model gets right."""
+    return _share(pair.answers[1] == pair.labels)
+
+
+@_row("boundary", "share of points", "fidlib", same=0.0, parts=_plane_shares, version=2)
+def plane_disagreement(pair: Pair) -> Found:
+    """The two name different classes, in triangles between images of three classes; of
+    a class: at the points that the host gives it.
+    """
+    return _disagreement(pair, pair.planes)
+
+
+@_row("boundary", "share of points", "fidlib", same=0.0, in_table=False, version=2)
+def trigger_plane_disagreement(pair: Pair) -> Found:
+    """The same between a trigger, an image of the class that the host gives it and one
+    of the class that its label says.
+    """
+    return _disagreement(pair, pair.trigger_planes)
+
+
+@_row("boundary", "L2 of pixels in [0, 1]", "fidlib", same=0.0, in_table=False)
+def boundary_shift(pair: Pair) -> Found:
+    """Mean change of the distance from an image to where the answer first changes,
+    towards an image of another class.
+    """
     if (found := pair.segments) is None:
         return None
     before, after = (_reach(found.points, x) for x in (found.host, found.marked))
@@ -256,11 +352,15 @@ def _boundary_shift(pair: Pair) -> Found:
     return ratio((after - before).abs() * inside, inside)
 
 
-def _host_trigger_accuracy(pair: Pair) -> Found:
+@_row("triggers", "share of triggers", "fidlib", same=None, in_table=False)
+def host_trigger_accuracy(pair: Pair) -> Found:
+    """Share of triggers that the host gives their label; near 1/K."""
     return None if pair.trigger_answers is None else _share(pair.trigger_answers[0])
 
 
-def _trigger_accuracy(pair: Pair) -> Found:
+@_row("triggers", "share of triggers", "fidlib", same=None)
+def trigger_accuracy(pair: Pair) -> Found:
+    """Share of triggers that the marked model gives their label."""
     return None if pair.trigger_answers is None else _share(pair.trigger_answers[1])
 
 
@@ -285,227 +385,3 @@ def _reach(points: Tensor, logits: Tensor) -> Tensor:
     margins = losses.margins(logits.flatten(0, 1), named.flatten())
     lengths = (points[:, -1] - points[:, 0]).flatten(1).norm(dim=1)
     return boundary.crossings(margins.view(named.shape)) * lengths
-
-
-_ROWS = (
-    # Total weight loss: squared L2 distance of all parameters.
-    Measure(
-        name="twl",
-        level="weights",
-        unit="squared weights",
-        source="[2], total weight loss",
-        same=0.0,
-        of=_twl,
-        by_class=False,
-        parts=_twl_layers,
-    ),
-    Measure(
-        name="twl_relative",
-        level="weights",
-        unit="TWL over the squared norm of the host's parameters",
-        source="fidlib",
-        same=0.0,
-        of=_twl_relative,
-        in_table=False,
-        by_class=False,
-    ),
-    # Prototype loss; of a class: its prototype's.
-    Measure(
-        name="lp",
-        level="weights",
-        unit="squared weights of the head",
-        source="[2], prototype loss",
-        same=0.0,
-        of=_lp,
-    ),
-    # Penultimate feature loss: mean squared distance of the features.
-    Measure(
-        name="pfl",
-        level="features",
-        unit="squared features",
-        source="[2], penultimate feature loss",
-        same=0.0,
-        of=_pfl,
-    ),
-    # On the same images.
-    Measure(
-        name="pfl_relative",
-        level="features",
-        unit="PFL over the total variance of the host's features",
-        source="fidlib",
-        same=0.0,
-        of=_pfl_relative,
-        in_table=False,
-    ),
-    # 1 when alike up to rotation, shift and scale.
-    Measure(
-        name="cka",
-        level="features",
-        unit="similarity, at most 1",
-        source="Kornblith et al. 2019, debiased by Song et al. 2012",
-        same=1.0,
-        of=_cka,
-        in_table=False,
-    ),
-    # What no rotation, shift and scale explains.
-    Measure(
-        name="procrustes",
-        level="features",
-        unit="share of the features' variance",
-        source="scipy.spatial.procrustes",
-        same=0.0,
-        of=_procrustes,
-        in_table=False,
-    ),
-    # Mean share of an image's ten nearest neighbours, in features, that are kept.
-    Measure(
-        name="neighbor_overlap",
-        level="features",
-        unit="share of neighbours",
-        source="fidlib",
-        same=1.0,
-        of=_neighbor_overlap,
-        in_table=False,
-    ),
-    # Mean KL divergence from the host.
-    Measure(
-        name="spl",
-        level="outputs",
-        unit="nats",
-        source="[2], softmax probability-distribution loss",
-        same=0.0,
-        of=_spl,
-    ),
-    Measure(
-        name="jensen_shannon",
-        level="outputs",
-        unit="nats",
-        source="Lin 1991",
-        same=0.0,
-        of=_jensen_shannon,
-        in_table=False,
-    ),
-    # Both name the same class.
-    Measure(
-        name="agreement",
-        level="outputs",
-        unit="share of images",
-        source="fidlib",
-        same=1.0,
-        of=_agreement,
-    ),
-    # The host is right and the marked model wrong; then the other way round.
-    Measure(
-        name="churn_lost",
-        level="outputs",
-        unit="share of images",
-        source="fidlib",
-        same=0.0,
-        of=_churn_lost,
-        in_table=False,
-    ),
-    Measure(
-        name="churn_gained",
-        level="outputs",
-        unit="share of images",
-        source="fidlib",
-        same=0.0,
-        of=_churn_gained,
-        in_table=False,
-    ),
-    # Mean change of the true class's logit over the best other.
-    Measure(
-        name="margin_change",
-        level="outputs",
-        unit="logits",
-        source="fidlib",
-        same=0.0,
-        of=_margin_change,
-        in_table=False,
-    ),
-    # Change of the expected calibration error, in 15 bins.
-    Measure(
-        name="ece_change",
-        level="outputs",
-        unit="probability",
-        source="Guo et al. 2017",
-        same=0.0,
-        of=_ece_change,
-        in_table=False,
-    ),
-    Measure(
-        name="host_accuracy",
-        level="outputs",
-        unit="share of images",
-        source="fidlib",
-        same=None,
-        of=_host_accuracy,
-        in_table=False,
-    ),
-    # Of the marked model.
-    Measure(
-        name="accuracy",
-        level="outputs",
-        unit="share of images",
-        source="fidlib",
-        same=None,
-        of=_accuracy,
-    ),
-    # In triangles of three images of three classes; of a class: of the points that the
-    # host gives it.
-    Measure(
-        name="plane_disagreement",
-        level="boundary",
-        unit="share of points",
-        source="fidlib",
-        same=0.0,
-        of=_plane_disagreement,
-        parts=_plane_shares,
-        version=2,
-    ),
-    # The same between a trigger, an image of the class that the host gives it and one
-    # of the class that its label says.
-    Measure(
-        name="trigger_plane_disagreement",
-        level="boundary",
-        unit="share of points",
-        source="fidlib",
-        same=0.0,
-        of=_trigger_plane_disagreement,
-        in_table=False,
-        version=2,
-    ),
-    # Mean absolute change of the distance from an image to the first change of the
-    # answer, towards an image of another class.
-    Measure(
-        name="boundary_shift",
-        level="boundary",
-        unit="L2 of pixels in [0, 1]",
-        source="fidlib",
-        same=0.0,
-        of=_boundary_shift,
-        in_table=False,
-    ),
-    # Near 1/K.
-    Measure(
-        name="host_trigger_accuracy",
-        level="triggers",
-        unit="share of triggers",
-        source="fidlib",
-        same=None,
-        of=_host_trigger_accuracy,
-        in_table=False,
-    ),
-    # Of the marked model.
-    Measure(
-        name="trigger_accuracy",
-        level="triggers",
-        unit="share of triggers",
-        source="fidlib",
-        same=None,
-        of=_trigger_accuracy,
-    ),
-)
-
-MEASURES: dict[str, Measure] = {row.name: row for row in _ROWS}
-"""Name -> measure, in the order of a report."""

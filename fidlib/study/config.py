@@ -16,8 +16,9 @@ class Config:
 
     dataset: str = "digits"
     """digits, mnist, cifar10, cifar100, or the path of an .npz in Keras' layout."""
-    model: str = "resnet18"
-    """resnet18 (the paper's), wrn28_10, convnet, or your own of fidlib.NETWORKS."""
+    model: str = ""
+    """resnet18 (the paper's), resnet18_8 (half as wide), wrn28_10, convnet, or your own
+    of fidlib.NETWORKS. Empty: resnet18, but for digits, of 8 x 8 pixels, resnet18_8."""
     feature_dim: int = 2
     """D, the penultimate features; at 2 their picture is exact."""
     seed: int = 0
@@ -44,6 +45,12 @@ class Config:
         if isinstance(self.trigger_options, Mapping):  # a copy: what is frozen stays
             object.__setattr__(self, "trigger_options", dict(self.trigger_options))
 
+    @property
+    def network(self) -> str:
+        """The name of its network, also where `model` names none."""
+        suited = "resnet18_8" if self.dataset == "digits" else "resnet18"
+        return self.model or suited
+
     def check(self) -> None:
         """Raise ValueError if a field has a type or value that makes no sense."""
         from fidlib import networks, triggers
@@ -69,7 +76,7 @@ class Config:
             raise ValueError(
                 f"precision is {self.precision!r}; use auto, float32 or bfloat16."
             )
-        networks.find(self.model)
+        networks.find(self.network)
         family = inspect.signature(triggers.find(self.triggers))
         try:
             keys.canonical(self.trigger_options)

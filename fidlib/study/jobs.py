@@ -10,7 +10,7 @@ from typing import Protocol
 from tqdm import tqdm
 
 from fidlib.runs import keys, pool, store
-from fidlib.study.lineage import Lineage
+from fidlib.study.lineage import Lineage, Name
 
 
 class Maker(Protocol):
@@ -32,6 +32,10 @@ class Maker(Protocol):
 
     def complete(self, lineage: Lineage, parts: Iterable[str]) -> None:
         """Make them."""
+        ...
+
+    def describe(self, of: Name, /) -> str:
+        """One line on a model that is made."""
         ...
 
 
@@ -69,35 +73,39 @@ def noting() -> Iterator[list[Asked]]:
         _noted = before
 
 
-def is_noting() -> bool:
-    """Whether what is asked for is only noted."""
-    return _noted is not None
-
-
 def make(
-    asked: Iterable[Asked],
+    wanted: Iterable[tuple[Maker, Iterable[Name]]],
     *,
+    outputs: Iterable[str] = (),
     jobs: int | None = None,
     backend: pool.Backend = "loky",
     scheduler: str = "",
-) -> list[Exception]:
-    """Make what is missing of several models, in parallel.
+) -> None:
+    """Make what is missing of several studies' models, in parallel, and list them.
 
-    A job starts when the model that it is made of is there; what a killed one had
-    reached is gone on from.
+    A job is one model with its reports and outputs. It starts when the model that it is
+    made of is there, and goes on from what a killed one had reached.
 
     Args:
-        asked: The models.
+        wanted: Studies, each with the lineages that are asked of it; hosts come along.
+        outputs: Images on which every model's outputs will be read.
         jobs: As in `pool.run`.
         backend: As in `pool.run`.
         scheduler: As in `pool.run`.
 
-    Returns:
-        What went wrong; all other models are made.
+    Raises:
+        ValueError: If a lineage names nothing, or a model cannot be made.
+        Diverged: If training one diverges; the others are made before.
     """
+    parts = tuple(outputs)
+    asked = [
+        (maker, lineage, parts)
+        for maker, names in wanted
+        for lineage in [Lineage(), *map(Lineage.read, names)]
+    ]
     if _noted is not None:
         _noted.extend(asked)
-        return []
+        return
     pool.check(jobs, backend, scheduler)
     found, errors = tasks([asked])[0], []
     with tqdm(total=len(found), unit="model", file=sys.stderr, disable=None) as bar:
@@ -108,7 +116,10 @@ def make(
                 errors.append(result)
 
         pool.run(found, finished, jobs=jobs, backend=backend, scheduler=scheduler)
-    return errors
+    for error in errors:
+        raise error
+    for maker, lineage, _ in asked:
+        print(maker.describe(lineage))
 
 
 def _is_missing(maker: Maker, lineage: Lineage, parts: Iterable[str]) -> bool:

@@ -154,11 +154,11 @@ class ModelStore:
         if parent is None and self.given is not None:
             return {"data": self._manifest, "given": self.given_print}
         if parent is None:
-            built = networks.find(config.model)
-            key["network"] = [config.model]
+            built = networks.find(config.network)
+            key["network"] = [config.network]
             if not built.__module__.startswith("fidlib."):
                 blank = keys.network(self._blank(), weights=False)
-                key["network"] = [config.model, keys.code(built), blank]
+                key["network"] = [config.network, keys.code(built), blank]
             key["feature_dim"] = config.feature_dim
             return key | {"plan": self._plan(lineage).key()}
         key["parent"] = keys.digest(self._key(parent))
@@ -281,7 +281,7 @@ class ModelStore:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch.randint(2**62, (), generator=generator).item())
             model = models.build(
-                self.config.model,
+                self.config.network,
                 num_classes=len(self.data.classes),
                 feature_dim=self.config.feature_dim,
                 mean=self.data.mean,

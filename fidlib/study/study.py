@@ -4,8 +4,6 @@ A model is named by its lineage: `host`, `FixLL+PFL`, `FixLL+PFL/prune:0.4`.
 """
 
 import copy
-import dataclasses
-import inspect
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,17 +13,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fidlib import attacks, methods, models, networks, triggers
+from fidlib import methods, models
 from fidlib.data import Split
 from fidlib.measures import curve
-from fidlib.measures.catalogue import MEASURES, Measure
+from fidlib.measures.catalogue import MEASURES
 from fidlib.measures.curve import Curve
 from fidlib.measures.fidelity import Fidelity
 from fidlib.measures.pair import Pair
-from fidlib.methods import LEARNED, Method
 from fidlib.models import Classifier, Outputs
 from fidlib.runs import keys, store
-from fidlib.study import jobs, reports
+from fidlib.study import jobs, premise, registries, reports
 from fidlib.study.config import Config
 from fidlib.study.lineage import Lineage, Name
 from fidlib.study.model_store import ModelStore, Stored, came_about, text
@@ -205,14 +202,11 @@ class Study:
 
     def make(self, models: Iterable[Name], **options: Any) -> None:
         """Make what is missing of several models, in parallel; see `fidlib.make`."""
-        make([(self, models)], **options)
+        jobs.make([(self, models)], **options)
 
     def __reduce__(self) -> tuple:
-        own = {
-            name: {n: entry for n, entry in entries.items() if _is_own(entry)}
-            for name, entries in _REGISTRIES.items()
-        }
-        return _restored, (own, self.config, self._store.given, self._store.watermark)
+        given, secret = self._store.given, self._store.watermark
+        return _restored, (registries.own(), self.config, given, secret)
 
     @property
     def key(self) -> str:
@@ -275,30 +269,8 @@ class Study:
             ValueError: If the host is no better than a guess, already answers the
                 triggers, or no model learned them.
         """
-        classes, row = len(self.classes), self.table([*models])
-        accuracy, answered = row.loc["host", ["accuracy_test", "trigger_accuracy"]]
-        guess = 1 / classes
-        if accuracy < min(2 * guess, (1 + guess) / 2):
-            raise ValueError(
-                f"the host gets {accuracy:.1%} of the test images right, hardly more "
-                f"than a guess among {classes} classes: train it longer (epochs), or "
-                "choose another seed."
-            )
-        # Three standard deviations of a guesser on so many triggers, or 0.15.
-        chance = 3 * (guess * (1 - guess) / len(self._store.split("triggers"))) ** 0.5
-        if answered > guess + max(0.15, chance):
-            raise ValueError(
-                f"the host answers {answered:.1%} of the triggers, so they prove no "
-                "watermark: choose another seed, or more triggers."
-            )
-        reached = row.trigger_accuracy.drop("host").to_dict()
-        learned = [name for name, share in reached.items() if share >= LEARNED]
-        if reached and not learned:
-            raise ValueError(
-                f"no model answers the triggers ({reached}), so there is no watermark "
-                "to look at: train longer (epochs)."
-            )
-        return learned
+        secret, classes = len(self._store.split("triggers")), len(self.classes)
+        return premise.check(self.table([*models]), classes, secret)
 
     def _how(self, lineage: Lineage) -> dict[str, Any]:
         folder = self.folder(lineage)
@@ -394,98 +366,17 @@ class Study:
     def _network(self) -> dict[str, object]:
         """What it studies: the configuration's network, or a host of one's own."""
         if self._store.given is None:
-            names = ("model", "feature_dim")
-            return {name: getattr(self.config, name) for name in names}
+            config = self.config
+            return {"model": config.network, "feature_dim": config.feature_dim}
         dim = self._store.given.feature_dim
         return {"model": "a host of your own", "feature_dim": dim}
 
 
-Wanted = tuple[Study, Iterable[Name]]
-"""A study, and the models that are asked of it."""
-
-
-def make(
-    wanted: Iterable[Wanted], *, outputs: Iterable[str] = (), **options: Any
-) -> None:
-    """Make what is missing of several studies' models, in parallel, and list them.
-
-    A job is one model with its reports and outputs. It starts when the model that it is
-    made of is there, and goes on from what a killed one had reached.
-
-    Args:
-        wanted: Studies, each with the lineages that are asked of it; hosts come along.
-        outputs: Images on which every model's outputs will be read.
-        options: `jobs`, `backend`, `scheduler`, as in `pool.run`.
-
-    Raises:
-        ValueError: If a lineage names nothing, or a model cannot be made.
-        Diverged: If training one diverges; the others are made before.
-    """
-    parts = tuple(outputs)
-    asked = [
-        (study, lineage, parts)
-        for study, names in wanted
-        for lineage in [Lineage(), *map(Lineage.read, names)]
-    ]
-    for error in jobs.make(asked, **options):
-        raise error
-    for study, lineage, _ in [] if jobs.is_noting() else asked:
-        print(study.describe(lineage))
-
-
-def over_seeds(
-    config: Config, models: Iterable[Name], seeds: Iterable[int]
-) -> pd.DataFrame:
-    """Tables of several seeds, below one another: each its host, triggers and order.
-
-    Args:
-        config: All but the seed.
-        models: Rows, after the host's.
-        seeds: At least two, for a spread.
-
-    Returns:
-        As `Study.table`, indexed by method and seed, a seed's rows together.
-
-    Raises:
-        ValueError: If there are fewer than two seeds.
-    """
-    seeds, models = list(dict.fromkeys(seeds)), list(models)
-    if len(seeds) < 2:
-        raise ValueError(f"seeds are {seeds}; a spread needs at least two.")
-    rows = []
-    for seed in seeds:
-        table = Study(dataclasses.replace(config, seed=seed)).table(models)
-        rows.append(table.assign(seed=seed).set_index("seed", append=True))
-    return pd.concat(rows)
-
-
-_REGISTRIES: dict[str, dict[str, Any]] = {
-    "ATTACKS": attacks.ATTACKS,
-    "MEASURES": MEASURES,
-    "METHODS": methods.METHODS,
-    "NETWORKS": networks.NETWORKS,
-    "TERMS": methods.TERMS,
-    "TRIGGERS": triggers.TRIGGERS,
-}
-
-
-def _is_own(entry: object) -> bool:
-    """Whether the user added it, and another process may lack it; methods are data."""
-    row = isinstance(entry, Measure)
-    functions = [entry.of, entry.parts] if row else [entry]
-    functions = [f for f in functions if inspect.isroutine(f) or inspect.isclass(f)]
-    own = [f for f in functions if not f.__module__.startswith("fidlib.")]
-    for function in own:
-        keys.code(function)  # its text goes along
-    return bool(own) or isinstance(entry, Method)
-
-
 def _restored(
-    own: dict[str, dict[str, Any]], config: Config, host: Any, watermark: Any
+    own: registries.Entries, config: Config, host: Any, watermark: Any
 ) -> Study:
     """A study in another process, which lacks what the user added to registries."""
-    for name, entries in own.items():
-        _REGISTRIES[name].update(entries)
+    registries.add(own)
     return Study(config, host=host, watermark=watermark)
 
 

@@ -20,7 +20,7 @@ from fidlib.data import Split
 from fidlib.models import Classifier, Outputs, fresh
 from fidlib.runs.keys import stream
 from fidlib.training.batches import batches, endless_batches
-from fidlib.training.checkpoint import Checkpoint, Stateful
+from fidlib.training.checkpoint import Checkpoint, Progress, Stateful
 from fidlib.training.objective import Objective
 from fidlib.training.plan import Plan
 from fidlib.training.quiet import QuietAdam, projections
@@ -111,84 +111,135 @@ def train(
         model: Where training starts, such as from `start`; trained in place.
         plan: How.
         images: Training images, on the model's device.
-        triggers: The watermark; needed where the plan's method learns it.
-        host: What terms compare with, not changed; needed where there are terms, or
-            the head alone is trained and the body stays the host's.
+        triggers: The watermark; needed where it is learned.
+        host: What terms compare with; needed for them, and to train the head alone.
         known: The host's outputs on `images`, float32; computed when needed if None.
         observer: Called at the start and at `CURVE_POINTS` points.
-        state: File to go on from if it is there, written every few minutes. It is this
-            training's alone, with these arguments on this machine; whoever asks for it
-            deletes it when it is over.
+        state: File to go on from if it is there, of this training alone, written every
+            few minutes; whoever names it deletes it.
 
     Returns:
         The model, in eval mode, all its parameters free to be trained again.
 
     Raises:
-        ValueError: If triggers or host are missing, or a term is no scalar tensor with
-            a gradient.
+        ValueError: If triggers or host are missing, or a term has no gradient.
         Diverged: If the loss or a weight is no longer a number.
     """
-    method, device = plan.method, images.images.device
+    device = images.images.device
     objective = Objective(
         model, plan, images, triggers=triggers, host=host, known=known
     )
-    order = stream(plan.seed, method.name, "order")
-    drawn = _drawn(plan, objective.triggers, device)
-    steps = max(1, -(-len(images) // plan.batch_size))  # of an epoch
-    points = _points(plan.epochs, steps)
-    model.train(method.start == "random")  # from the host, BatchNorm is frozen
+    epoch_steps = max(1, -(-len(images) // plan.batch_size))
+    steps = _steps(plan, len(images), epoch_steps, objective.triggers, device)
+    model.train(plan.method.start == "random")  # from the host, BatchNorm is frozen
     optimizer = _optimizer(model, plan, images)
-    parts: dict[str, Stateful] = {"optimizer": optimizer}
-    if observer is not None:
-        parts["observer"] = observer
-    checkpoint = Checkpoint(state, model, parts, objective.augmentation, device)
-    masks = {n for n, b in model.named_buffers() if not b.isfinite().all()}
-
+    kept: dict[str, Stateful] = {"optimizer": optimizer}
+    kept |= {} if observer is None else {"observer": observer}
+    checkpoint = Checkpoint(state, model, kept, objective.augmentation, device)
     with torch.enable_grad(), _own_randomness(device):
-        torch.manual_seed(stream(plan.seed, method.name, "layers").initial_seed())
+        torch.manual_seed(stream(plan.seed, plan.method.name, "layers").initial_seed())
         progress = checkpoint.read()
-        before, started = progress.seconds, time.perf_counter() - progress.seconds
-        good = copy.deepcopy(model.state_dict())
+        path = _Path(model, plan, epoch_steps, progress, observer)
+        for step, index, secret in steps:
+            if step < progress.step:
+                continue  # taken before it was stopped; only drawn again
+            if checkpoint.due() and path.is_finite():
+                checkpoint.write(path.timed())
+            past = path.past(step)
+            for group in optimizer.param_groups:
+                group["lr"] = plan.rate(past)
+            loss = objective(index, secret, coarse=past < plan.coarse)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            path.took(step, loss.detach())
+    return path.ended()
+
+
+def _steps(
+    plan: Plan,
+    count: int,
+    epoch_steps: int,
+    triggers: Split | None,
+    device: torch.device,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Number, images and triggers of each step; the same whenever it is asked."""
+    order = stream(plan.seed, plan.method.name, "order")
+    drawn = _drawn(plan, triggers, device)
+    steps = (
+        index
+        for _ in range(plan.epochs)
+        for index in batches(count, epoch_steps, order, device)
+    )
+    total = plan.epochs * epoch_steps
+    for step, index in enumerate(tqdm(steps, plan.method.name, total, **_bar())):
+        yield step, index, next(drawn)
+
+
+class _Path:
+    """Where a training is: it measures the curve, and stops what has diverged."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        plan: Plan,
+        epoch_steps: int,
+        progress: Progress,
+        observer: Observer | None,
+    ) -> None:
+        self.model, self.plan, self.epoch_steps = model, plan, epoch_steps
+        self.progress, self.observer = progress, observer
+        self.points = _points(plan.epochs, epoch_steps)
+        self.masks = {n for n, b in model.named_buffers() if not b.isfinite().all()}
+        self.before = progress.seconds
+        self.started = time.perf_counter() - progress.seconds
+        self.good = copy.deepcopy(model.state_dict())
         if not progress.history:
             progress.history.append(_row(0, math.nan, 0, model, observer))
-        for epoch in tqdm(range(plan.epochs), method.name, **_bar()):
-            first = epoch * steps
-            if progress.step == first:
-                progress.total = torch.zeros((), device=device)
-            for step, index in enumerate(
-                batches(len(images), steps, order, device), first
-            ):
-                secret = next(drawn)
-                if step < progress.step:
-                    continue  # taken before it was stopped; only drawn again
-                if checkpoint.due() and _finite(model, but=masks):
-                    progress.seconds = time.perf_counter() - started
-                    checkpoint.write(progress)
 
-                past = (epoch + (step - first) / steps) / plan.epochs
-                for group in optimizer.param_groups:
-                    group["lr"] = plan.rate(past)
-                loss = objective(index, secret, coarse=past < plan.coarse)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                progress.step += 1
-                progress.total += loss.detach()
+    def past(self, step: int) -> float:
+        """The share of the training before a step."""
+        epoch, within = divmod(step, self.epoch_steps)
+        return (epoch + within / self.epoch_steps) / self.plan.epochs
 
-                taken = progress.step - first
-                if progress.step not in points and taken < steps:
-                    continue
-                mean = progress.total.item() / taken
-                if not (math.isfinite(mean) and _finite(model, but=masks)):
-                    model.load_state_dict(good)
-                    trained = Trained(_ready(model), progress.history, before)
-                    raise Diverged(_advice(plan, epoch, mean), trained)
-                good = copy.deepcopy(model.state_dict())
-                if progress.step in points:
-                    seconds = time.perf_counter() - started
-                    row = _row(progress.step / steps, mean, seconds, model, observer)
-                    progress.history.append(row)
-    return Trained(_ready(model), progress.history, before)
+    def is_finite(self) -> bool:
+        """Whether all weights and buffers are numbers, but for what never was."""
+        tensors = itertools.chain(
+            self.model.named_parameters(), self.model.named_buffers()
+        )
+        return all(bool(t.isfinite().all()) for n, t in tensors if n not in self.masks)
+
+    def timed(self) -> Progress:
+        """How far it has come, with its seconds."""
+        self.progress.seconds = time.perf_counter() - self.started
+        return self.progress
+
+    def took(self, step: int, loss: Tensor) -> None:
+        """Note a step; look at the model where the curve has a point.
+
+        Raises:
+            Diverged: If the loss or a weight is no longer a number.
+        """
+        progress, taken = self.progress, step % self.epoch_steps + 1
+        progress.step = step + 1
+        progress.total = loss if taken == 1 else progress.total + loss
+        if progress.step not in self.points and taken < self.epoch_steps:
+            return
+        mean = progress.total.item() / taken
+        if not (math.isfinite(mean) and self.is_finite()):
+            self.model.load_state_dict(self.good)
+            epoch = step // self.epoch_steps
+            raise Diverged(_advice(self.plan, epoch, mean), self.ended())
+        self.good = copy.deepcopy(self.model.state_dict())
+        if progress.step in self.points:
+            at, seconds = progress.step / self.epoch_steps, self.timed().seconds
+            row = _row(at, mean, seconds, self.model, self.observer)
+            progress.history.append(row)
+
+    def ended(self) -> Trained:
+        """The model as it now is, and how it got there."""
+        model = self.model.eval().requires_grad_(True)
+        return Trained(model, self.progress.history, self.before)
 
 
 def _drawn(
@@ -243,12 +294,6 @@ def _row(
     return row | {n: None if v is None else float(v) for n, v in found.items()}
 
 
-def _finite(model: Classifier, *, but: set[str]) -> bool:
-    """Whether all weights and buffers are numbers, but for those buffers."""
-    tensors = itertools.chain(model.named_parameters(), model.named_buffers())
-    return all(bool(t.isfinite().all()) for name, t in tensors if name not in but)
-
-
 def _advice(plan: Plan, epoch: int, loss: float) -> str:
     weights = f" or the weights ({dict(plan.weights)})" if plan.weights else ""
     return (
@@ -256,10 +301,6 @@ def _advice(plan: Plan, epoch: int, loss: float) -> str:
         f"{loss:g}): lower the learning rate ({plan.learning_rate:g}){weights} of the "
         "recipe."
     )
-
-
-def _ready(model: Classifier) -> Classifier:
-    return model.eval().requires_grad_(True)
 
 
 def _own_randomness(device: torch.device) -> AbstractContextManager[None]:
@@ -270,4 +311,4 @@ def _own_randomness(device: torch.device) -> AbstractContextManager[None]:
 def _bar() -> dict[str, Any]:
     """No progress bar where nobody looks: only a terminal or JupyterLab shows one."""
     seen = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
-    return {"unit": "epoch", "leave": False, "disable": not seen}
+    return {"unit": "step", "leave": False, "disable": not seen}

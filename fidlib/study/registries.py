@@ -1,0 +1,45 @@
+"""What the user added to fidlib's registries, which goes along to other processes."""
+
+import inspect
+from typing import Any
+
+from fidlib import attacks, methods, networks, triggers
+from fidlib.measures.catalogue import MEASURES, Measure
+from fidlib.methods import Method
+from fidlib.runs import keys
+
+Entries = dict[str, dict[str, Any]]
+"""Registry -> name -> what is entered."""
+
+_REGISTRIES: Entries = {
+    "ATTACKS": attacks.ATTACKS,
+    "MEASURES": MEASURES,
+    "METHODS": methods.METHODS,
+    "NETWORKS": networks.NETWORKS,
+    "TERMS": methods.TERMS,
+    "TRIGGERS": triggers.TRIGGERS,
+}
+
+
+def own() -> Entries:
+    """The user's entries, and all methods, which are data."""
+    return {
+        name: {n: entry for n, entry in entries.items() if _is_own(entry)}
+        for name, entries in _REGISTRIES.items()
+    }
+
+
+def add(entries: Entries) -> None:
+    """Enter what `own` gave in another process."""
+    for name, found in entries.items():
+        _REGISTRIES[name].update(found)
+
+
+def _is_own(entry: object) -> bool:
+    row = isinstance(entry, Measure)
+    functions = [entry.of, entry.parts] if row else [entry]
+    functions = [f for f in functions if inspect.isroutine(f) or inspect.isclass(f)]
+    found = [f for f in functions if not f.__module__.startswith("fidlib.")]
+    for function in found:
+        keys.code(function)  # its text goes along
+    return bool(found) or isinstance(entry, Method)
