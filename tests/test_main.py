@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 import fidlib as fl
 from fidlib.__main__ import COMMANDS, main
 from fidlib.measures.catalogue import MEASURES
+from fidlib.runs import machine
 from tests.conftest import SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -293,3 +295,34 @@ def test_the_readmes_configuration_is_the_default():
     readme = (ROOT / "README.md").read_text()
     (written,) = re.findall(r"study = fl\.Study\(fl\.(Config\(.*?\))\)", readme)
     assert eval(written, {"Config": fl.Config}) == fl.Config()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["show", "mnist"], ["table", "-h"]])
+def test_what_trains_nothing_asks_for_no_torch(arguments):
+    code = (
+        "import sys\nfrom fidlib.__main__ import main\n"
+        f"try:\n    main({arguments})\nexcept SystemExit:\n    pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "FTAL" in ended.stdout or "usage" in ended.stdout
+
+
+def test_an_installed_copy_holds_every_room_and_shows_what_is_published(
+    tmp_path, monkeypatch, capsys
+):
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    rooms = {p.parent for p in (ROOT / "fidlib").rglob("*.py")}
+    names = {str(room.relative_to(ROOT)).replace("/", ".") for room in rooms}
+    assert names | {"fidlib.notebooks", "fidlib.figures"} == set(told["packages"])
+
+    for name, folder in told["package-dir"].items():
+        (tmp_path / "fidlib").mkdir(exist_ok=True)
+        (tmp_path / name.replace(".", "/")).symlink_to(ROOT / folder)
+    monkeypatch.setattr(machine, "PACKAGE", tmp_path / "fidlib")
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", "mnist"]) == 0
+    assert "FixLL+PFL" in capsys.readouterr().out

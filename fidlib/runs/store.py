@@ -39,6 +39,13 @@ def project_root() -> Path:
     return here
 
 
+def shelf(name: str) -> Path:
+    """`notebooks` or `figures` of the project, else those that were installed along."""
+    root = project_root()
+    inside = (root / "notebooks" / "suites").is_dir()
+    return (root if inside else machine.PACKAGE) / name
+
+
 def runs_root() -> Path:
     """The folder of all runs: `$FIDLIB_RUNS`, else `runs/` in the project root."""
     named = Path(os.environ.get("FIDLIB_RUNS") or "runs").expanduser()

@@ -58,7 +58,7 @@ def published(suite: Suite, table: str) -> tuple[str, pd.DataFrame] | None:
     Returns:
         A line on how it was made, and the table of the suite's first notebook with one.
     """
-    folder = store.project_root() / "figures" / suite.name
+    folder = store.shelf("figures") / suite.name
     for job in suite.jobs:
         path = folder / f"{job.name}-{table}.csv"
         record = folder / f"{job.name}-provenance.json"

@@ -88,12 +88,12 @@ def read(name: str, scale: str = "") -> Suite:
     """
     import yaml
 
-    folder = store.project_root() / "notebooks"
+    folder = store.shelf("notebooks")
     known = sorted(p.stem for p in (folder / "suites").glob("*.yaml"))
     if not known:
         raise ValueError(
             f"there are no suites in {folder / 'suites'}: run fidlib in a clone of "
-            "its repository, which holds the notebooks."
+            "its repository, or install it anew."
         )
     if name not in known:
         raise ValueError(f"unknown suite {name!r}; use one of {', '.join(known)}.")

@@ -1,0 +1,1 @@
+"""Where results lie, what they are known by, and the machine that makes them."""

@@ -1,0 +1,110 @@
+"""The machine that trains and measures, and what a result was made with."""
+
+import contextlib
+import hashlib
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def device() -> "torch.device":
+    """The GPU when there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def training_type(precision: Precision, device: "torch.device") -> "torch.dtype":
+    """The type to train in: bfloat16 where `auto` finds hardware that is fast at it.
+
+    That is any GPU of CUDA capability 8 and later, and CPUs with AMX or AVX512-BF16.
+    """
+    import torch
+
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        flags = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        fast = any(getattr(torch.cpu, flag, bool)() for flag in flags)
+    return torch.bfloat16 if fast else torch.float32
+
+
+def provenance() -> dict[str, object]:
+    """What a result was made with: versions, commit, machine, time (UTC)."""
+    packages = ("fidlib", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
+    packages += ("umap-learn", "matplotlib")
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {
+        "versions": versions,
+        "commit": own_commit(),
+        "library": library(),
+        "machine": name(),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def name() -> str:
+    """The processor, or GPU, in words, and the number of threads."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    found = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found = next((x.split(": ")[1] for x in lines if x[:10] == "model name"), found)
+    threads = torch.get_num_threads()
+    return f"{found}, {threads} thread{'s' * (threads > 1)}"
+
+
+@cache
+def library() -> str:
+    """Digest of fidlib's own text, as it was when this process first asked."""
+    text = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.*")):
+        if path.suffix in (".py", ".toml"):
+            text.update(path.read_bytes())
+    return text.hexdigest()[:16]
+
+
+@cache
+def own_commit() -> str:
+    """The commit of fidlib's own checkout, as it was when this process first asked."""
+    return commit(PACKAGE)
+
+
+def commit(package: Path) -> str:
+    """The commit of the package's checkout, "-dirty" if code or notebooks have changed.
+
+    Pictures that are being made are no change. "unknown" where there is no checkout, or
+    it is of something else that the package is installed in.
+    """
+    try:
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        head = _git(package, "rev-parse", "--short=12", "HEAD")
+        changed = _git(package, "status", "--porcelain", ".", ":/notebooks")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head}-dirty" if changed else head
+
+
+def _git(folder: Path, *command: str) -> str:
+    return subprocess.check_output(
+        ["git", *command], cwd=folder, stderr=subprocess.DEVNULL, text=True
+    ).strip()
