@@ -26,6 +26,7 @@ SCHEMA = 7
 RELEASED = Path(__file__).resolve().parents[2] / "figures" / "models"
 """Models that come with the repository, from wherever the package is used."""
 
+
 def project_root() -> Path:
     """The folder that holds `notebooks/`: here, or the nearest one above.
 
@@ -111,7 +112,10 @@ def state(kind: str, key: dict, circumstances: dict) -> Path:
         key: As in `make`.
         circumstances: What must be the same for the run to go on from there.
     """
-    folder, text = place(kind, key), digest([circumstances, machine.name(), machine.library()])
+    folder, text = (
+        place(kind, key),
+        digest([circumstances, machine.name(), machine.library()]),
+    )
     return folder.with_name(f".{folder.name}.{text}.state")
 
 
