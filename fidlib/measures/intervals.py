@@ -146,7 +146,7 @@ def paired_gain(lost: float, gained: float, count: int) -> tuple[float, float]:
     more = count + 2
     lost, gained = ((share * count + 1) / more for share in (lost, gained))
     gain = gained - lost
-    return gain, _NORMAL * ((lost + gained - gain**2) / more) ** 0.5
+    return gain, 1.96 * ((lost + gained - gain**2) / more) ** 0.5
 
 
 def wilson(count: int, total: int) -> Interval:
