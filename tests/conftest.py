@@ -69,3 +69,15 @@ def network():
             torch.nn.Flatten(),
             torch.nn.Linear(16, 10),
         )
+
+
+@pytest.fixture
+def ax():
+    """Axes to draw on; in the end all of their figure is drawn, and must not warn."""
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    figure, ax = plt.subplots()
+    yield ax
+    figure.canvas.draw()
+    plt.close(figure)
