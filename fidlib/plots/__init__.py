@@ -18,6 +18,12 @@ from fidlib.plots.charts import (
     tradeoff,
     yardstick,
 )
+from fidlib.plots.panels import (
+    boundary_panels,
+    feature_panels,
+    map_panels,
+    tradeoff_panels,
+)
 from fidlib.plots.spaces import (
     Extent,
     anchors,
