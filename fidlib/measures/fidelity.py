@@ -1,6 +1,6 @@
 """The report: every measure of two models on one split."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -119,6 +119,23 @@ def compare(
     """
     pair = Pair(host, marked, split, triggers, seed=seed)
     return Fidelity(measure(pair, [*MEASURES]), len(split))
+
+
+def side_by_side(
+    reports: Mapping[Hashable, Fidelity], titles: Mapping[str, str]
+) -> pd.DataFrame:
+    """Measures of several models, as distances: 0 is the same.
+
+    Args:
+        reports: Of each model, by what names its row.
+        titles: Measure that compares -> its column.
+
+    Returns:
+        A row a model; NaN where there is nothing to measure.
+    """
+    rows = ({n: r.distances()[n] for n in titles} for r in reports.values())
+    index = pd.Series(reports).index  # several levels, where names are tuples
+    return pd.DataFrame(rows, index, dtype=float).rename(columns=dict(titles))
 
 
 def _known() -> str:

@@ -185,11 +185,13 @@ def tradeoff_panels(
                 points = [models.loc[(name, *setting)] for setting in sweep]
                 told = [point.trigger_accuracy for point in points]
                 charts.tradeoff(ax, told, [point[cost] for point in points], name)
-            ax.set(yscale="log", xlabel="trigger accuracy")
+            ax.set_yscale("log")
         row[0].set_ylabel(title)
     for ax, (turned, sweep) in zip(axs[0], sweeps.items(), strict=True):
         values = [str(setting[levels.index(turned)]) for setting in sweep]
         ax.set_title(f"{turned} {', '.join(values)}")
+    for ax in axs[-1]:
+        ax.set_xlabel("trigger accuracy")
     charts.legend_below(figure, axs[0, 0], columns=3)
     return figure
 
