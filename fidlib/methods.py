@@ -298,3 +298,24 @@ def overview(methods: Iterable[str | Method]) -> "pd.DataFrame":
     columns = ["start", "trained part", "learned", "preserved"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.rename_axis("method")
+
+
+def with_weights(method: str | Method, weights: Mapping[str, float]) -> Method:
+    """A method with other weights on what it preserves.
+
+    Args:
+        method: By name, or your own.
+        weights: By term; of terms that it does not preserve they do not matter.
+
+    Raises:
+        ValueError: If it preserves nothing, or a term has no weight here.
+    """
+    found = find(method)
+    if not found.preserves:
+        raise ValueError(
+            f"{found.name} preserves nothing, so that it has no weight to turn: choose "
+            "a method with a preserving term."
+        )
+    bare = replace(found, preserves=dict.fromkeys(found.preserves)).weighted(weights)
+    given = (weight for _, weight in bare)
+    return replace(found, preserves=dict(zip(found.preserves, given, strict=True)))

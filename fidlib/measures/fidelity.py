@@ -133,9 +133,8 @@ def side_by_side(
     Returns:
         A row a model; NaN where there is nothing to measure.
     """
-    rows = ({n: r.distances()[n] for n in titles} for r in reports.values())
-    index = pd.Series(reports).index  # several levels, where names are tuples
-    return pd.DataFrame(rows, index, dtype=float).rename(columns=dict(titles))
+    rows = {of: {n: r.distances()[n] for n in titles} for of, r in reports.items()}
+    return pd.DataFrame(rows, dtype=float).T.rename(columns=dict(titles))
 
 
 def _known() -> str:

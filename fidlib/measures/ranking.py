@@ -54,6 +54,20 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> RankCorrel
     return RankCorrelation(value, float(found.low), float(found.high))
 
 
+def ranked_with(values: pd.Series, others: pd.DataFrame) -> pd.DataFrame:
+    """The rank correlation of one measure with others, over models.
+
+    Args:
+        values: A value per model.
+        others: The same models; a column per measure.
+
+    Returns:
+        A row per measure; columns `value`, `low`, `high`.
+    """
+    rows = {name: rank_correlation(values, column) for name, column in others.items()}
+    return pd.DataFrame(rows, index=list(RankCorrelation._fields)).T
+
+
 def rank_correlations(
     measures: pd.DataFrame, others: pd.DataFrame | None = None
 ) -> pd.DataFrame:

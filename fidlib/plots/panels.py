@@ -158,22 +158,21 @@ def boundary_panels(
 def tradeoff_panels(
     models: pd.DataFrame,
     sweeps: Mapping[str, Sequence[tuple]],
+    floor: pd.DataFrame,
     *,
     methods: Iterable[str],
-    costs: Mapping[str, str],
-    floor: pd.DataFrame,
 ) -> Figure:
-    """Costs against trigger accuracy, a cost a row, what is turned a column.
+    """PFL and SPL against trigger accuracy, a row each; a column for what is turned.
 
     Args:
         models: Indexed by method, the settings and seed, sorted; columns
-            `trigger_accuracy` and the costs.
+            `trigger_accuracy`, `pfl` and `spl`.
         sweeps: What is turned, a level of the settings -> one setting after another, a
             tuple of a value a level.
-        methods: Paths to draw.
-        costs: Column -> what it is called.
-        floor: The costs of honest training, a row each; without a row none is drawn.
+        floor: `pfl` and `spl` of honest training, a row each; may have none.
+        methods: Whose paths to draw.
     """
+    costs = {"pfl": "PFL", "spl": "SPL, nats"}
     size, levels = (DOUBLE, 2.2 * len(costs)), models.index.names[1:-1]
     shared: dict[str, Any] = {"sharex": True, "sharey": "row", "squeeze": False}
     figure, axs = plt.subplots(len(costs), len(sweeps), figsize=size, **shared)
