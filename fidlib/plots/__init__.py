@@ -19,7 +19,9 @@ from fidlib.plots.charts import (
     yardstick,
 )
 from fidlib.plots.panels import (
+    against_panels,
     boundary_panels,
+    correlation_panels,
     feature_panels,
     map_panels,
     tradeoff_panels,

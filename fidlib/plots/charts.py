@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from fidlib.plots.style import OTHERS, SERIES, method_style
 
+Numbers = Sequence[float] | np.ndarray
+
 
 def curves(ax: Axes, lines: Mapping[str, pd.Series], *, log: bool = False) -> Axes:
     """One line a method against the share of its training that is done.
@@ -37,9 +39,7 @@ def legend_below(figure: Figure, ax: Axes, columns: int) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def against(
-    ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]
-) -> Axes:
+def against(ax: Axes, x: Numbers, y: Numbers, names: Sequence[str]) -> Axes:
     """One measure against another on logarithmic axes, a named marker a method.
 
     A value of 0 has no place on such an axis: its marker is hollow, at the lower end,
@@ -75,8 +75,8 @@ def against(
 
 def ranges(
     ax: Axes,
-    x: Sequence[Sequence[float]],
-    y: Sequence[Sequence[float]],
+    x: Sequence[Sequence[float]] | np.ndarray,
+    y: Sequence[Sequence[float]] | np.ndarray,
     names: Sequence[str],
 ) -> Axes:
     """How far two measures of each method range over seeds: a cross round the mean.
@@ -100,9 +100,7 @@ def ranges(
     return ax
 
 
-def floors(
-    ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]
-) -> Axes:
+def floors(ax: Axes, x: Numbers, y: Numbers, names: Sequence[str]) -> Axes:
     """How far honest training goes: a level each, marked where it lies.
 
     Args:

@@ -195,6 +195,56 @@ def tradeoff_panels(
     return figure
 
 
+def against_panels(
+    measures: pd.DataFrame,
+    titles: Mapping[str, str],
+    ranges: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]],
+    *,
+    floors: Iterable[str],
+) -> Figure:
+    """Measures against TWL, a panel each, two a row; a marker a method.
+
+    Args:
+        measures: A row a method; columns `TWL` and others.
+        titles: Measure -> what stands above its panel.
+        ranges: Measure -> TWL and the measure over seeds, a row a method, a column a
+            seed; of all measures, some or none.
+        floors: Methods without a watermark.
+    """
+    rows, honest = -(-len(titles) // 2), list(floors)
+    figure, axs = plt.subplots(rows, 2, figsize=(DOUBLE, 2.6 * rows), squeeze=False)
+    for ax, (measure, title) in zip(axs.flat, titles.items(), strict=False):
+        pair = measures[["TWL", measure]]
+        twl, values = pair.loc[honest].to_numpy().T
+        charts.floors(ax, twl, values, honest)
+        marked = pair.drop(index=honest)
+        twl, values = marked.to_numpy().T
+        charts.against(ax, twl, values, list(marked.index))
+        if measure in ranges:
+            across, up = ranges[measure]
+            charts.ranges(ax, across.to_numpy(), up.to_numpy(), list(up.index))
+        ax.set(xlabel="TWL", ylabel=measure, title=title)
+    charts.legend_below(figure, axs[0, 0], columns=5)
+    return figure
+
+
+def correlation_panels(
+    correlations: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
+) -> Figure:
+    """Squares of rank correlations, side by side.
+
+    Args:
+        correlations: Group of models -> measures by measures.
+        titles: Group -> what stands above its square.
+    """
+    size, count = (DOUBLE / 2 * len(correlations), 3.4), len(correlations)
+    figure, axs = plt.subplots(1, count, figsize=size, squeeze=False)
+    for ax, (group, values) in zip(axs.flat, correlations.items(), strict=True):
+        charts.correlations(ax, values.to_numpy(), list(values))
+        ax.set_title(titles[group])
+    return figure
+
+
 def _grid(
     rows: int, columns: int, width: float, height: float
 ) -> tuple[Figure, np.ndarray]:
