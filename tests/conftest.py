@@ -72,12 +72,18 @@ def network():
 
 
 @pytest.fixture
-def ax():
-    """Axes to draw on; in the end all of their figure is drawn, and must not warn."""
+def plt():
+    """pyplot without a screen; what was drawn is closed in the end."""
     import matplotlib.pyplot as plt
 
     plt.switch_backend("agg")
+    yield plt
+    plt.close("all")
+
+
+@pytest.fixture
+def ax(plt):
+    """Axes to draw on; in the end all of their figure is drawn, and must not warn."""
     figure, ax = plt.subplots()
     yield ax
     figure.canvas.draw()
-    plt.close(figure)

@@ -122,19 +122,24 @@ def compare(
 
 
 def side_by_side(
-    reports: Mapping[Hashable, Fidelity], titles: Mapping[str, str]
+    reports: Mapping[Hashable, Fidelity],
+    titles: Mapping[str, str],
+    *,
+    rounding: float = 0.0,
 ) -> pd.DataFrame:
     """Measures of several models, as distances: 0 is the same.
 
     Args:
         reports: Of each model, by what names its row.
         titles: Measure that compares -> its column.
+        rounding: What is no larger counts as 0.
 
     Returns:
         A row a model; NaN where there is nothing to measure.
     """
     rows = {of: {n: r.distances()[n] for n in titles} for of, r in reports.items()}
-    return pd.DataFrame(rows, dtype=float).T.rename(columns=dict(titles))
+    table = pd.DataFrame(rows, dtype=float).T.rename(columns=dict(titles))
+    return table.mask(table <= rounding, 0)
 
 
 def _known() -> str:

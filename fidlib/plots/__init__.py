@@ -24,7 +24,9 @@ from fidlib.plots.panels import (
     correlation_panels,
     feature_panels,
     map_panels,
+    null_space_panels,
     tradeoff_panels,
+    yardstick_panels,
 )
 from fidlib.plots.spaces import (
     Extent,

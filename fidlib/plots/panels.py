@@ -245,6 +245,59 @@ def correlation_panels(
     return figure
 
 
+def yardstick_panels(
+    changed: Sequence[float],
+    measures: pd.DataFrame,
+    kinds: Sequence[str],
+    titles: Mapping[str, str],
+) -> Figure:
+    """Every measure against the answers that change, a panel each, and the legend.
+
+    Args:
+        changed: `(M,)` shares of answers that change away from the test images.
+        measures: The same M models; a column a measure.
+        kinds: `(M,)` what has been done to them.
+        titles: Measure -> what stands above its panel.
+    """
+    rows = len(titles) // 5 + 1  # one place is the legend's
+    size = (DOUBLE, 5.2 / 3 * rows)
+    figure, axs = plt.subplots(rows, 5, figsize=size, sharex=True, squeeze=False)
+    for ax, (measure, title) in zip(axs.flat, titles.items(), strict=False):
+        charts.yardstick(ax, changed, [*measures[measure]], kinds)
+        ax.set_title(title)
+    for ax in axs.flat[len(titles) :]:
+        ax.set_axis_off()
+    axs[-1, -1].legend(*axs[0, 0].get_legend_handles_labels(), loc="center")
+    axs[-1, 2].set_xlabel(
+        "share of answers that change away from the test images\n"
+        "(titles: rank correlation with the share on the test images; away from them)"
+    )
+    return figure
+
+
+def null_space_panels(
+    correlations: pd.DataFrame, parts: pd.DataFrame, share: float
+) -> Figure:
+    """How measures order models, and where their features have moved.
+
+    Args:
+        correlations: A row a measure; a column a group of models.
+        parts: A row a model; shares of its PFL, of which the first is the null space's.
+        share: The null space's of all directions.
+    """
+    ratio = {"width_ratios": [1, 1.2]}
+    figure, axs = plt.subplots(1, 2, figsize=(DOUBLE, 4.2), gridspec_kw=ratio)
+    charts.bars(axs[0], correlations)
+    axs[0].set(title="rank correlation with answers changed away", xlim=(-1, 1))
+    axs[0].axvline(0, color="0.3", linewidth=0.6)
+    charts.bars(axs[1], parts, stacked=True)
+    axs[1].axvline(share, color="k", linewidth=0.8, linestyle="--")
+    axs[1].set(title="where PFL lies (beside the names: PFL, SPL)", xlim=(0, 1))
+    for ax in axs:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.06))
+    return figure
+
+
 def _grid(
     rows: int, columns: int, width: float, height: float
 ) -> tuple[Figure, np.ndarray]:
