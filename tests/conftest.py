@@ -73,3 +73,21 @@ def network():
             torch.nn.Flatten(),
             torch.nn.Linear(16, 10),
         )
+
+
+@pytest.fixture
+def plt():
+    """pyplot without a screen; what was drawn is closed in the end."""
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    yield plt
+    plt.close("all")
+
+
+@pytest.fixture
+def ax(plt):
+    """Axes to draw on; in the end all of their figure is drawn, and must not warn."""
+    figure, ax = plt.subplots()
+    yield ax
+    figure.canvas.draw()

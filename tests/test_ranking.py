@@ -55,3 +55,12 @@ def test_pareto_front_is_what_nothing_beats():
         "d": True,
         "e": True,
     }
+
+
+def test_one_measure_is_ranked_with_others_a_row_each():
+    models = pd.DataFrame(A, columns=list("abcdefg"))
+    found = ranking.ranked_with(models.a, models[["c", "b"]])
+    assert list(found.columns) == ["value", "low", "high"]
+    assert list(found.index) == ["c", "b"]
+    expected = ranking.rank_correlation(models.a, models.b)
+    assert tuple(found.loc["b"]) == pytest.approx(tuple(expected))

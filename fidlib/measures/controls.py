@@ -9,9 +9,10 @@ change of weights.
 import copy
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeGuard
 
+import pandas as pd
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
@@ -23,6 +24,9 @@ from fidlib.networks import ResNet18
 
 Layer = nn.Conv2d | nn.Linear
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
+
+Outputs = Mapping[str, Mapping[str, Tensor]]
+"""Model -> kind of input -> `(N, K)` logits."""
 
 # What commutes with a permutation of the channels and with a positive factor on each.
 _HOMOGENEOUS = (nn.ReLU, nn.Identity, nn.MaxPool2d, nn.AvgPool2d)
@@ -134,6 +138,104 @@ def sheared(model: Classifier, size: float, generator: torch.Generator) -> Class
     move = size * _unseen_direction(model, generator)
     slope = torch.randn(len(move), generator=generator, dtype=torch.float64)
     return _mapped(model, torch.eye(len(move)).double() + move.outer(slope))
+
+
+def same_function(
+    model: Classifier,
+    generator: torch.Generator,
+    *,
+    factors: Iterable[float],
+    sizes: Iterable[float],
+    shears: Iterable[float],
+) -> dict[str, Classifier]:
+    """Models that differ from one in everything but the probabilities, by name.
+
+    Args:
+        model: As for `permuted` and `rotated`.
+        generator: On the CPU.
+        factors: Of `permuted`.
+        sizes: Of `shifted`.
+        shears: Of `sheared`.
+    """
+    found = {f"permuted, x {f:g}": permuted(model, generator, scale=f) for f in factors}
+    found["rotated"] = rotated(model, generator)
+    found |= {f"shifted by {s:g}": shifted(model, s, generator) for s in sizes}
+    return found | {f"sheared by {s:g}": sheared(model, s, generator) for s in shears}
+
+
+def check_same(outputs: Outputs, names: Iterable[str], *, most: float = 1e-3) -> float:
+    """Raise unless models give the host's probabilities, up to rounding.
+
+    Args:
+        outputs: Model, `host` too -> kind of input -> `(N, K)` logits.
+        names: Those that should.
+        most: What may be rounding.
+
+    Returns:
+        The largest difference of a probability.
+
+    Raises:
+        ValueError: If it is larger than `most`.
+    """
+    host = {kind: logits.softmax(1) for kind, logits in outputs["host"].items()}
+    rounding = max(
+        (outputs[name][kind].softmax(1) - own).abs().max().item()
+        for name in names
+        for kind, own in host.items()
+    )
+    if rounding > most:
+        raise ValueError(
+            f"a probability moved by {rounding:.1g} in a model that should compute the "
+            "same function: rounding is too coarse for these factors; lower factors."
+        )
+    return rounding
+
+
+def changed_answers(outputs: Outputs) -> pd.DataFrame:
+    """The shares of inputs whose answer is not the host's: the truth about a change.
+
+    Args:
+        outputs: Model, `host` too -> kind of input, as of `inputs` -> `(N, K)` logits.
+
+    Returns:
+        A row a model but the host, a column a kind; `away`, the mean over all kinds but
+        `images`.
+    """
+    host = outputs["host"]
+    rows = {
+        name: {k: 1 - losses.agreement(host[k], found) for k, found in own.items()}
+        for name, own in outputs.items()
+        if name != "host"
+    }
+    truth = pd.DataFrame(rows).T
+    return truth.assign(away=truth.drop(columns="images").mean(axis=1))
+
+
+def split_moves(
+    head: nn.Linear, before: Tensor, after: Mapping[str, Tensor]
+) -> pd.DataFrame:
+    """Where PFL lies: shares of the mean squared moves of features.
+
+    Args:
+        head: The host's.
+        before: `(N, D)` its features.
+        after: Model -> `(N, D)` its features.
+
+    Returns:
+        A row a model; NaN where nothing moved. Columns: the head's null space, along
+        what the head sees of an image's own features, and across. They sum to 1.
+    """
+    blind, before = null_space(head).to(before.device), before.double()
+    ray = F.normalize(before - before @ blind @ blind.T, dim=1)
+    names = ["head's null space", "along the image's own features", "across"]
+    rows = {}
+    for name, features in after.items():
+        move = features - before
+        lengths = move.norm(dim=1), (move @ blind).norm(dim=1), (move * ray).sum(1)
+        whole, unseen, along = (part.square().mean().item() for part in lengths)
+        shares = unseen, along, whole - unseen - along
+        rows[name] = [share / whole if whole else math.nan for share in shares]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
 
 
 @torch.no_grad()
