@@ -163,7 +163,7 @@ class Method:
     def in_words(self) -> tuple[str, str, str, str]:
         """Start, trained part, what is learned, what is preserved."""
         kept = " and ".join(_IN_WORDS.get(n, n) for n, _ in self.terms) or "nothing"
-        kept += ", on mixtures of images" * self.mixes
+        kept += " of mixtures" * self.mixes
         kept += ", in quiet directions" * (self.quiet != 0)
         learned = self.learns.replace("+", " and ").replace("train", "training images")
         return self.start, self.trained, learned, kept

@@ -172,3 +172,6 @@ def test_reports_stand_side_by_side_as_distances(report):
     assert table.loc[("FTAL", 2)].isna().all()
     named = fl.measures.fidelity.side_by_side({"FTAL": report}, titles)
     assert named.PFL["FTAL"] == report.pfl
+    coarse = fl.measures.fidelity.side_by_side(rows, titles, rounding=2 * report.pfl)
+    assert coarse.PFL[("FTAL", 1)] == 0
+    assert coarse.loc[("FTAL", 2)].isna().all()

@@ -177,7 +177,7 @@ def test_an_overview_says_what_each_method_does():
     assert table.index.name == "method"
     learned = "training images and triggers"
     both = "features (PFL) and probabilities (SPL)"
-    quietly = "features (PFL), on mixtures of images, in quiet directions"
+    quietly = "features (PFL) of mixtures, in quiet directions"
     assert table.T.to_dict("list") == {
         "FTLL": ["host", "head", learned, "nothing"],
         "mine": ["host", "all", "triggers", both],

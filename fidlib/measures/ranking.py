@@ -117,7 +117,9 @@ def with_truth(measures: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     changed = truth.any(axis=1)
     groups = {", all": changed | True, ", changed": changed}
     ranks = (
-        rank_correlations(measures[own], truth[own], skip_missing=True).add_suffix(who)
+        rank_correlations(
+            measures.loc[own], truth.loc[own], skip_missing=True
+        ).add_suffix(who)
         for who, own in groups.items()
     )
     return pd.concat(ranks, axis=1)
