@@ -17,6 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
+from fidlib import palette
+from fidlib.palette import method_style
+
 SINGLE = 3.3
 """Width of a single-column figure, inches."""
 DOUBLE = 6.9
@@ -24,20 +27,6 @@ DOUBLE = 6.9
 
 Extent = tuple[float, float, float, float]
 """Left, right, bottom, top."""
-
-_FAMILIES = {
-    **{"host": "0.45", "scratch": "0.25", "FTLL": "#e69f00", "FTAL": "#d55e00"},
-    **{"retrained": "0.6", "fine-tuned": "0.75"},
-}
-_FIXED, _FIXED_FROM_SCRATCH, _QUIET = "#0072b2", "#009e73", "#cc3d8f"
-_TERMS = {
-    "TWL": ("--", "s"),
-    "PGR": (":", "D"),
-    "PFL": ("-.", "^"),
-    "SPL": ((0, (1, 1)), "v"),
-}
-_SERIES = ("#0072b2", "#e69f00", "#d55e00", "#009e73")
-_OTHERS = ("#cc79a7", "#56b4e9", "#8c564b", "#b8b000")
 
 
 def use_style() -> None:
@@ -71,27 +60,7 @@ def use_style() -> None:
 
 def class_colors(count: int) -> list:
     """`count` colours, colour-blind safe up to ten; neighbours are far apart in hue."""
-    if count <= 10:
-        return list(mpl.color_sequences["petroff10"][:count])
-    golden = (5**0.5 - 1) / 2
-    return [sns.husl_palette(1, h=k * golden % 1, s=0.8)[0] for k in range(count)]
-
-
-def method_style(name: str) -> dict[str, Any]:
-    """Colour, line and marker of a method: colour says what is trained from where,
-    line and marker what is preserved. Names unknown to the paper get a colour too.
-    """
-    parts = name.split("+")
-    if "quiet" in parts:
-        color = _QUIET
-    elif "FixLL" in parts:
-        color = _FIXED_FROM_SCRATCH if parts[0] == "scratch" else _FIXED
-    else:
-        other = _OTHERS[sum(name.encode()) % len(_OTHERS)]
-        color = _FAMILIES.get(parts[0], other)
-    looks = [_TERMS[part] for part in parts if part in _TERMS] or [("-", "o")]
-    line, marker = looks[0] if len(looks) == 1 else ("-", "P")
-    return {"color": color, "linestyle": line, "marker": marker}
+    return [to_rgb(color) for color in palette.class_colors(count)]
 
 
 def curves(ax: Axes, lines: Mapping[str, pd.Series], *, log: bool = False) -> Axes:
@@ -509,7 +478,7 @@ def yardstick(
     """
     frame = pd.DataFrame({"x": changed, "y": values, "kind": kinds})
     floor = frame.y[frame.y > 0].min() / 4 if (frame.y > 0).any() else 1e-6
-    colors = (*_SERIES, *_OTHERS)
+    colors = (*palette.SERIES, *palette.OTHERS)
     looks = zip(colors, "os^Dv*XP", strict=True)
     for (kind, rows), (color, marker) in zip(
         frame.groupby("kind", sort=False), looks, strict=False
@@ -540,7 +509,7 @@ def bars(ax: Axes, lengths: pd.DataFrame, *, stacked: bool = False) -> Axes:
         lengths: Indexed by name, a column a series.
         stacked: Each row's bars end to end rather than below each other.
     """
-    colors = list(_SERIES[: lengths.shape[1]])
+    colors = list(palette.SERIES[: lengths.shape[1]])
     lengths.plot.barh(ax=ax, stacked=stacked, color=colors, width=0.75, legend=False)
     ax.invert_yaxis()
     ax.set_ylabel("")
