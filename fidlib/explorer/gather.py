@@ -1,0 +1,215 @@
+"""Gathers what an explorer shows, of a study or of any two classifiers."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fidlib import data, models, runs
+from fidlib.data import Split
+from fidlib.explorer.live import SIDES, Planes
+from fidlib.explorer.scene import Film, Kept, Map, Scene, Shown
+from fidlib.lineage import Lineage, Name
+from fidlib.measures import maps
+from fidlib.measures.catalogue import MEASURES
+from fidlib.measures.curve import IMAGES
+from fidlib.measures.fidelity import Fidelity, compare
+from fidlib.models import Classifier, Outputs
+from fidlib.study import Study
+
+FRAMES = 12
+"""Points of a training in a film, at most."""
+
+Gathered = tuple[Scene, Planes]
+
+
+def of_study(study: Study, names: Iterable[Name], count: int) -> Gathered:
+    """The host and other models of a study on test images and triggers."""
+    lineages = [Lineage(), *map(Lineage.read, names)]
+    test, secret = study.test, study.triggers
+    # Films have 2,000 images, so that those shown are some of them.
+    rows = test.sample_rows(max(count, IMAGES))
+    some = Split(test.images[rows], test.labels[rows])
+    rows, split = rows[some.sample_rows(count)], some.sample(count)
+    shown, films, decide = [], {}, {}
+    for name, lineage in {str(one): one for one in lineages}.items():
+        model = study.model(lineage)
+        parts = [study.outputs(lineage, part.images) for part in (split, secret)]
+        film = _film(study, lineage, rows)
+        values = study.fidelity(lineage).values()
+        shown.append(_shown(name, model, parts, values, film and film[0]))
+        films |= {name: film[1]} if film else {}
+        decide[name] = model
+    config, dim = study.config, shown[0].features.shape[1]
+    title = f"{Path(config.dataset).stem}, {config.model}, D = {dim}, seed {config.seed}"
+    return _gathered(title, study.classes, split, secret, rows, shown, films, decide)
+
+
+def of_pair(
+    pair: Sequence[Classifier],
+    split: Split,
+    triggers: Split | None,
+    count: int,
+    *,
+    names: Sequence[str] = ("host", "marked"),
+    classes: Sequence[str] = (),
+    report: Fidelity | None = None,
+) -> Gathered:
+    """Any two classifiers of the same classes on images of one's own."""
+    found = report or compare(*pair, split, triggers)
+    same = {name: row.same for name, row in MEASURES.items()}
+    own = {n: found[f"host_{n}"].value for n in ("accuracy", "trigger_accuracy")}
+    rows, some = split.sample_rows(count), split.sample(count)
+    secret = triggers or Split(some.images[:0], some.labels[:0])
+    shown = []
+    for name, model, values in zip(names, pair, (same | own, found.values()), strict=True):
+        parts = [models.outputs(model, part.images) for part in (some, secret) if len(part)]
+        shown.append(_shown(name, model, parts, values, None))
+    title = f"{names[1]} against {names[0]}"
+    classes = classes or [str(k) for k in range(pair[0].num_classes)]
+    decide = dict(zip(names, pair, strict=True))
+    return _gathered(title, classes, some, secret, rows, shown, {}, decide)
+
+
+def keep(scene: Scene, planes: Planes, corners: Iterable[Sequence[int]]) -> list[Kept]:
+    """Planes in pixel space of all models, for pages without a kernel."""
+    names = [model.name for model in scene.models]
+    return [
+        Kept(
+            three,
+            {name: planes.cells(name, three, SIDES[-2]) for name in names},
+            {name: planes.edges(name, three) for name in names},
+        )
+        for three in corners
+    ]
+
+
+def _gathered(
+    title: str,
+    classes: Sequence[str],
+    split: Split,
+    secret: Split,
+    rows: Tensor,
+    shown: Sequence[Shown],
+    films: Mapping[str, np.ndarray],
+    decide: Mapping[str, Classifier],
+) -> Gathered:
+    pixels = torch.cat([data.pixels(part.images).float() for part in (split, secret)])
+    scene = Scene(
+        title=title,
+        classes=classes,
+        pixels=pixels.cpu().numpy(),
+        labels=torch.cat([split.labels, secret.labels]).cpu().numpy(),
+        rows=rows.cpu().numpy(),
+        models=shown,
+        maps=_maps(shown, films, len(rows)),
+        measures=[_told(name) for name in MEASURES],
+    )
+    ask = {n: lambda x, m=m: models.outputs(m, x).logits for n, m in decide.items()}
+    return scene, Planes(ask, pixels)
+
+
+def _shown(
+    name: str,
+    model: Classifier,
+    parts: Sequence[Outputs],
+    values: Mapping[str, float | None],
+    film: Film | None,
+) -> Shown:
+    features, logits = (torch.cat(both).cpu().numpy() for both in zip(*parts, strict=True))
+    weight, bias = model.head.weight, model.head.bias
+    bias = torch.zeros(len(weight)).to(weight) if bias is None else bias
+    head = torch.cat([weight, bias[:, None]], 1).detach().cpu().numpy()
+    kept = {
+        n: None if v is None or math.isnan(v) else float(f"{v:.5g}")
+        for n, v in values.items()
+    }
+    return Shown(name, features, logits, head, kept, film)
+
+
+def _film(study: Study, of: Lineage, rows: Tensor) -> tuple[Film, np.ndarray] | None:
+    """Points of a training and the features there; None if they were not kept."""
+    try:
+        curve = study.curve(of)
+    except ValueError:
+        return None
+    there = {row: place for place, row in enumerate(curve.rows.tolist())}
+    if not curve.trigger_logits.shape[1] or not there.keys() >= set(rows.tolist()):
+        return None  # a training without triggers, or other images
+    places = [there[row] for row in rows.tolist()]
+    epochs = study.history(of).epoch.tolist()
+    points = np.unique(np.linspace(0, len(epochs) - 1, FRAMES).round().astype(int))
+    features, logits = (
+        torch.cat([own[points][:, places], secret[points]], 1).float().numpy()
+        for own, secret in (
+            (curve.features, curve.trigger_features),
+            (curve.logits, curve.trigger_logits),
+        )
+    )
+    heads = None
+    if features.shape[2] == 2:  # the head then, from what it made of the features
+        one = np.ones_like(features[..., :1])
+        frames = zip(np.concatenate([features, one], 2), logits, strict=True)
+        heads = np.stack([np.linalg.lstsq(x, z)[0].T for x, z in frames])
+    kept = [epochs[point] for point in points]
+    return Film(kept, logits.argmax(2), heads), features
+
+
+def _maps(
+    shown: Sequence[Shown], films: Mapping[str, np.ndarray], images: int
+) -> list[Map]:
+    features = {model.name: model.features for model in shown}
+    dims = {each.shape[1] for each in features.values()}
+    if dims == {2}:
+        return [Map("exact", features, films, note="D = 2: nothing is projected.")]
+    if len(dims) > 1:
+        places = {}
+        for name, each in features.items():
+            places |= _common({name: each}, name, images, "pca")
+        note = "The models differ in D: each has axes of its own."
+        return [Map("PCA of each", places, common=False, note=note)]
+    stacked = features | {
+        f"{name} {p}": frame for name, film in films.items() for p, frame in enumerate(film)
+    }
+    found = []
+    for projection in ("umap", "pca"):
+        places = _common(stacked, shown[0].name, images, projection)
+        moving = {
+            name: np.stack([places[f"{name} {p}"] for p in range(len(film))])
+            for name, film in films.items()
+        }
+        note = f"{projection.upper()} of {dims.pop() if dims else features[shown[0].name].shape[1]} features, fitted on {shown[0].name}."
+        found.append(Map(projection.upper(), places, moving, note=note))
+    return found
+
+
+def _common(
+    features: Mapping[str, np.ndarray], fit: str, images: int, projection: str
+) -> dict[str, np.ndarray]:
+    """`maps.common_map`, made once and kept."""
+    content = hashlib.sha256(b"".join(each.tobytes() for each in features.values()))
+    key = {"features": content.hexdigest(), "names": list(features), "fit": fit}
+    key |= {"projection": projection, "images": images, "version": 1}
+    neighbors = min(15, (images - 1) // 2)
+
+    def build(folder: Path) -> None:
+        found = maps.common_map(
+            features, fit=fit, first=images, projection=projection, neighbors=neighbors
+        )
+        np.savez(folder / "places.npz", **{str(n): xy for n, xy in enumerate(found.values())})
+
+    with np.load(runs.make("maps", key, build) / "places.npz") as file:
+        return {name: file[str(n)] for n, name in enumerate(features)}
+
+
+def _told(name: str) -> dict[str, Any]:
+    """What is said of a measure, and whether more is better (1), worse (-1) or neither."""
+    row = MEASURES[name]
+    title = name.upper() if len(name) == 3 else name.replace("_", " ")
+    direction = {0.0: -1, 1.0: 1, None: 0 if name.startswith("host") else 1}[row.same]
+    return {"name": name, "title": title, "unit": row.unit, "direction": direction}

@@ -1,0 +1,79 @@
+"""The explorer's script, one module joined from several, and its page without a kernel.
+
+Neither a widget's module, which comes from a blob, nor a page that is opened as a file
+can import others by relative paths.
+"""
+
+import base64
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).with_name("js")
+ORDER = ("data", "gestures", "maps", "point", "planes", "models", "explorer")
+"""Each imports from those before it."""
+
+
+def script() -> str:
+    """All ES modules as one, which exports what the last does by default."""
+    parts = [(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in ORDER]
+    joined = "\n".join(re.sub(r"^import .*?;\n", "", part, flags=re.M) for part in parts)
+    return re.sub(r"^export (?!default)", "", joined, flags=re.M)
+
+
+def style() -> str:
+    """Its CSS."""
+    return (FOLDER / "explorer.css").read_text(encoding="utf-8")
+
+
+def page(about: dict[str, Any], blob: bytes, below: str = "") -> str:
+    """A page that needs neither a kernel nor a network: it contains the images.
+
+    Args:
+        about: Of a packed scene.
+        blob: Likewise.
+        below: HTML to stand under the explorer.
+    """
+    told = f"{about['images']:,} images, {about['triggers']:,} triggers and {len(about['models'])} models"
+    size = f"{(len(blob) + len(json.dumps(about))) / 1e6:.1f} MB"
+    text = json.dumps(about).replace("<", "\\u003c")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>fidlib explorer: {html.escape(about["title"])}</title>
+<style>
+body {{ margin: 0; background: Canvas; color: CanvasText; color-scheme: light dark; }}
+footer, .below {{ max-width: 1440px; margin: 0 auto; padding: 8px 16px;
+  font: 12px/1.5 system-ui, sans-serif; }}
+{style()}</style>
+</head>
+<body>
+<main id="explorer"></main>
+{below}
+<footer>This file contains {told}, the images themselves among them ({size}); it asks no
+network for anything.</footer>
+<script id="about" type="application/json">{text}</script>
+<script id="blob" type="text/plain">{base64.b64encode(blob).decode()}</script>
+<script type="module">
+{script().replace("export default", "const explorer =")}
+{(FOLDER / "page.js").read_text(encoding="utf-8")}</script>
+</body>
+</html>
+"""
+
+
+def read(path: Path) -> tuple[dict[str, Any], bytes]:
+    """`about` and the blob of a page."""
+    text = path.read_text(encoding="utf-8")
+    found = {
+        name: re.search(rf'<script id="{name}"[^>]*>(.*?)</script>', text, re.S)
+        for name in ("about", "blob")
+    }
+    if not all(found.values()):
+        raise ValueError(f"{path} is no page of fidlib's explorer: write it by .page(path).")
+    about, blob = (match[1] for match in found.values() if match)
+    return json.loads(about), base64.b64decode(blob)
