@@ -24,6 +24,7 @@ _HOMES = {
     "TERMS": "methods",
     "TRIGGERS": "triggers",
     "compare": "measures.fidelity",
+    "explore": "explorer",
     "make": "study",
     "over_seeds": "study",
 }

@@ -1,0 +1,155 @@
+"""The interactive explorer: widget, its ES modules and CSS, the page without a kernel.
+
+What is published is shown without torch, matplotlib or umap.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fidlib.explorer import page
+
+if TYPE_CHECKING:
+    from fidlib.data import Split
+    from fidlib.explorer.live import Planes
+    from fidlib.lineage import Name
+    from fidlib.models import Classifier
+    from fidlib.study import Study
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "figures"
+"""Where suites leave their pages, from wherever the package is used."""
+
+
+class Packed(NamedTuple):
+    """A scene as the browser gets it."""
+
+    about: dict[str, Any]
+    blob: bytes
+    planes: Planes | None
+    """Asks the models; None where there are none."""
+
+
+class Explorer:
+    """Shows itself in a cell; `page` writes a file that needs no kernel.
+
+    What it shows is gathered when it is first shown or written, and never when nobody
+    can look at it, as under papermill.
+
+    Args:
+        gather: Makes what it shows.
+    """
+
+    def __init__(self, gather: Callable[[], Packed]) -> None:
+        self._gather = gather
+
+    @cached_property
+    def _packed(self) -> Packed:
+        return self._gather()
+
+    @cached_property
+    def _view(self) -> Any:
+        from fidlib.explorer.widget import View
+
+        return View.of(self._packed)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What is chosen in it; set some of it, and the view follows."""
+        return dict(self._view.state)
+
+    @state.setter
+    def state(self, values: dict[str, Any]) -> None:
+        self._view.state = {**self._view.state, **values}
+
+    @property
+    def selected(self) -> np.ndarray:
+        """Numbers, in their split, of the images that the lasso chose."""
+        rows = np.asarray(self.state.get("selected", []), int)
+        found = page.unpack(self._packed.about, self._packed.blob, ["rows"])["rows"]
+        return found[rows[rows < len(found)]].astype(int)
+
+    @property
+    def selected_triggers(self) -> np.ndarray:
+        """Numbers of the triggers that the lasso chose."""
+        rows = np.asarray(self.state.get("selected", []), int)
+        images = self._packed.about["images"]
+        return rows[rows >= images] - images
+
+    def page(self, path: str | Path, *, below: str = "") -> Path:
+        """Write a page that needs neither kernel nor network; it contains the images.
+
+        Args:
+            path: Where, such as `explorer.html`.
+            below: HTML to stand under it, such as a table.
+        """
+        path = Path(path)
+        path.write_text(page.page(*self._packed[:2], below), encoding="utf-8")
+        return path
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        if _nobody_looks():
+            told = "The explorer is left out in batch: run this cell in JupyterLab."
+            return {"text/plain": told}
+        return self._view._repr_mimebundle_(**options)
+
+
+def explore(
+    what: Study | Classifier | str,
+    models: Iterable[Name] | Classifier | None = None,
+    split: Split | None = None,
+    triggers: Split | None = None,
+    *,
+    images: int = 1000,
+) -> Explorer:
+    """The explorer, of a study, of two classifiers, or of what is published.
+
+    Args:
+        what: A study; the reference, a classifier; or a suite such as `"cifar10"`.
+        models: Of a study: lineages to compare with the host, all methods that were
+            trained when None. Of two classifiers: the second.
+        split: Of two classifiers: images and labels to look at.
+        triggers: Of two classifiers: the watermark, if there is one.
+        images: How many are shown, spread over the classes.
+
+    Raises:
+        ValueError: If nothing of that name is published, or what came is none of these.
+    """
+    if isinstance(what, str):
+        return Explorer(lambda found=_published(what): Packed(*page.read(found), None))
+    from fidlib.explorer import gather
+
+    if not 12 <= images <= 60_000:
+        raise ValueError(f"images is {images}; show at least 12 and at most 60,000.")
+    find = gather.asked(what, models, split, triggers, images)
+
+    def packed() -> Packed:
+        scene, planes = find()
+        return Packed(*scene.pack(), planes)
+
+    return Explorer(packed)
+
+
+def _published(name: str) -> Path:
+    path = PUBLISHED / name / "explorer.html"
+    if not path.exists():
+        known = sorted(found.parent.name for found in PUBLISHED.glob("*/explorer.html"))
+        raise ValueError(
+            f"nothing is published of {name!r}; use one of {', '.join(known)}, or pass a "
+            "fidlib.Study."
+        )
+    return path
+
+
+def _nobody_looks() -> bool:
+    """Whether a notebook is run in batch: then no cell may ask its user anything."""
+    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
+    if not hasattr(shell, "kernel"):
+        return False
+    asked = shell.kernel.get_parent().get("content", {})
+    return asked.get("allow_stdin") is False

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fidlib.measures import maps
 from fidlib.measures.catalogue import MEASURES
 from fidlib.measures.curve import IMAGES
 from fidlib.measures.fidelity import Fidelity, compare
+from fidlib.methods import METHODS
 from fidlib.models import Classifier, Outputs
 from fidlib.study import Study
 
@@ -26,6 +27,31 @@ FRAMES = 12
 """Points of a training in a film, at most."""
 
 Gathered = tuple[Scene, Planes]
+
+
+def asked(what: Any, models: Any, split: Any, secret: Any, count: int) -> Callable[[], Gathered]:
+    """What `explore` was asked for, checked but not yet gathered."""
+    if isinstance(what, Study):
+        if split is not None or secret is not None:
+            raise ValueError("a study has images and triggers of its own: pass no others.")
+        names = [Lineage.read(n) for n in trained(what) if models is None else models]
+        return lambda: of_study(what, names, count)
+    pair = (what, models)
+    if not all(isinstance(model, Classifier) for model in pair) or split is None:
+        came = ", ".join(type(each).__name__ for each in (*pair, split))
+        raise ValueError(
+            f"explore got {came}; pass a Study, the name of a suite, or two classifiers "
+            "from fidlib.models.wrap and a fidlib.data.Split."
+        )
+    return lambda: of_pair(pair, split, secret, count)
+
+
+def trained(study: Study) -> list[str]:
+    """Methods whose models of a study are there."""
+    names = [name for name in METHODS if not study.is_missing(Lineage.read(name), ())]
+    if not names:
+        raise ValueError("no model of this study is trained: name some, as in models=.")
+    return names
 
 
 def of_study(study: Study, names: Iterable[Name], count: int) -> Gathered:
@@ -210,6 +236,6 @@ def _common(
 def _told(name: str) -> dict[str, Any]:
     """What is said of a measure, and whether more is better (1), worse (-1) or neither."""
     row = MEASURES[name]
-    title = name.upper() if len(name) == 3 else name.replace("_", " ")
+    title = name.upper() if len(name) <= 3 else name.replace("_", " ")
     direction = {0.0: -1, 1.0: 1, None: 0 if name.startswith("host") else 1}[row.same]
     return {"name": name, "title": title, "unit": row.unit, "direction": direction}

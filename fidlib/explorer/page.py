@@ -5,11 +5,15 @@ can import others by relative paths.
 """
 
 import base64
+import gzip
 import html
 import json
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 FOLDER = Path(__file__).with_name("js")
 ORDER = ("data", "gestures", "maps", "point", "planes", "models", "explorer")
@@ -19,13 +23,29 @@ ORDER = ("data", "gestures", "maps", "point", "planes", "models", "explorer")
 def script() -> str:
     """All ES modules as one, which exports what the last does by default."""
     parts = [(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in ORDER]
-    joined = "\n".join(re.sub(r"^import .*?;\n", "", part, flags=re.M) for part in parts)
+    joined = "\n".join(
+        re.sub(r"^import .*?;\n", "", part, flags=re.M) for part in parts
+    )
     return re.sub(r"^export (?!default)", "", joined, flags=re.M)
 
 
 def style() -> str:
     """Its CSS."""
     return (FOLDER / "explorer.css").read_text(encoding="utf-8")
+
+
+def unpack(
+    about: Mapping[str, Any], blob: bytes, names: Iterable[str] | None = None
+) -> dict[str, np.ndarray]:
+    """The arrays of a packed scene, flat, as the browser reads them."""
+    raw, arrays = gzip.decompress(blob), about["arrays"]
+    found = {}
+    for name in arrays if names is None else names:
+        entry = arrays[name]
+        kind, count = np.dtype(f"<{entry['kind']}"), entry["count"]
+        values = np.frombuffer(raw, kind, count, entry["start"])
+        found[name] = values * entry["scale"] if entry["scale"] else values
+    return found
 
 
 def page(about: dict[str, Any], blob: bytes, below: str = "") -> str:
@@ -74,6 +94,8 @@ def read(path: Path) -> tuple[dict[str, Any], bytes]:
         for name in ("about", "blob")
     }
     if not all(found.values()):
-        raise ValueError(f"{path} is no page of fidlib's explorer: write it by .page(path).")
+        raise ValueError(
+            f"{path} is no page of fidlib's explorer: write it by .page(path)."
+        )
     about, blob = (match[1] for match in found.values() if match)
     return json.loads(about), base64.b64decode(blob)

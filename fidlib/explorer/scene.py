@@ -124,10 +124,14 @@ class Scene:
             raw = values.tobytes()
             parts.append(raw + b"\0" * (-len(raw) % 4))
             start += len(parts[-1])
-        return self._about() | {"arrays": arrays}, gzip.compress(b"".join(parts), mtime=0)
+        return self._about() | {"arrays": arrays}, gzip.compress(
+            b"".join(parts), mtime=0
+        )
 
     def _about(self) -> dict[str, Any]:
-        styles = [palette.method_style(model.name.split("/")[0]) for model in self.models]
+        styles = [
+            palette.method_style(model.name.split("/")[0]) for model in self.models
+        ]
         return {
             "title": self.title,
             "classes": list(self.classes),
@@ -189,16 +193,6 @@ class Scene:
             if one.features.shape == other.features.shape:
                 apart = np.linalg.norm(one.features - other.features, axis=1)
                 yield f"moved {a} {b}", apart
-
-
-def unpack(about: Mapping[str, Any], blob: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a packed scene, flat, as the browser reads them."""
-    raw, found = gzip.decompress(blob), {}
-    for name, entry in about["arrays"].items():
-        kind, count = np.dtype(f"<{entry['kind']}"), entry["count"]
-        values = np.frombuffer(raw, kind, count, entry["start"])
-        found[name] = values * entry["scale"] if entry["scale"] else values
-    return found
 
 
 def nearest(features: np.ndarray, images: int) -> np.ndarray:

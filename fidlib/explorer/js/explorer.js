@@ -5,7 +5,7 @@ import { Models } from "./models.js";
 import { Planes } from "./planes.js";
 import { Point, Selection } from "./point.js";
 
-const PASSING = new Set(["hover", "dark", "size"]); // no part of a state that is shared
+const PASSING = new Set(["hover", "mix", "dark", "size"]); // no part of a state that is shared
 
 /** What is chosen at first: a host and the first other model, all images. */
 function beginning(scene) {
@@ -22,7 +22,7 @@ function beginning(scene) {
     ...{ left: names[0], right: names[1] ?? names[0], map: about.maps[0].name },
     ...{ color: "class", show: "all", hidden: [], selected: [], hover: -1, pin: -1 },
     ...{ t: 1, film: null, linked: true, zoom: null, tool: "lasso", theme: "auto" },
-    ...{ corners, space: "features", edge: 0, along: 0.5 },
+    ...{ corners, space: "features", edge: 0, along: 0.5, mix: null },
     ...{ table: 0, panels: null, brushed: [], sort: null, dark: false, size: 0 },
   };
 }

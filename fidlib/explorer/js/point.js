@@ -165,7 +165,7 @@ export class Selection {
     const middle = moved ? `; moved by ${short(moved[rows[rows.length >> 1]])} (median)` : "";
     this.said.textContent =
       `${rows.length} selected: ${of((i) => before[i] !== after[i])} answers changed; ` +
-      `right are ${left} on ${of((i) => before[i] === scene.labels[i])}, ` +
+      `${left} is right on ${of((i) => before[i] === scene.labels[i])}, ` +
       `${right} on ${of((i) => after[i] === scene.labels[i])}${middle}.`;
     const colors = scene.about.colors;
     const thumbs = rows.slice(0, STRIP).map((i) => thumb(scene, state, i, 28, colors[after[i]]));
