@@ -29,12 +29,17 @@ FRAMES = 12
 Gathered = tuple[Scene, Planes]
 
 
-def asked(what: Any, models: Any, split: Any, secret: Any, count: int) -> Callable[[], Gathered]:
+def asked(
+    what: Any, models: Any, split: Any, secret: Any, count: int
+) -> Callable[[], Gathered]:
     """What `explore` was asked for, checked but not yet gathered."""
     if isinstance(what, Study):
         if split is not None or secret is not None:
-            raise ValueError("a study has images and triggers of its own: pass no others.")
-        names = [Lineage.read(n) for n in trained(what) if models is None else models]
+            raise ValueError(
+                "a study has images and triggers of its own: pass no others."
+            )
+        given = trained(what) if models is None else models
+        names = [Lineage.read(name) for name in given]
         return lambda: of_study(what, names, count)
     pair = (what, models)
     if not all(isinstance(model, Classifier) for model in pair) or split is None:
@@ -72,7 +77,9 @@ def of_study(study: Study, names: Iterable[Name], count: int) -> Gathered:
         films |= {name: film[1]} if film else {}
         decide[name] = model
     config, dim = study.config, shown[0].features.shape[1]
-    title = f"{Path(config.dataset).stem}, {config.model}, D = {dim}, seed {config.seed}"
+    title = (
+        f"{Path(config.dataset).stem}, {config.model}, D = {dim}, seed {config.seed}"
+    )
     return _gathered(title, study.classes, split, secret, rows, shown, films, decide)
 
 
@@ -93,8 +100,12 @@ def of_pair(
     rows, some = split.sample_rows(count), split.sample(count)
     secret = triggers or Split(some.images[:0], some.labels[:0])
     shown = []
-    for name, model, values in zip(names, pair, (same | own, found.values()), strict=True):
-        parts = [models.outputs(model, part.images) for part in (some, secret) if len(part)]
+    for name, model, values in zip(
+        names, pair, (same | own, found.values()), strict=True
+    ):
+        parts = [
+            models.outputs(model, part.images) for part in (some, secret) if len(part)
+        ]
         shown.append(_shown(name, model, parts, values, None))
     title = f"{names[1]} against {names[0]}"
     classes = classes or [str(k) for k in range(pair[0].num_classes)]
@@ -147,7 +158,9 @@ def _shown(
     values: Mapping[str, float | None],
     film: Film | None,
 ) -> Shown:
-    features, logits = (torch.cat(both).cpu().numpy() for both in zip(*parts, strict=True))
+    features, logits = (
+        torch.cat(both).cpu().numpy() for both in zip(*parts, strict=True)
+    )
     weight, bias = model.head.weight, model.head.bias
     bias = torch.zeros(len(weight)).to(weight) if bias is None else bias
     head = torch.cat([weight, bias[:, None]], 1).detach().cpu().numpy()
@@ -199,8 +212,11 @@ def _maps(
             places |= _common({name: each}, name, images, "pca")
         note = "The models differ in D: each has axes of its own."
         return [Map("PCA of each", places, common=False, note=note)]
+    dim = dims.pop()
     stacked = features | {
-        f"{name} {p}": frame for name, film in films.items() for p, frame in enumerate(film)
+        f"{name} {p}": frame
+        for name, film in films.items()
+        for p, frame in enumerate(film)
     }
     found = []
     for projection in ("umap", "pca"):
@@ -209,8 +225,8 @@ def _maps(
             name: np.stack([places[f"{name} {p}"] for p in range(len(film))])
             for name, film in films.items()
         }
-        note = f"{projection.upper()} of {dims.pop() if dims else features[shown[0].name].shape[1]} features, fitted on {shown[0].name}."
-        found.append(Map(projection.upper(), places, moving, note=note))
+        told = f"{projection.upper()} of D = {dim} features, fitted on {shown[0].name}"
+        found.append(Map(projection.upper(), places, moving, note=f"{told}."))
     return found
 
 
@@ -227,14 +243,16 @@ def _common(
         found = maps.common_map(
             features, fit=fit, first=images, projection=projection, neighbors=neighbors
         )
-        np.savez(folder / "places.npz", **{str(n): xy for n, xy in enumerate(found.values())})
+        np.savez(
+            folder / "places.npz", **{str(n): xy for n, xy in enumerate(found.values())}
+        )
 
     with np.load(runs.make("maps", key, build) / "places.npz") as file:
         return {name: file[str(n)] for n, name in enumerate(features)}
 
 
 def _told(name: str) -> dict[str, Any]:
-    """What is said of a measure, and whether more is better (1), worse (-1) or neither."""
+    """What is said of a measure; more is better (1), worse (-1), or neither (0)."""
     row = MEASURES[name]
     title = name.upper() if len(name) <= 3 else name.replace("_", " ")
     direction = {0.0: -1, 1.0: 1, None: 0 if name.startswith("host") else 1}[row.same]

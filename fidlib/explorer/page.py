@@ -56,7 +56,8 @@ def page(about: dict[str, Any], blob: bytes, below: str = "") -> str:
         blob: Likewise.
         below: HTML to stand under the explorer.
     """
-    told = f"{about['images']:,} images, {about['triggers']:,} triggers and {len(about['models'])} models"
+    models = ", ".join(model["name"] for model in about["models"])
+    told = f"{about['images']:,} images and {about['triggers']:,} triggers"
     size = f"{(len(blob) + len(json.dumps(about))) / 1e6:.1f} MB"
     text = json.dumps(about).replace("<", "\\u003c")
     return f"""<!doctype html>
@@ -74,8 +75,8 @@ footer, .below {{ max-width: 1440px; margin: 0 auto; padding: 8px 16px;
 <body>
 <main id="explorer"></main>
 {below}
-<footer>This file contains {told}, the images themselves among them ({size}); it asks no
-network for anything.</footer>
+<footer>This file contains {told}, pixels and all, as these models see them:
+{html.escape(models)} ({size}). It asks no network for anything.</footer>
 <script id="about" type="application/json">{text}</script>
 <script id="blob" type="text/plain">{base64.b64encode(blob).decode()}</script>
 <script type="module">
