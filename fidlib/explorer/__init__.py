@@ -5,8 +5,9 @@ What is published is shown without torch, matplotlib or umap.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,8 +17,11 @@ import numpy as np
 from fidlib.explorer import page
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fidlib.data import Split
     from fidlib.explorer.live import Planes
+    from fidlib.explorer.scene import Scene
     from fidlib.lineage import Name
     from fidlib.models import Classifier
     from fidlib.study import Study
@@ -27,12 +31,12 @@ PUBLISHED = Path(__file__).resolve().parents[2] / "figures"
 
 
 class Packed(NamedTuple):
-    """A scene as the browser gets it."""
+    """A scene as the browser gets it, and what asks its models, if they are here."""
 
     about: dict[str, Any]
     blob: bytes
-    planes: Planes | None
-    """Asks the models; None where there are none."""
+    scene: Scene | None = None
+    planes: Planes | None = None
 
 
 class Explorer:
@@ -81,15 +85,22 @@ class Explorer:
         images = self._packed.about["images"]
         return rows[rows >= images] - images
 
-    def page(self, path: str | Path, *, below: str = "") -> Path:
+    def page(self, path: str | Path, *, planes: int = 0, below: str = "") -> Path:
         """Write a page that needs neither kernel nor network; it contains the images.
 
         Args:
             path: Where, such as `explorer.html`.
+            planes: In pixel space, to be computed now: a page cannot ask the models.
             below: HTML to stand under it, such as a table.
         """
+        about, blob, scene, ask = self._packed
+        if planes and scene and ask:
+            from fidlib.explorer import gather
+
+            kept = gather.kept(scene, ask, planes)
+            about, blob = dataclasses.replace(scene, planes=kept).pack()
         path = Path(path)
-        path.write_text(page.page(*self._packed[:2], below), encoding="utf-8")
+        path.write_text(page.page(about, blob, below), encoding="utf-8")
         return path
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
@@ -106,6 +117,7 @@ def explore(
     triggers: Split | None = None,
     *,
     images: int = 1000,
+    tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> Explorer:
     """The explorer, of a study, of two classifiers, or of what is published.
 
@@ -116,12 +128,15 @@ def explore(
         split: Of two classifiers: images and labels to look at.
         triggers: Of two classifiers: the watermark, if there is one.
         images: How many are shown, spread over the classes.
+        tables: More models for the trade-offs, by title: a column `method`, and columns
+            with the names of measures.
 
     Raises:
         ValueError: If nothing of that name is published, or what came is none of these.
     """
     if isinstance(what, str):
-        return Explorer(lambda found=_published(what): Packed(*page.read(found), None))
+        found = _published(what)
+        return Explorer(lambda: Packed(*page.read(found)))
     from fidlib.explorer import gather
 
     if not 12 <= images <= 60_000:
@@ -130,7 +145,9 @@ def explore(
 
     def packed() -> Packed:
         scene, planes = find()
-        return Packed(*scene.pack(), planes)
+        more = [gather.table(*each) for each in (tables or {}).items()]
+        scene = dataclasses.replace(scene, tables=more)
+        return Packed(*scene.pack(), scene, planes)
 
     return Explorer(packed)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fidlib import data, models, runs
+from fidlib import data, models, palette, runs
 from fidlib.data import Split
 from fidlib.explorer.live import SIDES, Planes
 from fidlib.explorer.scene import Film, Kept, Map, Scene, Shown
@@ -113,8 +113,29 @@ def of_pair(
     return _gathered(title, classes, some, secret, rows, shown, {}, decide)
 
 
-def keep(scene: Scene, planes: Planes, corners: Iterable[Sequence[int]]) -> list[Kept]:
-    """Planes in pixel space of all models, for pages without a kernel."""
+def kept(scene: Scene, planes: Planes, count: int) -> list[Kept]:
+    """Planes in pixel space of all models, for pages without a kernel.
+
+    Every other one has a trigger at a corner, an image of the class that the first
+    model gives it, and one of the class that its label says; the others have three
+    images of different classes.
+    """
+    draw = np.random.default_rng(0)
+    images, answers = len(scene.rows), scene.models[0].logits.argmax(1)
+    right = np.flatnonzero(answers[:images] == scene.labels[:images])
+    secret = np.flatnonzero(answers[images:] != scene.labels[images:]) + images
+    found = []
+    for n in range(count):
+        classes = draw.permutation(np.unique(scene.labels[right]))[:3]
+        corners = [int(draw.choice(right[scene.labels[right] == k])) for k in classes]
+        if n % 2 and len(secret):
+            i = int(draw.choice(secret))
+            pair = (answers[i], scene.labels[i])
+            of = [right[scene.labels[right] == k] for k in pair]
+            if all(len(rows) for rows in of):
+                corners = [i, *(int(draw.choice(rows)) for rows in of)]
+        if len(corners) == 3:
+            found.append(corners)
     names = [model.name for model in scene.models]
     return [
         Kept(
@@ -122,8 +143,22 @@ def keep(scene: Scene, planes: Planes, corners: Iterable[Sequence[int]]) -> list
             {name: planes.cells(name, three, SIDES[-2]) for name in names},
             {name: planes.edges(name, three) for name in names},
         )
-        for three in corners
+        for three in found
     ]
+
+
+def table(title: str, frame: Any) -> dict[str, Any]:
+    """More models for the trade-offs: a row each, its name from what is no measure."""
+    frame = frame.reset_index().rename(columns={"marked_accuracy": "accuracy"})
+    settings = [n for n in ("weight", "chains", "epochs", "seed") if n in frame]
+    rows = []
+    for _, row in frame.iterrows():
+        style = palette.method_style(row["method"])
+        told = [row["method"], *(f"{name} {row[name]:g}" for name in settings)]
+        values = _numbers({n: row[n] for n in MEASURES if n in frame})
+        look = {"color": style["color"], "marker": style["marker"]}
+        rows.append({"name": ", ".join(told), "values": values, **look})
+    return {"title": title, "rows": rows}
 
 
 def _gathered(
@@ -164,11 +199,15 @@ def _shown(
     weight, bias = model.head.weight, model.head.bias
     bias = torch.zeros(len(weight)).to(weight) if bias is None else bias
     head = torch.cat([weight, bias[:, None]], 1).detach().cpu().numpy()
-    kept = {
+    return Shown(name, features, logits, head, _numbers(values), film)
+
+
+def _numbers(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """As JSON has them, in five digits."""
+    return {
         n: None if v is None or math.isnan(v) else float(f"{v:.5g}")
         for n, v in values.items()
     }
-    return Shown(name, features, logits, head, kept, film)
 
 
 def _film(study: Study, of: Lineage, rows: Tensor) -> tuple[Film, np.ndarray] | None:

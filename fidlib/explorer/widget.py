@@ -32,7 +32,7 @@ class View(anywidget.AnyWidget):
     @classmethod
     def of(cls, packed: Packed) -> View:
         """A view of what was packed, live where there are models to ask."""
-        about, blob, planes = packed
+        about, blob, _, planes = packed
         view = cls(about=about, blob=blob, live=planes is not None)
 
         def answer(change: Any) -> None:

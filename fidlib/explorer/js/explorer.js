@@ -342,7 +342,7 @@ async function render({ model, el }) {
   const resized = new ResizeObserver(() => state.set({ size: root.clientWidth }));
   resized.observe(root);
   if (!state.values.zoom) maps.fit();
-  Object.assign(root, { scene, state, maps, planes, models });
+  Object.assign(root, { scene, state, maps, selection, planes, models });
   el.dataset.ready = "true";
   return () => {
     forget();

@@ -77,10 +77,10 @@ export class Models {
           panels: null,
         }),
     );
-    const clear = button("clear", "select no models", () => this.brush([], null));
+    this.clear = button("clear", "select no models", () => this.brush([], null));
     const bar = make("div", { className: "bar" }, make("h2", { textContent: "Trade-offs" }));
     if (this.groups.length > 1) bar.append(make("label", {}, "models", pick));
-    bar.append(this.said, clear);
+    bar.append(this.said, this.clear);
     const scroll = make("div", { className: "scroll", tabIndex: 0, role: "region" }, this.table);
     scroll.setAttribute("aria-label", "table of models");
     this.node = make("section", { "aria-label": "trade-offs" }, bar, this.grid, scroll);
@@ -226,6 +226,7 @@ export class Models {
       ? `${brushed.length} of ${this.rows.length} models`
       : `${this.rows.length} models`;
     this.said.textContent = `${some}. Draw a box to select, click one to see it in the maps; dashed: none is better in both.`;
+    this.clear.hidden = !brushed.length;
     const [by, down] = sort ?? [null, false];
     const value = (n) => this.rows[n].values[by] ?? Infinity;
     const order = (brushed.length ? brushed : [...this.rows.keys()]).filter(
@@ -268,6 +269,9 @@ export class Models {
       make("thead", {}, make("tr", {}, first, ...heads)),
       make("tbody", {}, ...rows),
     );
+    // A table that shrinks would move the page under a pointer that brushes.
+    const { parentNode } = this.table;
+    if (!brushed.length) parentNode.style.minHeight = `${parentNode.clientHeight}px`;
     this.paint();
   }
 

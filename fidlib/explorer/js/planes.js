@@ -228,8 +228,8 @@ export class Planes {
     const tones = this.scene.about.colors.map((color) => rgb(color));
     const { side, both } = this.found ?? {};
     const share = this.found ? differing(both[0], both[1], side) : null;
-    const told = share === null ? "" : `on ${(100 * share).toFixed(1)} % of the mixes`;
-    const titles = { left: [left], right: [right], differ: ["Where they differ", told] };
+    const told = share === null ? "" : `on ${(100 * share).toFixed(1)} % of mixes`;
+    const titles = { left: [left], right: [right], differ: ["They differ", told] };
     for (const [key, stage] of Object.entries(this.stages)) {
       const [name, more = ""] = titles[key];
       stage.head.replaceChildren(
@@ -297,7 +297,7 @@ export class Planes {
         this.scene.draw(context, i, x - 14, y - 14, 28, 28);
         context.lineWidth = 1;
         context.strokeRect(x - 14.5, y - 14.5, 29, 29);
-        context.fillText("ABC"[n], x + 19, y + (n < 2 ? 14 : -4));
+        context.fillText("ABC"[n], x + (n === 1 ? -30 : 20), y + (n < 2 ? 13 : -2));
       });
       const [x, y] = [0, 1].map((n) => corners.reduce((sum, p, c) => sum + weights[c] * p[n], 0));
       for (const [radius, color] of [
