@@ -131,7 +131,9 @@ export class Scene {
     scene.count = about.images + about.triggers;
     scene.labels = scene.arrays.labels;
     scene.names = about.models.map((model) => model.name);
-    scene.sheet = await createImageBitmap(new Blob([scene.arrays.sheet], { type: "image/webp" }));
+    const sheet = new Blob([scene.arrays.sheet], { type: "image/webp" });
+    scene.sheet = await createImageBitmap(sheet);
+    scene.url = URL.createObjectURL(sheet);
     return scene;
   }
 
@@ -178,15 +180,17 @@ export class Scene {
     context.drawImage(this.sheet, left, top, w, h, x, y, width, height);
   }
 
-  /** An image as a canvas. @param {number} size of its longer side, CSS pixels */
+  /** An image as an element. @param {number} size of its longer side, CSS pixels */
   picture(i, size) {
     const [h, w] = this.about.shape;
-    const canvas = make("canvas", { width: w, height: h, className: "picture" });
+    const { columns } = this.about;
     const scale = size / Math.max(h, w);
-    canvas.style.width = `${w * scale}px`;
-    canvas.style.height = `${h * scale}px`;
-    this.draw(canvas.getContext("2d"), i, 0, 0, w, h);
-    return canvas;
+    const [x, y] = [(i % columns) * w * scale, Math.floor(i / columns) * h * scale];
+    const node = make("span", { className: "picture" });
+    node.style.cssText =
+      `width:${w * scale}px;height:${h * scale}px;background:url(${this.url}) ` +
+      `-${x}px -${y}px/${columns * w * scale}px auto`;
+    return node;
   }
 
   /** @returns {Uint8ClampedArray} red, green, blue and alpha of an image */

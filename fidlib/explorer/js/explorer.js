@@ -347,6 +347,7 @@ async function render({ model, el }) {
   return () => {
     forget();
     resized.disconnect();
+    URL.revokeObjectURL(scene.url);
   };
 }
 

@@ -1,5 +1,6 @@
 /** Two maps of the same images: hover, lasso, zoom, the way from one to the other. */
 import { Scene, State, between, button, inside, make, rgb, sized } from "./data.js";
+import { Dots } from "./dots.js";
 import { listen } from "./gestures.js";
 
 export const SHOWN = ["all", "answer changed", "wrong", "triggers", "moved most"];
@@ -46,7 +47,7 @@ export function visible(scene, values) {
 export class Maps {
   /** @param {Scene} scene @param {State} state @param {Object} heads left and right */
   constructor(scene, state, heads) {
-    Object.assign(this, { scene, state, sprites: new Map(), views: {} });
+    Object.assign(this, { scene, state, views: {} });
     this.panels = ["left", "right"].map((side) => this.panel(side, heads[side]));
     state.on("left right map", () => this.fit());
     state.on("left right map color show hidden t film selected linked zoom dark size", () =>
@@ -209,35 +210,6 @@ export class Maps {
     return (i) => about.viridis[moved ? Math.round(steps * Math.min(1, moved[i] / (far || 1))) : 0];
   }
 
-  /** A dot or a cross, drawn once and then copied. */
-  sprite(color, cross, radius) {
-    const ratio = window.devicePixelRatio || 1;
-    const key = `${color} ${cross} ${radius} ${ratio}`;
-    if (!this.sprites.has(key)) {
-      const side = Math.ceil((2 * radius + 3) * ratio);
-      const canvas = new OffscreenCanvas(side, side);
-      const context = canvas.getContext("2d");
-      context.translate(side / 2, side / 2);
-      context.scale(ratio, ratio);
-      context.beginPath();
-      if (cross) {
-        for (const turn of [1, -1]) {
-          context.moveTo(-radius, -turn * radius);
-          context.lineTo(radius, turn * radius);
-        }
-        context.lineWidth = 1.5;
-        context.strokeStyle = color;
-        context.stroke();
-      } else {
-        context.arc(0, 0, radius, 0, 7);
-        context.fillStyle = color;
-        context.fill();
-      }
-      this.sprites.set(key, { canvas, side: side / ratio });
-    }
-    return this.sprites.get(key);
-  }
-
   repaint() {
     if (!this.views.left.top.clientWidth) return;
     const { values } = this.state;
@@ -259,17 +231,17 @@ export class Maps {
     const radius = this.scene.images > 4000 ? 1.7 : this.scene.images > 1200 ? 2.4 : 2.9;
     const color = this.colors(side);
     const plain = this.state.values.color === "class";
+    const dots = new Dots(view.size);
     for (const pass of some ? [0, 1] : [1]) {
-      context.globalAlpha = pass ? (some ? 0.95 : 0.78) : 0.13;
+      const alpha = pass ? (some ? 0.95 : 0.78) : 0.13;
       for (let i = 0; i < this.scene.count; i++) {
         if (!this.visible[i] || (some && this.selected[i] !== pass)) continue;
         const cross = i >= this.scene.images;
         const ink = cross && plain ? this.ink() : color(i);
-        const dot = this.sprite(ink, cross, cross ? radius + 0.3 : radius);
-        const [x, y] = [view.xy[2 * i] - dot.side / 2, view.xy[2 * i + 1] - dot.side / 2];
-        context.drawImage(dot.canvas, x, y, dot.side, dot.side);
+        dots.add(view.xy[2 * i], view.xy[2 * i + 1], ink, alpha, radius, cross);
       }
     }
+    dots.draw(context);
     if (side === "right" && some && this.chosen(side).layer.common) this.ways(context);
     context.globalAlpha = 1;
   }

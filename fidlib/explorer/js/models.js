@@ -226,7 +226,7 @@ export class Models {
       ? `${brushed.length} of ${this.rows.length} models`
       : `${this.rows.length} models`;
     this.said.textContent = `${some}. Draw a box to select, click one to see it in the maps; dashed: none is better in both.`;
-    this.clear.hidden = !brushed.length;
+    this.clear.style.visibility = brushed.length ? "" : "hidden";
     const [by, down] = sort ?? [null, false];
     const value = (n) => this.rows[n].values[by] ?? Infinity;
     const order = (brushed.length ? brushed : [...this.rows.keys()]).filter(
@@ -269,13 +269,16 @@ export class Models {
       make("thead", {}, make("tr", {}, first, ...heads)),
       make("tbody", {}, ...rows),
     );
-    // A table that shrinks would move the page under a pointer that brushes.
-    const { parentNode } = this.table;
-    if (!brushed.length) parentNode.style.minHeight = `${parentNode.clientHeight}px`;
     this.paint();
   }
 
   paint() {
+    // A table that shrinks would move the page under a pointer that brushes.
+    const { parentNode } = this.table;
+    if (!this.state.values.brushed.length) {
+      parentNode.style.minHeight = "";
+      parentNode.style.minHeight = `${parentNode.offsetHeight}px`;
+    }
     for (const panel of this.node.hidden ? [] : this.panels)
       if (panel.canvas.clientWidth) this.draw(panel);
   }

@@ -369,9 +369,12 @@ export class Planes {
   /** The corners' mix as an image. */
   blend(weights) {
     const { corners } = this.state.values;
-    const canvas = this.scene.picture(corners[0], 96);
+    const [height, width] = this.scene.about.shape;
+    const canvas = make("canvas", { className: "picture", width, height });
+    const scale = 96 / Math.max(height, width);
+    canvas.style.cssText = `width:${width * scale}px;height:${height * scale}px`;
     const context = canvas.getContext("2d");
-    const picture = context.createImageData(canvas.width, canvas.height);
+    const picture = context.createImageData(width, height);
     if (`${corners}` !== this.blending) this.images = corners.map((i) => this.scene.pixels(i));
     this.blending = `${corners}`;
     for (let p = 0; p < picture.data.length; p++)

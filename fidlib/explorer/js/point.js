@@ -3,7 +3,7 @@ import { Scene, State, button, make, short, softmax } from "./data.js";
 import { distances } from "./maps.js";
 
 const TOP = 3; // classes of which a probability is shown
-const STRIP = 240; // images in the strip, at most
+const STRIP = 160; // images in the strip, at most
 
 /** An image that can be pointed at and kept. */
 export function thumb(scene, state, i, size, color = "transparent") {
