@@ -103,7 +103,10 @@ class Browser:
         for event in self.events:
             told = json.dumps(event["params"])
             entry = event["params"].get("entry", {})
-            if event["method"] == "Runtime.exceptionThrown" or entry.get("level") == "error":
+            if (
+                event["method"] == "Runtime.exceptionThrown"
+                or entry.get("level") == "error"
+            ):
                 said.append(told)
             if event["method"] == "Network.requestWillBeSent":
                 url = event["params"]["request"]["url"]

@@ -18,13 +18,17 @@ def made(*, images: int = IMAGES, channels: int = 1) -> Scene:
     models, places, films = [], {}, {}
     for n, name in enumerate(NAMES):
         turns = np.arange(classes) * 2 * np.pi / classes
-        head = np.stack([np.cos(turns), np.sin(turns), 0.1 * draw.normal(size=classes)], 1)
+        head = np.stack(
+            [np.cos(turns), np.sin(turns), 0.1 * draw.normal(size=classes)], 1
+        )
         features = (centers + (1 + 0.3 * n) * draw.normal(size=(count, 2))).astype("f4")
         logits = features @ head[:, :2].T + head[:, 2]
         film = None
         if n == 1:
             frames = np.stack([features * p / (POINTS - 1) for p in range(POINTS)])
-            answers = np.stack([(f @ head[:, :2].T + head[:, 2]).argmax(1) for f in frames])
+            answers = np.stack(
+                [(f @ head[:, :2].T + head[:, 2]).argmax(1) for f in frames]
+            )
             film = Film([0.0, 0.5, 1.0, 1.5, 2.0], answers, np.stack([head] * POINTS))
             films[name] = frames
         values = {"twl": 10.0 * n, "pfl": 3.0**n, "agreement": 1 - 0.1 * n}
@@ -35,7 +39,12 @@ def made(*, images: int = IMAGES, channels: int = 1) -> Scene:
         {"name": "twl", "title": "TWL", "unit": "squared weights", "direction": -1},
         {"name": "pfl", "title": "PFL", "unit": "squared features", "direction": -1},
         {"name": "agreement", "title": "agreement", "unit": "share", "direction": 1},
-        {"name": "trigger_accuracy", "title": "answered", "unit": "share", "direction": 1},
+        {
+            "name": "trigger_accuracy",
+            "title": "answered",
+            "unit": "share",
+            "direction": 1,
+        },
     ]
     cells = {name: draw.integers(classes, size=(SIDE, SIDE)) for name in NAMES}
     edges = {name: draw.dirichlet(np.ones(classes), size=(3, STEPS)) for name in NAMES}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from explorer_scene import CLASSES, IMAGES, NAMES, made
+from tests.explorer_scene import CLASSES, IMAGES, NAMES, made
 from PIL import Image
 
 import fidlib as fl
@@ -62,7 +62,9 @@ def test_neighbours_and_distances_are_numpys(packed):
         shown = found[f"neighbors {m}"].reshape(nearest.shape)
         assert np.array_equal(shown, nearest)
     for a, b in ((0, 1), (1, 3)):
-        moved = np.linalg.norm(whole.models[a].features - whole.models[b].features, axis=1)
+        moved = np.linalg.norm(
+            whole.models[a].features - whole.models[b].features, axis=1
+        )
         assert np.abs(found[f"moved {a} {b}"] - moved).max() < 1e-3
 
 
@@ -84,7 +86,9 @@ def test_the_sheet_has_every_image_at_its_place(tmp_path, channels, exact):
         down, across = divmod(i, scene.columns(len(pixels)))
         tile = found[:, down * height : (down + 1) * height]
         tile = tile[:, :, across * width : (across + 1) * width]
-        error = np.abs(tile - pixels[i]).max() if exact else np.abs(tile - pixels[i]).mean()
+        error = (
+            np.abs(tile - pixels[i]).max() if exact else np.abs(tile - pixels[i]).mean()
+        )
         assert error < (0.003 if exact else 0.1)
 
 
@@ -92,7 +96,10 @@ def test_the_sheet_has_every_image_at_its_place(tmp_path, channels, exact):
 def test_cells_are_what_the_model_answers(side):
     torch.manual_seed(0)
     network = torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(48, 16), torch.nn.Tanh(), torch.nn.Linear(16, 5)
+        torch.nn.Flatten(),
+        torch.nn.Linear(48, 16),
+        torch.nn.Tanh(),
+        torch.nn.Linear(16, 5),
     )
     network[1].weight.data *= 8
     images = 3 * torch.rand(4, 1, 8, 6)
@@ -162,7 +169,9 @@ def test_a_page_holds_its_data_and_no_markup_of_names(packed, tmp_path):
 
 @pytest.fixture(scope="module")
 def study():
-    config = fl.Config(model="convnet", scale="smoke", train_images=400, trigger_count=10)
+    config = fl.Config(
+        model="convnet", scale="smoke", train_images=400, trigger_count=10
+    )
     return fl.Study(config)
 
 
@@ -173,12 +182,16 @@ def test_a_study_is_gathered_as_its_outputs_say(study, tmp_path):
     ftal = whole.models[1]
     assert np.allclose(ftal.logits[:60], outputs.logits[rows].numpy(), atol=1e-5)
     assert np.array_equal(whole.labels[:60], study.test.labels[rows].numpy())
-    assert ftal.values["agreement"] == pytest.approx(study.fidelity("FTAL").agreement, rel=1e-4)
+    assert ftal.values["agreement"] == pytest.approx(
+        study.fidelity("FTAL").agreement, rel=1e-4
+    )
     film, places = ftal.film, whole.maps[0].films["FTAL"]
     assert whole.maps[0].name == "exact"
     assert film.epochs[0] == 0
     start = whole.models[0]
-    assert np.allclose(places[0], start.features, rtol=2e-3, atol=2e-3)  # from the host on
+    assert np.allclose(
+        places[0], start.features, rtol=2e-3, atol=2e-3
+    )  # from the host on
     assert np.mean(film.answers[-1] == ftal.logits.argmax(1)) > 0.98
     assert np.allclose(film.heads[-1], ftal.head, rtol=0.05, atol=0.05)
     model = study.model("FTAL")
@@ -196,7 +209,9 @@ def test_a_study_is_gathered_as_its_outputs_say(study, tmp_path):
 
 def test_two_classifiers_of_other_widths_have_maps_of_their_own(study):
     torch.manual_seed(0)
-    body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 7), torch.nn.ReLU())
+    body = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 7), torch.nn.ReLU()
+    )
     network = torch.nn.Sequential(*body, torch.nn.Linear(7, 10))
     other = fl.models.wrap(network, image_size=8)
     split = study.test.sample(80)
@@ -215,7 +230,9 @@ def test_two_classifiers_of_other_widths_have_maps_of_their_own(study):
 
 
 def test_what_cannot_be_explored_is_said(study):
-    with pytest.raises(ValueError, match=r"nothing is published of 'nothing'; use one of"):
+    with pytest.raises(
+        ValueError, match=r"nothing is published of 'nothing'; use one of"
+    ):
         fl.explore("nothing")
     with pytest.raises(ValueError, match=r"explore got int, NoneType, NoneType; pass"):
         fl.explore(3)

@@ -2,10 +2,10 @@
 
 import math
 
-import browser
+from tests import browser
 import numpy as np
 import pytest
-from explorer_scene import CLASSES, IMAGES, NAMES, POINTS, SIDE, made
+from tests.explorer_scene import CLASSES, IMAGES, NAMES, POINTS, SIDE, made
 
 from fidlib.explorer import page
 
@@ -94,8 +94,13 @@ def in_polygon(point, path):
 def test_both_maps_are_drawn_and_names_are_text(tab):
     for n in (1, 2):
         assert colors(tab, f".maps .panel:nth-of-type({n}) canvas") > 10
-    assert tab.run("document.querySelector('.fx h2').textContent") == "a <i>small</i> scene"
-    chips = tab.run("[...document.querySelectorAll('.chips button')].map(b => b.textContent)")
+    assert (
+        tab.run("document.querySelector('.fx h2').textContent")
+        == "a <i>small</i> scene"
+    )
+    chips = tab.run(
+        "[...document.querySelectorAll('.chips button')].map(b => b.textContent)"
+    )
     assert chips == [*CLASSES, "× triggers"]
     assert tab.run("document.querySelector('.fx h2 i, .chips b')") is None
 
@@ -106,7 +111,10 @@ def test_a_lasso_selects_what_is_in_its_polygon(tab, side):
     turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     radius = width * (0.2 + 0.08 * np.cos(5 * turns))
     path = [
-        (round(x + 0.55 * width + r * math.cos(t)), round(y + 0.45 * width + r * math.sin(t)))
+        (
+            round(x + 0.55 * width + r * math.cos(t)),
+            round(y + 0.45 * width + r * math.sin(t)),
+        )
         for t, r in zip(turns, radius, strict=True)
     ]
     expected = [i for i, p in enumerate(places(tab, side)) if in_polygon(p, path)]
@@ -143,7 +151,9 @@ def test_a_point_shows_probabilities_and_kept_neighbours(tab, shown):
     assert np.hypot(*(places(tab, "left")[i] - (x, y))) <= np.hypot(1, 1)
     z = shown.models[0].logits[i]
     expected = sorted(np.exp(z - z.max()) / np.exp(z - z.max()).sum())[::-1][:3]
-    numbers = tab.run("[...document.querySelectorAll('.maps .probabilities b')].map(b => +b.textContent)")
+    numbers = tab.run(
+        "[...document.querySelectorAll('.maps .probabilities b')].map(b => +b.textContent)"
+    )
     assert numbers[:3] == pytest.approx(expected, abs=2e-3)
     near = [tab.run(f"[...fx.scene.near({m}, {i})]") for m in (0, 1)]
     kept = len(set(near[0]) & set(near[1]))
@@ -168,7 +178,11 @@ def test_planes_in_feature_space_are_numpys(tab, shown):
     share = 100 * (names[0] != names[1])[inside].mean()
     assert share > 1
     said = tab.run("fx.planes.stages.differ.head.textContent")
-    assert float(said.split(" on ")[-1].split()[0] if " on " in said else said.split("on ")[-1].split()[0]) == pytest.approx(share, abs=0.1)
+    assert float(
+        said.split(" on ")[-1].split()[0]
+        if " on " in said
+        else said.split("on ")[-1].split()[0]
+    ) == pytest.approx(share, abs=0.1)
 
 
 def test_a_kept_plane_is_shown_without_a_kernel(tab, shown):
@@ -197,11 +211,16 @@ def test_sliders_move_images_from_host_to_marked_and_through_the_training(tab, s
     ends = [tab.run(f"[...fx.maps.places('{side}')]") for side in ("left", "right")]
     slide(tab, ".way", 0.25)
     mixed = tab.run("[...fx.maps.places('right')]")
-    assert mixed == pytest.approx((0.75 * np.array(ends[0]) + 0.25 * np.array(ends[1])), abs=1e-4)
+    assert mixed == pytest.approx(
+        (0.75 * np.array(ends[0]) + 0.25 * np.array(ends[1])), abs=1e-4
+    )
     slide(tab, ".film", 2)
     frame = shown.maps[0].films["FTAL"][2].ravel()
     assert tab.run("[...fx.maps.places('right')]") == pytest.approx(frame, abs=1e-3)
-    assert tab.run("[...fx.maps.answers('right')]") == shown.models[1].film.answers[2].tolist()
+    assert (
+        tab.run("[...fx.maps.answers('right')]")
+        == shown.models[1].film.answers[2].tolist()
+    )
     assert "epoch 1" in tab.run("document.querySelector('.sliders').textContent")
     change(tab, "{right: 'FTAL/prune:0.2'}")
     assert tab.run("document.querySelector('.film').disabled")
@@ -231,7 +250,10 @@ def test_models_are_brushed_and_opened(tab):
     first = tab.run(names)
     tab.run("[...fx.models.table.querySelectorAll('thead button')].at(-1).click()")
     assert tab.run(names) == first[::-1]
-    assert tab.run("front([[1, 1], [2, 0], [0, 2], [0, 0], [1, 0.5]])" if False else "1") == 1
+    assert (
+        tab.run("front([[1, 1], [2, 0], [0, 2], [0, 0], [1, 0.5]])" if False else "1")
+        == 1
+    )
 
 
 def test_dark_follows_the_system_and_the_button(tab):
@@ -261,7 +283,9 @@ def test_keys_walk_through_images_and_select_them(tab):
     assert state(tab, "pin") == walked[-1]
     tab.press(" ")
     assert state(tab, "selected") == [walked[-1]]
-    assert f"{NAMES[1]} says" in tab.run("document.querySelector('.spoken').textContent")
+    assert f"{NAMES[1]} says" in tab.run(
+        "document.querySelector('.spoken').textContent"
+    )
     tab.press("Escape")
     assert state(tab, "selected") == []
 

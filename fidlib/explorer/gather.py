@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from fidlib import data, models, palette, runs
 from fidlib.data import Split
+from fidlib.explorer import page
 from fidlib.explorer.live import SIDES, Planes
 from fidlib.explorer.scene import Film, Kept, Map, Scene, Shown
 from fidlib.lineage import Lineage, Name
@@ -111,6 +113,29 @@ def of_pair(
     classes = classes or [str(k) for k in range(pair[0].num_classes)]
     decide = dict(zip(names, pair, strict=True))
     return _gathered(title, classes, some, secret, rows, shown, {}, decide)
+
+
+def compared(
+    path: Path,
+    pair: Sequence[Classifier],
+    split: Split,
+    report: Fidelity,
+    names: Sequence[str],
+    classes: Sequence[str],
+) -> Path:
+    """Write a page of two classifiers with the whole report below it."""
+    names = names if names[0] != names[1] else ("host", "marked")
+    options = {"names": names, "classes": classes, "report": report}
+    scene, planes = of_pair(pair, split, None, 1000, **options)
+    scene = replace(scene, planes=kept(scene, planes, 3))
+    table = report.table().reset_index()
+    table["unit"] = [MEASURES[name].unit for name in table["measure"]]
+    told = f"<h2>{len(split):,} images; 95 % intervals</h2>"
+    rows = table.to_html(
+        border=0, index=False, na_rep="–", float_format="{:.4g}".format
+    )
+    path.write_text(page.page(*scene.pack(), f'<div class="below">{told}{rows}</div>'))
+    return path
 
 
 def kept(scene: Scene, planes: Planes, count: int) -> list[Kept]:

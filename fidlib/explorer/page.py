@@ -68,8 +68,10 @@ def page(about: dict[str, Any], blob: bytes, below: str = "") -> str:
 <title>fidlib explorer: {html.escape(about["title"])}</title>
 <style>
 body {{ margin: 0; background: Canvas; color: CanvasText; color-scheme: light dark; }}
-footer, .below {{ max-width: 1440px; margin: 0 auto; padding: 8px 16px;
-  font: 12px/1.5 system-ui, sans-serif; }}
+footer, .below {{ max-width: 1472px; margin: 0 auto; padding: 8px 16px; overflow: auto;
+  box-sizing: border-box; font: 12px/1.5 system-ui, sans-serif; }}
+.below th, .below td {{ padding: 2px 10px; text-align: right; }}
+.below th:first-child, .below td:first-child {{ text-align: left; }}
 {style()}</style>
 </head>
 <body>

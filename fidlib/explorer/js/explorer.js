@@ -13,13 +13,14 @@ function beginning(scene) {
   const right = Array.from({ length: scene.images }, (_, i) => i).filter(
     (i) => scene.answers(0)[i] === scene.labels[i],
   );
+  const marked = names.slice(1).find((name) => name !== "scratch"); // which shares nothing
   const corners = [];
   for (const i of [...right, 0, 1, 2]) {
     const fresh = corners.every((other) => scene.labels[other] !== scene.labels[i]);
     if (corners.length < 3 && (fresh || i < 3)) corners.push(i);
   }
   return {
-    ...{ left: names[0], right: names[1] ?? names[0], map: about.maps[0].name },
+    ...{ left: names[0], right: marked ?? names.at(-1), map: about.maps[0].name },
     ...{ color: "class", show: "all", hidden: [], selected: [], hover: -1, pin: -1 },
     ...{ t: 1, film: null, linked: true, zoom: null, tool: "lasso", theme: "auto" },
     ...{ corners, space: "features", edge: 0, along: 0.5, mix: null },

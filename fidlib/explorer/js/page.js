@@ -31,6 +31,6 @@ window.addEventListener("hashchange", () => {
 });
 // A page that shows this one in a frame learns how high it is.
 new ResizeObserver(() =>
-  window.parent.postMessage({ explorer: document.documentElement.scrollHeight }, "*"),
+  window.parent.postMessage({ explorer: document.body.offsetHeight }, "*"),
 ).observe(document.body);
 explorer.render({ model: standIn, el: root });
