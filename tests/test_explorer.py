@@ -296,3 +296,25 @@ def test_a_kernel_answers_one_level_at_a_time(packed):
         assert np.array_equal(cells, planes.cells("FTAL", [1, 2, 3], side))
     view.wanted = {"corners": [1, 2, 999], "models": ["host"], "side": 12}
     assert view.plane["error"].startswith("The kernel could not compute it: ")
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_nothing_is_gathered_where_nobody_looks(packed, monkeypatch, asks):
+    pytest.importorskip("anywidget")
+    gathered = []
+
+    class Kernel:
+        def get_parent(self):
+            return {"content": {"allow_stdin": asks}}
+
+    class Shell:
+        kernel = Kernel()
+
+    def gather_it():
+        gathered.append(True)
+        return explorer.Packed(*packed[1:])
+
+    monkeypatch.setattr("IPython.get_ipython", Shell)
+    bundle = explorer.Explorer(gather_it)._repr_mimebundle_()
+    assert gathered == [True] * asks
+    assert ("run this cell in JupyterLab" in str(bundle)) != asks

@@ -24,7 +24,7 @@ def script() -> str:
     """All ES modules as one, which exports what the last does by default."""
     parts = [(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in ORDER]
     joined = "\n".join(
-        re.sub(r"^import .*?;\n", "", part, flags=re.M) for part in parts
+        re.sub(r"^import .*?;\n", "", part, flags=re.M | re.S) for part in parts
     )
     return re.sub(r"^export (?!default)", "", joined, flags=re.M)
 

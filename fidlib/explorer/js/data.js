@@ -15,17 +15,35 @@
  */
 
 /**
- * An element with properties and children; texts become text, never markup.
- * @param {string} tag @param {Object} props @param {...(Node|string)} kids
+ * An element: `make("div.bar", ...)` with properties and children in any order. Texts
+ * become text, never markup.
+ * @param {string} tag @param {...(Node|string|Object)} parts
  */
-export function make(tag, props = {}, ...kids) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (name.startsWith("aria-") || name === "role") node.setAttribute(name, value);
-    else node[name] = value;
+export function make(tag, ...parts) {
+  const [name, ...classes] = tag.split(".");
+  const node = document.createElement(name);
+  node.className = classes.join(" ");
+  for (const part of parts) {
+    if (part instanceof Node || typeof part !== "object") node.append(part);
+    else for (const [key, value] of Object.entries(part)) set(node, key, value);
   }
-  node.append(...kids);
   return node;
+}
+
+const set = (node, key, value) =>
+  key.includes("-") || key === "role" ? node.setAttribute(key, value) : (node[key] = value);
+
+/** Buttons side by side, of one purpose. */
+export const joined = (title, ...kids) =>
+  make("div.joined", { role: "group", "aria-label": title }, ...kids);
+
+/** Let a drag go on outside of a canvas. */
+export function capture(canvas, event) {
+  try {
+    canvas.setPointerCapture(event.pointerId);
+  } catch {
+    // a pointer that is gone already, or was made up
+  }
 }
 
 /** A labelled `<select>`. @param {string[]} options */
@@ -186,7 +204,7 @@ export class Scene {
     const { columns } = this.about;
     const scale = size / Math.max(h, w);
     const [x, y] = [(i % columns) * w * scale, Math.floor(i / columns) * h * scale];
-    const node = make("span", { className: "picture" });
+    const node = make("span.picture");
     node.style.cssText =
       `width:${w * scale}px;height:${h * scale}px;background:url(${this.url}) ` +
       `-${x}px -${y}px/${columns * w * scale}px auto`;
@@ -212,6 +230,12 @@ export class State {
   /** Call `told` when one of these names changes. @param {string} names */
   on(names, told) {
     this.listeners.push([new Set(names.split(" ")), told]);
+  }
+
+  /** The same, and call it at once. @param {string} names */
+  now(names, told) {
+    this.on(names, told);
+    told();
   }
 
   /** Change some values. @param {Object} values */

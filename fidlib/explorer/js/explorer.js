@@ -1,5 +1,5 @@
 /** The explorer: its controls, its state, and where its parts stand. */
-import { Scene, State, button, choice, download, make, slider } from "./data.js";
+import { Scene, State, button, choice, download, joined, make, slider } from "./data.js";
 import { COLORED, Maps, SHOWN } from "./maps.js";
 import { Models } from "./models.js";
 import { Planes } from "./planes.js";
@@ -58,26 +58,28 @@ function controls(scene, state) {
     const show = () => (node.value = state.values[name]);
     state.on(name, show);
     show();
-    return make("label", {}, title, node);
+    return make("label", title, node);
   };
   const pressed = (name, value, text, title) => {
     const node = button(text, title, () => state.set({ [name]: value ?? !state.values[name] }));
-    const show = () =>
+    const show = () => {
+      const one = about.maps.find((layer) => layer.name === state.values.map);
+      node.disabled = name === "linked" && !one.common;
       node.setAttribute("aria-pressed", String(state.values[name] === (value ?? true)));
+    };
+    state.on("map", show);
     state.on(name, show);
     show();
     return node;
   };
-  const tools = make(
-    "div",
-    { className: "joined", role: "group", "aria-label": "what dragging does" },
+  const tools = joined(
+    "what dragging does",
     pressed("tool", "lasso", "lasso", "dragging selects images"),
     pressed("tool", "move", "move", "dragging moves the map, the wheel zooms"),
   );
   const maps = about.maps.map((one) => one.name);
   return make(
-    "div",
-    { className: "bar" },
+    "div.bar",
     ...(maps.length > 1 ? [bound("map", "map", maps)] : []),
     bound("color", "colour", COLORED),
     bound("show", "show", SHOWN),
@@ -137,10 +139,9 @@ function sliders(scene, state) {
   state.on("right", () => state.set({ film: null }));
   show();
   return make(
-    "div",
-    { className: "bar sliders" },
-    make("label", {}, from, way, to),
-    make("label", {}, "training", play, film, epoch),
+    "div.bar.sliders",
+    make("label", from, way, to),
+    make("label", "training", play, film, epoch),
   );
 }
 
@@ -151,7 +152,7 @@ function head(scene, state, side) {
     ...{ min: 0, step: 1, className: "strength" },
     oninput: () => state.set({ [side]: family()[+strength.value] }),
   });
-  const label = make("label", {}, "strength", strength);
+  const label = make("label", "strength", strength);
   const told = make("small");
   const family = () => {
     const [stem, own] = state.values[side].split(/:(?=[^/:]*$)/);
@@ -175,13 +176,13 @@ function head(scene, state, side) {
   };
   state.on(side, show);
   show();
-  return make("div", { className: "bar" }, pick, label, told);
+  return make("div.bar", pick, label, told);
 }
 
 /** Chips that show and hide classes, and what the colours say. */
 function chips(scene, state) {
   const { about } = scene;
-  const node = make("div", { className: "chips", role: "group", "aria-label": "classes shown" });
+  const node = make("div.chips", { role: "group", "aria-label": "classes shown" });
   const keys = [...about.classes.keys()];
   if (scene.count > scene.images) keys.push("triggers");
   for (const key of keys) {
@@ -193,34 +194,32 @@ function chips(scene, state) {
     };
     const chip = button("", `show or hide ${name}; double-click: this one alone`, toggle);
     chip.ondblclick = () => state.set({ hidden: keys.filter((other) => other !== key) });
-    const dot = make("span", { className: "dot" });
+    const dot = make("span.dot");
     if (key !== "triggers") chip.append(dot);
-    chip.append(make("span", { textContent: name }));
+    chip.append(make("span", name));
     const show = () => {
       chip.setAttribute("aria-pressed", String(!state.values.hidden.includes(key)));
       const plain = ["class", "answer"].includes(state.values.color);
       dot.style.background = plain ? about.colors[key] : "var(--line)";
     };
-    state.on("hidden color", show);
-    show();
+    state.now("hidden color", show);
     node.append(chip);
   }
-  const legend = make("span", { className: "legend soft" });
+  const legend = make("span.legend.soft");
   const show = () => {
     const { color } = state.values;
     const [right, wrong] = ["#3f90da", "#e76300"].map((background) => {
-      const dot = make("span", { className: "dot" });
+      const dot = make("span.dot");
       dot.style.background = background;
       return dot;
     });
-    const ramp = make("span", { className: "ramp" });
+    const ramp = make("span.ramp");
     ramp.style.background = `linear-gradient(90deg, ${about.viridis.join(", ")})`;
     if (color === "right or wrong") legend.replaceChildren(right, "right", wrong, "wrong");
     else if (color === "distance moved") legend.replaceChildren("little", ramp, "far");
     else legend.replaceChildren();
   };
-  state.on("color", show);
-  show();
+  state.now("color", show);
   node.append(legend);
   return node;
 }
@@ -264,8 +263,7 @@ function themed(root, state) {
   system.addEventListener("change", show);
   const watcher = new MutationObserver(show);
   watcher.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
-  state.on("theme", show);
-  show();
+  state.now("theme", show);
   return () => {
     system.removeEventListener("change", show);
     watcher.disconnect();
@@ -291,8 +289,7 @@ async function render({ model, el }) {
     state.set({ theme: state.values.dark ? "light" : "dark" }),
   );
   const corner = make(
-    "div",
-    { className: "bar" },
+    "div.bar",
     button("PNG", "save both maps as a picture", () => picture(scene, state, maps)),
     button("reset", "as it was at first", () => {
       const { dark, size } = state.values;
@@ -304,17 +301,15 @@ async function render({ model, el }) {
   const note = make("small");
   const noted = () =>
     (note.textContent = scene.about.maps.find((one) => one.name === state.values.map).note);
-  state.on("map", noted);
-  noted();
+  state.now("map", noted);
   const planes = new Planes(scene, state, model);
   const models = new Models(scene, state);
   const frame = make(
-    "div",
-    { className: "frame" },
-    make("header", { className: "bar" }, make("h2", { textContent: scene.about.title }), corner),
+    "div.frame",
+    make("header.bar", make("h2", scene.about.title), corner),
     controls(scene, state),
     sliders(scene, state),
-    make("div", { className: "maps" }, ...maps.panels, point.node),
+    make("div.maps", ...maps.panels, point.node),
     chips(scene, state),
     selection.node,
     note,
@@ -322,7 +317,7 @@ async function render({ model, el }) {
     models.node,
     point.spoken,
   );
-  const root = make("div", { className: "fx" }, frame);
+  const root = make("div.fx", frame);
   el.append(root);
   const forget = themed(root, state);
 

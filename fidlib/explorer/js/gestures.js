@@ -1,5 +1,5 @@
 /** What mouse, fingers and keys do on a map. */
-import { spot } from "./data.js";
+import { capture, spot } from "./data.js";
 
 const CLICK = 5; // CSS pixels: what moves less is a click
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -89,11 +89,7 @@ export function listen(maps, side) {
   };
 
   canvas.onpointerdown = (event) => {
-    try {
-      canvas.setPointerCapture(event.pointerId);
-    } catch {
-      // a pointer that is gone already, or was made up
-    }
+    capture(canvas, event);
     fingers.set(event.pointerId, spot(event, canvas));
     const moving = maps.state.values.tool === "move" || event.button === 1 || fingers.size > 1;
     view.lasso = moving ? null : [spot(event, canvas)];

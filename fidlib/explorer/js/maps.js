@@ -65,16 +65,15 @@ export class Maps {
     const base = make("canvas", { "aria-hidden": "true" });
     const top = make("canvas", { tabIndex: 0, role: "application", "aria-label": title });
     const zoom = make(
-      "div",
-      { className: "zoom joined" },
+      "div.zoom.joined",
       button("+", "zoom in", () => this.zoomed(side, 0.7)),
       button("−", "zoom out", () => this.zoomed(side, 1 / 0.7)),
       button("⤢", "show all", () => this.fit()),
     );
     this.views[side] = { base, top, range: { x: 0, y: 0, half: 1 }, size: 0, lasso: null };
     listen(this, side);
-    const stage = make("div", { className: "stage" }, base, top, zoom);
-    return make("div", { className: "panel" }, head, stage);
+    const stage = make("div.stage", base, top, zoom);
+    return make("div.panel", head, stage);
   }
 
   /** The place of the chosen map among all, and of a side's model. */

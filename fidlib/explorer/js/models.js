@@ -1,5 +1,5 @@
 /** Trade-offs: linked panels of measures over models, a brush, a table. */
-import { Scene, State, button, choice, make, short, sized, spot } from "./data.js";
+import { Scene, State, button, capture, choice, make, short, sized, spot } from "./data.js";
 
 const PAIRS = [["trigger_accuracy", "pfl"], ["twl", "pfl"], ["twl", "agreement"]]; // prettier-ignore
 const PAD = { left: 46, right: 14, top: 12, bottom: 24 };
@@ -37,25 +37,20 @@ export const front = (points) =>
     points.some(([u, v]) => u >= x && v >= y && (u > x || v > y)) ? [] : [n],
   );
 
-/** A method's marker. */
-function marked(context, marker, x, y, r) {
-  context.beginPath();
-  if (marker === "s") context.rect(x - r, y - r, 2 * r, 2 * r);
-  else if (marker === "o") context.arc(x, y, r, 0, 7);
-  else {
-    const down = marker === "v" ? -1 : 1;
-    const shapes = {
-      D: [0, -1.3, 1.3, 0, 0, 1.3, -1.3, 0],
-      P: [
-        -0.4, -1.2, 0.4, -1.2, 0.4, -0.4, 1.2, -0.4, 1.2, 0.4, 0.4, 0.4, 0.4, 1.2, -0.4, 1.2, -0.4,
-        0.4, -1.2, 0.4, -1.2, -0.4, -0.4, -0.4,
-      ],
-    };
-    const shape = shapes[marker] ?? [0, -1.3 * down, 1.2, down, -1.2, down];
-    for (let n = 0; n < shape.length; n += 2)
-      context.lineTo(x + r * shape[n], y + r * shape[n + 1]);
-  }
-  context.closePath();
+const MARKERS = {
+  o: "M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0z",
+  s: "M-1-1h2v2h-2z",
+  D: "M0-1.3L1.3 0 0 1.3-1.3 0z",
+  P: "M-.4-1.2h.8v.8h.8v.8h-.8v.8h-.8v-.8h-.8v-.8h.8z",
+  "^": "M0-1.3L1.2 1h-2.4z",
+  v: "M0 1.3L1.2-1h-2.4z",
+};
+
+/** A method's marker. @returns {Path2D} */
+function marked(marker, x, y, radius) {
+  const path = new Path2D();
+  path.addPath(new Path2D(MARKERS[marker]), new DOMMatrix([radius, 0, 0, radius, x, y]));
+  return path;
 }
 
 /** The section on models; `node` is to be shown. */
@@ -65,7 +60,7 @@ export class Models {
     Object.assign(this, { scene, state, panels: [], hot: -1, box: null });
     this.groups = [{ title: "models shown here", rows: scene.about.models }, ...scene.about.tables];
     this.said = make("small", { role: "status" });
-    this.grid = make("div", { className: "panels" });
+    this.grid = make("div.panels");
     this.table = make("table");
     const pick = choice(
       "models",
@@ -78,10 +73,10 @@ export class Models {
         }),
     );
     this.clear = button("clear", "select no models", () => this.brush([], null));
-    const bar = make("div", { className: "bar" }, make("h2", { textContent: "Trade-offs" }));
-    if (this.groups.length > 1) bar.append(make("label", {}, "models", pick));
+    const bar = make("div.bar", make("h2", "Trade-offs"));
+    if (this.groups.length > 1) bar.append(make("label", "models", pick));
     bar.append(this.said, this.clear);
-    const scroll = make("div", { className: "scroll", tabIndex: 0, role: "region" }, this.table);
+    const scroll = make("div.scroll", { tabIndex: 0, role: "region" }, this.table);
     scroll.setAttribute("aria-label", "table of models");
     this.node = make("section", { "aria-label": "trade-offs" }, bar, this.grid, scroll);
     state.on("table panels", () => this.build());
@@ -102,10 +97,10 @@ export class Models {
     this.node.hidden = names.length < 2;
     if (this.node.hidden) return;
     const known = ([x, y]) => names.includes(x) && names.includes(y);
-    const spare = names.slice(-2);
-    this.pairs = values.panels?.every(known)
-      ? values.panels
-      : PAIRS.map((p) => (known(p) ? p : spare));
+    const other = (n) => [names[(2 * n) % names.length], names[(2 * n + 1) % names.length]];
+    const begun = PAIRS.map((pair, n) => (known(pair) ? pair : other(n)));
+    this.pairs = values.panels?.every(known) ? values.panels : begun;
+    this.grid.hidden = this.rows.length < 3; // two models are told by the table alone
     this.panels = this.pairs.map((pair, n) => this.panel(pair, n));
     this.grid.replaceChildren(...this.panels.map((panel) => panel.node));
     this.show();
@@ -131,18 +126,12 @@ export class Models {
     const canvas = make("canvas", { role: "img", "aria-label": `${y} against ${x} of all models` });
     const panel = { x, y, canvas };
     const head = make(
-      "div",
-      { className: "bar" },
+      "div.bar",
       pick(1, "upwards"),
-      make("small", { textContent: "over" }),
+      make("small", "over"),
       pick(0, "to the right"),
     );
-    panel.node = make(
-      "div",
-      { className: "panel" },
-      head,
-      make("div", { className: "stage" }, canvas),
-    );
+    panel.node = make("div.panel", head, make("div.stage", canvas));
     this.listen(panel);
     return panel;
   }
@@ -250,9 +239,7 @@ export class Models {
     );
     const rows = order.map((n) => {
       const { name, values } = this.rows[n];
-      const cells = this.measures.map((one) =>
-        make("td", { textContent: short(values[one.name]) }),
-      );
+      const cells = this.measures.map((one) => make("td", short(values[one.name])));
       const title = make("th", { scope: "row", textContent: name });
       if (name === right) title.style.fontWeight = "600";
       const row = make(
@@ -265,10 +252,7 @@ export class Models {
       row.onkeydown = (event) => event.key === "Enter" && this.open(n);
       return row;
     });
-    this.table.replaceChildren(
-      make("thead", {}, make("tr", {}, first, ...heads)),
-      make("tbody", {}, ...rows),
-    );
+    this.table.replaceChildren(make("thead", make("tr", first, ...heads)), make("tbody", ...rows));
     this.paint();
   }
 
@@ -313,15 +297,14 @@ export class Models {
       const { name, color, marker } = this.rows[n];
       const [x, y] = panel.places[n];
       context.globalAlpha = !brushed.length || brushed.includes(n) ? 0.9 : 0.15;
-      marked(context, marker, x, y, n === this.hot || name === right ? 6 : 4.5);
+      const path = marked(marker, x, y, n === this.hot || name === right ? 6 : 4.5);
       context.fillStyle = context.strokeStyle = color === "#404040" && dark ? "#c9c9c9" : color;
       context.lineWidth = 1.6;
-      if (name.includes("/")) context.stroke();
-      else context.fill();
+      context[name.includes("/") ? "stroke" : "fill"](path);
       context.globalAlpha = 1;
       if (n !== this.hot && name !== right) continue;
       context.strokeStyle = context.fillStyle = ink;
-      context.stroke();
+      context.stroke(path);
       context.textAlign = x > width / 2 ? "right" : "left";
       context.fillText(name, x + (x > width / 2 ? -10 : 10), Math.max(y - 8, 12));
     }

@@ -1,5 +1,17 @@
 /** Planes through three images: what two models say of every mix of them. */
-import { Scene, State, button, make, rgb, short, sized, slider, softmax, spot } from "./data.js";
+import {
+  Scene,
+  State,
+  button,
+  joined,
+  make,
+  rgb,
+  short,
+  sized,
+  slider,
+  softmax,
+  spot,
+} from "./data.js";
 import { bars } from "./point.js";
 
 const SIDES = [12, 24, 48, 96]; // cells a side that a kernel is asked for, in turn
@@ -45,9 +57,9 @@ export class Planes {
     Object.assign(this, { scene, state, model, answered: new Map(), stages: {} });
     this.live = model.live ?? Boolean(model.get("live"));
     this.note = make("small", { role: "status" });
-    this.slots = make("div", { className: "group" });
-    this.info = make("div", { className: "side" });
-    const kept = make("div", { className: "group" });
+    this.slots = make("div.group");
+    this.info = make("div.side");
+    const kept = make("div.group");
     if (scene.about.planes.length)
       kept.append("kept", ...scene.about.planes.map((p) => this.kept(p)));
     const others = button("three others", "three images of different classes, at random", () =>
@@ -58,8 +70,8 @@ export class Planes {
     this.node = make(
       "section",
       { "aria-label": "planes" },
-      make("div", { className: "bar" }, make("h2", { textContent: "Planes" }), ...parts),
-      make("div", { className: "planes" }, ...panels, this.info),
+      make("div.bar", make("h2", "Planes"), ...parts),
+      make("div.planes", ...panels, this.info),
     );
     model.on("change:plane", () => this.answer(model.get("plane")));
     state.on("left right corners space dark size", () => this.show());
@@ -82,11 +94,10 @@ export class Planes {
       node.disabled = space === "pixels" && !able;
       if (node.disabled) node.title = "pixel space needs a kernel, or planes that were kept";
       const show = () => node.setAttribute("aria-pressed", this.state.values.space === space);
-      this.state.on("space", show);
-      show();
+      this.state.now("space", show);
       return node;
     });
-    return make("div", { className: "joined", role: "group", "aria-label": "space" }, ...nodes);
+    return joined("space", ...nodes);
   }
 
   /** Three images of different classes. */
@@ -104,7 +115,7 @@ export class Planes {
   panel(key) {
     const base = make("canvas", { "aria-hidden": "true" });
     const top = make("canvas", { role: "img" });
-    const head = make("div", { className: "bar" });
+    const head = make("div.bar");
     this.stages[key] = { base, top, head };
     top.onpointermove = top.onpointerdown = (event) => {
       const { width, height } = this.stages[key];
@@ -115,12 +126,7 @@ export class Planes {
       this.state.set({ mix: b < 0 || c < 0 || b + c > 1 ? null : [1 - b - c, b, c] });
     };
     top.onpointerleave = () => this.state.set({ mix: null });
-    return make(
-      "div",
-      { className: "panel" },
-      head,
-      make("div", { className: "stage" }, base, top),
-    );
+    return make("div.panel", head, make("div.stage", base, top));
   }
 
   /** Both models' cells and edges in the chosen space; null where a kernel must answer. */
@@ -232,10 +238,7 @@ export class Planes {
     const titles = { left: [left], right: [right], differ: ["They differ", told] };
     for (const [key, stage] of Object.entries(this.stages)) {
       const [name, more = ""] = titles[key];
-      stage.head.replaceChildren(
-        make("h3", { textContent: name }),
-        make("small", { textContent: more }),
-      );
+      stage.head.replaceChildren(make("h3", name), make("small", more));
       stage.top.setAttribute("aria-label", `plane of ${name} ${more}`);
       [stage.width, stage.height] = [stage.top.clientWidth, stage.top.clientHeight];
       const context = sized(stage.base, stage.width, stage.height);
@@ -323,13 +326,12 @@ export class Planes {
     const u = Math.min(side - 1, Math.floor(weights[1] * side));
     const v = Math.min(side - 1 - u, Math.floor(weights[2] * side));
     const said = both.map((level) => scene.about.classes[level[v * side + u]]);
-    const told = make("div", {}, `${left}: `, make("b", { textContent: said[0] }), make("br"));
-    told.append(`${right}: `, make("b", { textContent: said[1] }));
-    if (said[0] !== said[1])
-      told.append(make("div", { className: "alarm", textContent: "they differ" }));
+    const told = make("div", `${left}: `, make("b", said[0]), make("br"));
+    told.append(`${right}: `, make("b", said[1]));
+    if (said[0] !== said[1]) told.append(make("div.alarm", "they differ"));
     const mixed = weights.map((w, n) => `${w.toFixed(2)} ${"ABC"[n]}`).join(" + ");
-    told.append(make("div", { className: "soft", textContent: mixed }));
-    const head = make("div", { className: "about" });
+    told.append(make("div.soft", mixed));
+    const head = make("div.about");
     if (space === "pixels") head.append(this.blend(weights));
     head.append(told);
     const edges = EDGES.map((name, n) => {
@@ -343,10 +345,10 @@ export class Planes {
     });
     this.slider.value = state.values.along;
     if (!this.chart) {
-      this.chart = make("canvas", { className: "chart", role: "img" });
-      this.edges = make("div", { className: "joined", role: "group", "aria-label": "edge" });
+      this.chart = make("canvas.chart", { role: "img" });
+      this.edges = joined("edge");
       this.head = make("div");
-      this.chances = make("div", { className: "probabilities" });
+      this.chances = make("div.probabilities");
     }
     if (this.chart.parentNode !== this.info)
       this.info.replaceChildren(this.head, this.edges, this.chart, this.slider, this.chances);
@@ -370,7 +372,7 @@ export class Planes {
   blend(weights) {
     const { corners } = this.state.values;
     const [height, width] = this.scene.about.shape;
-    const canvas = make("canvas", { className: "picture", width, height });
+    const canvas = make("canvas.picture", { width, height });
     const scale = 96 / Math.max(height, width);
     canvas.style.cssText = `width:${width * scale}px;height:${height * scale}px`;
     const context = canvas.getContext("2d");

@@ -1,5 +1,5 @@
 /** What is said of one image, and of the selected ones. */
-import { Scene, State, button, make, short, softmax } from "./data.js";
+import { Scene, State, button, joined, make, short, softmax } from "./data.js";
 import { distances } from "./maps.js";
 
 const TOP = 3; // classes of which a probability is shown
@@ -23,13 +23,9 @@ export function bars(scene, title, found) {
     const bar = make("i");
     bar.style.cssText = `width:${100 * found[k]}%;background:${scene.about.colors[k]}`;
     const name = scene.about.classes[k];
-    return [
-      make("span", { textContent: name, title: name }),
-      bar,
-      make("b", { textContent: found[k].toFixed(3) }),
-    ];
+    return [make("span", name, { title: name }), bar, make("b", found[k].toFixed(3))];
   });
-  return [make("h3", { textContent: title }), ...rows];
+  return [make("h3", title), ...rows];
 }
 
 /** The image that is pointed at or kept: picture, probabilities, neighbours. */
@@ -37,8 +33,8 @@ export class Point {
   /** @param {Scene} scene @param {State} state */
   constructor(scene, state) {
     Object.assign(this, { scene, state });
-    this.node = make("div", { className: "side" });
-    this.spoken = make("div", { className: "spoken", role: "status" });
+    this.node = make("div.side");
+    this.spoken = make("div.spoken", { role: "status" });
     state.on("hover pin left right film", () => this.show());
     this.show();
   }
@@ -53,7 +49,7 @@ export class Point {
         "Draw around images to select them on both maps; with shift, more of them.",
         "Ctrl and wheel, or two fingers, zoom; “move” drags the map.",
       ];
-      const parts = told.map((text) => make("p", { className: "soft", textContent: text }));
+      const parts = told.map((text) => make("p.soft", text));
       this.node.replaceChildren(...parts);
       return;
     }
@@ -61,16 +57,15 @@ export class Point {
     const { moved } = distances(scene, values);
     const says = [left, right].map((m) => scene.about.classes[scene.answers(m)[i]]);
     const [what, label] = scene.title(i).split(", class ");
-    const told = make("div", {}, make("h3", { textContent: what }), `class ${label}`);
+    const told = make("div", make("h3", what), `class ${label}`);
     const far = moved ? `moved by ${short(moved[i])}` : "D differs: no distance";
-    told.append(make("div", { textContent: far }));
-    if (says[0] !== says[1])
-      told.append(make("div", { className: "alarm", textContent: `${says[0]} → ${says[1]}` }));
+    told.append(make("div", far));
+    if (says[0] !== says[1]) told.append(make("div.alarm", `${says[0]} → ${says[1]}`));
     if (i === values.pin) told.append(this.corners(i));
-    const chances = make("div", { className: "probabilities" });
+    const chances = make("div.probabilities");
     for (const m of left === right ? [left] : [left, right])
       chances.append(...bars(scene, scene.names[m], softmax(scene.logits(m, i))));
-    const picture = make("div", { className: "about" }, scene.picture(i, 96), told);
+    const picture = make("div.about", scene.picture(i, 96), told);
     this.node.replaceChildren(picture, chances, ...this.neighbors(i, left, right));
     this.spoken.textContent = `${scene.title(i)}; ${values.left} says ${says[0]}, ${values.right} says ${says[1]}`;
   }
@@ -78,15 +73,13 @@ export class Point {
   /** Buttons that make an image a corner of the plane. */
   corners(i) {
     const { state } = this;
-    const node = make("div", { className: "group" }, "corner");
-    const joined = make("div", { className: "joined" });
+    const letters = joined("corner of the plane");
     [..."ABC"].forEach((letter, n) => {
       const put = () =>
         state.set({ corners: state.values.corners.map((old, at) => (at === n ? i : old)) });
-      joined.append(button(letter, `make it corner ${letter} of the plane`, put));
+      letters.append(button(letter, `make it corner ${letter} of the plane`, put));
     });
-    node.append(joined);
-    return node;
+    return make("div.group", "corner", letters);
   }
 
   neighbors(i, left, right) {
@@ -101,10 +94,10 @@ export class Point {
     [left, right].forEach((m, n) => {
       if (n && left === right) return;
       const answers = scene.answers(m);
-      const row = make("div", { className: "row" });
+      const row = make("div.row");
       for (const other of scene.near(m, i))
         row.append(thumb(scene, state, other, 24, scene.about.colors[answers[other]]));
-      found.push(make("h3", { className: "soft", textContent: titles[n] }), row);
+      found.push(make("h3.soft", titles[n]), row);
     });
     return found;
   }
@@ -116,18 +109,13 @@ export class Selection {
   constructor(scene, state, tools) {
     Object.assign(this, { scene, state });
     this.said = make("span", { role: "status" });
-    this.tools = make("span", { className: "bar" }, ...tools);
+    this.tools = make("span.bar", ...tools);
     this.strip = make("div", {
       className: "strip",
       role: "group",
       "aria-label": "selected images",
     });
-    this.node = make(
-      "div",
-      {},
-      make("div", { className: "bar" }, this.said, this.tools),
-      this.strip,
-    );
+    this.node = make("div", make("div.bar", this.said, this.tools), this.strip);
     this.strip.onkeydown = (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       const all = [...this.strip.querySelectorAll("button")];
