@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.explorer_scene import CLASSES, IMAGES, NAMES, made
 from PIL import Image
 
 import fidlib as fl
 from fidlib import explorer
 from fidlib.explorer import gather, live, page, scene
+from tests.explorer_scene import CLASSES, IMAGES, NAMES, made
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def test_what_is_published_needs_no_heavy_package(packed, tmp_path):
 
 def test_selected_images_have_their_numbers(packed):
     pytest.importorskip("anywidget")
-    whole, about, blob = packed
+    _, about, blob = packed
     shown = explorer.Explorer(lambda: explorer.Packed(about, blob))
     shown.state = {"selected": [1, 5, IMAGES + 2]}
     assert shown.selected.tolist() == [3, 15]

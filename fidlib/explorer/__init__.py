@@ -157,16 +157,14 @@ def _published(name: str) -> Path:
     if not path.exists():
         known = sorted(found.parent.name for found in PUBLISHED.glob("*/explorer.html"))
         raise ValueError(
-            f"nothing is published of {name!r}; use one of {', '.join(known)}, or pass a "
-            "fidlib.Study."
+            f"nothing is published of {name!r}; use one of {', '.join(known)}, or pass "
+            "a fidlib.Study."
         )
     return path
 
 
 def _nobody_looks() -> bool:
     """Whether a notebook is run in batch: then no cell may ask its user anything."""
-    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
-    if not hasattr(shell, "kernel"):
-        return False
-    asked = shell.kernel.get_parent().get("content", {})
-    return asked.get("allow_stdin") is False
+    notebook = sys.modules.get("IPython")
+    kernel = getattr(notebook and notebook.get_ipython(), "kernel", None)
+    return bool(kernel) and kernel.get_parent()["content"].get("allow_stdin") is False

@@ -21,6 +21,7 @@ from fidlib.measures import maps
 from fidlib.measures.catalogue import MEASURES
 from fidlib.measures.curve import IMAGES
 from fidlib.measures.fidelity import Fidelity, compare
+from fidlib.measures.maps import Projection
 from fidlib.methods import METHODS
 from fidlib.models import Classifier, Outputs
 from fidlib.study import Study
@@ -47,8 +48,8 @@ def asked(
     if not all(isinstance(model, Classifier) for model in pair) or split is None:
         came = ", ".join(type(each).__name__ for each in (*pair, split))
         raise ValueError(
-            f"explore got {came}; pass a Study, the name of a suite, or two classifiers "
-            "from fidlib.models.wrap and a fidlib.data.Split."
+            f"explore got {came}; pass a Study, the name of a suite, or two "
+            "classifiers from fidlib.models.wrap and a fidlib.data.Split."
         )
     return lambda: of_pair(pair, split, secret, count)
 
@@ -125,8 +126,9 @@ def compared(
 ) -> Path:
     """Write a page of two classifiers with the whole report below it."""
     names = names if names[0] != names[1] else ("host", "marked")
-    options = {"names": names, "classes": classes, "report": report}
-    scene, planes = of_pair(pair, split, None, 1000, **options)
+    scene, planes = of_pair(
+        pair, split, None, 1000, names=names, classes=classes, report=report
+    )
     scene = replace(scene, planes=kept(scene, planes, 3))
     table = report.table().reset_index()
     table["unit"] = [MEASURES[name].unit for name in table["measure"]]
@@ -283,7 +285,8 @@ def _maps(
         for p, frame in enumerate(film)
     }
     found = []
-    for projection in ("umap", "pca"):
+    projections: tuple[Projection, ...] = ("umap", "pca")
+    for projection in projections:
         places = _common(stacked, shown[0].name, images, projection)
         moving = {
             name: np.stack([places[f"{name} {p}"] for p in range(len(film))])
@@ -295,24 +298,22 @@ def _maps(
 
 
 def _common(
-    features: Mapping[str, np.ndarray], fit: str, images: int, projection: str
+    features: Mapping[str, np.ndarray], fit: str, images: int, projection: Projection
 ) -> dict[str, np.ndarray]:
     """`maps.common_map`, made once and kept."""
     content = hashlib.sha256(b"".join(each.tobytes() for each in features.values()))
     key = {"features": content.hexdigest(), "names": list(features), "fit": fit}
-    key |= {"projection": projection, "images": images, "version": 1}
+    key |= {"projection": projection, "images": images}
     neighbors = min(15, (images - 1) // 2)
 
     def build(folder: Path) -> None:
         found = maps.common_map(
             features, fit=fit, first=images, projection=projection, neighbors=neighbors
         )
-        np.savez(
-            folder / "places.npz", **{str(n): xy for n, xy in enumerate(found.values())}
-        )
+        np.save(folder / "places.npy", np.stack(list(found.values())))
 
-    with np.load(runs.make("maps", key, build) / "places.npz") as file:
-        return {name: file[str(n)] for n, name in enumerate(features)}
+    places = np.load(runs.make("maps", key, build) / "places.npy")
+    return dict(zip(features, places, strict=True))
 
 
 def _told(name: str) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def refined(coarse: Tensor | None, side: int) -> tuple[Tensor, Tensor]:
     if coarse is None:
         return torch.zeros(side, side, dtype=torch.long), inside
     there = inside[::2, ::2]
-    # The classes around a cell, itself included: those outside the triangle say nothing.
+    # Classes around a cell and of itself: those outside the triangle say nothing.
     low, high = (
         F.max_pool2d((sign * coarse.float()).where(there, -torch.inf)[None], 3, 1, 1)[0]
         for sign in (-1, 1)

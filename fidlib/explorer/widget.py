@@ -34,6 +34,8 @@ class View(anywidget.AnyWidget):
         """A view of what was packed, live where there are models to ask."""
         about, blob, _, planes = packed
         view = cls(about=about, blob=blob, live=planes is not None)
+        if planes is None:
+            return view
 
         def answer(change: Any) -> None:
             wanted, begun = change.new, time.perf_counter()
@@ -51,6 +53,5 @@ class View(anywidget.AnyWidget):
             seconds = time.perf_counter() - begun
             view.plane = {**wanted, **parts, "seconds": round(seconds, 3)}
 
-        if planes is not None:
-            view.observe(answer, "wanted")
+        view.observe(answer, "wanted")
         return view
