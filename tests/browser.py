@@ -98,15 +98,13 @@ class Browser:
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
     def complaints(self) -> list[str]:
-        """What went to the console since the page was opened, or asked for a network."""
+        """Errors since the page was opened, and what it asked a network for."""
         said = []
         for event in self.events:
             told = json.dumps(event["params"])
             entry = event["params"].get("entry", {})
-            if (
-                event["method"] == "Runtime.exceptionThrown"
-                or entry.get("level") == "error"
-            ):
+            failed = event["method"] == "Runtime.exceptionThrown"
+            if failed or entry.get("level") == "error":
                 said.append(told)
             if event["method"] == "Network.requestWillBeSent":
                 url = event["params"]["request"]["url"]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from fidlib import palette
 from fidlib.explorer import page
 from tests import browser
 from tests.explorer_scene import CLASSES, IMAGES, NAMES, POINTS, SIDE, made
@@ -91,17 +92,29 @@ def in_polygon(point, path):
     return abs(turns) > math.pi
 
 
-def test_both_maps_are_drawn_and_names_are_text(tab):
-    for n in (1, 2):
-        assert colors(tab, f".maps .panel:nth-of-type({n}) canvas") > 10
-    assert (
-        tab.run("document.querySelector('.fx h2').textContent")
-        == "a <i>small</i> scene"
-    )
-    chips = tab.run(
-        "[...document.querySelectorAll('.chips button')].map(b => b.textContent)"
-    )
-    assert chips == [*CLASSES, "× triggers"]
+def test_every_image_is_drawn_in_the_colour_of_its_class(tab, shown):
+    for side in ("left", "right"):
+        script = f"""(() => {{
+            const {{ base, xy, size }} = fx.maps.views.{side};
+            const context = base.getContext("2d"), places = [...xy.keys()];
+            const at = (n) => (xy[n] * base.width) / size;
+            return places.filter(n => n % 2 === 0).map(
+                n => [...context.getImageData(at(n), at(n + 1), 1, 1).data]);
+        }})()"""
+        drawn = np.array(tab.run(script))[:IMAGES, :3]
+        hues = palette.class_colors(len(CLASSES))
+        tones = np.array([[int(h[n : n + 2], 16) for n in (1, 3, 5)] for h in hues])
+        apart = np.linalg.norm(drawn[:, None] - tones, axis=2)
+        same = apart.argmin(1) == shown.labels[:IMAGES]
+        assert same.mean() > 0.9  # some lie below others
+        assert np.median(apart.min(1)) < 60
+
+
+def test_names_are_text(tab):
+    heading = tab.run("document.querySelector('.fx h2').textContent")
+    assert heading == "a <i>small</i> scene"
+    chips = "[...document.querySelectorAll('.chips button')].map(b => b.textContent)"
+    assert tab.run(chips) == [*CLASSES, "× triggers"]
     assert tab.run("document.querySelector('.fx h2 i, .chips b')") is None
 
 
@@ -151,7 +164,7 @@ def test_a_point_shows_probabilities_and_kept_neighbours(tab, shown):
     z = shown.models[0].logits[i]
     expected = sorted(np.exp(z - z.max()) / np.exp(z - z.max()).sum())[::-1][:3]
     numbers = tab.run(
-        "[...document.querySelectorAll('.maps .probabilities b')].map(b => +b.textContent)"
+        "[...fx.querySelectorAll('.maps .probabilities b')].map(b => +b.textContent)"
     )
     assert numbers[:3] == pytest.approx(expected, abs=2e-3)
     near = [tab.run(f"[...fx.scene.near({m}, {i})]") for m in (0, 1)]

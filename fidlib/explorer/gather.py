@@ -87,7 +87,7 @@ def of_study(study: Study, names: Iterable[Name], count: int) -> Gathered:
 
 
 def of_pair(
-    pair: Sequence[Classifier],
+    pair: tuple[Classifier, Classifier],
     split: Split,
     triggers: Split | None,
     count: int,
@@ -118,7 +118,7 @@ def of_pair(
 
 def compared(
     path: Path,
-    pair: Sequence[Classifier],
+    pair: tuple[Classifier, Classifier],
     split: Split,
     report: Fidelity,
     names: Sequence[str],
