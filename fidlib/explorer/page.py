@@ -67,7 +67,8 @@ def page(about: dict[str, Any], blob: bytes, below: str = "") -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>fidlib explorer: {html.escape(about["title"])}</title>
 <style>
-body {{ margin: 0; background: Canvas; color: CanvasText; color-scheme: light dark; }}
+body {{ margin: 0; background: #fff; color: #1d1f23; }}
+body:has(.fx[data-theme="dark"]) {{ background: #15171c; color: #e8eaee; }}
 footer, .below {{ max-width: 1472px; margin: 0 auto; padding: 8px 16px; overflow: auto;
   box-sizing: border-box; font: 12px/1.5 system-ui, sans-serif; }}
 .below th, .below td {{ padding: 2px 10px; text-align: right; }}

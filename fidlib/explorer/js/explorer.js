@@ -136,7 +136,7 @@ function sliders(scene, state) {
     epoch.textContent = epochs ? `epoch ${+at.toFixed(2)}` : "not kept";
   };
   state.on("t film left right map", show);
-  state.on("right", () => state.set({ film: null }));
+  state.on("right", (changed) => changed.includes("film") || state.set({ film: null }));
   show();
   return make(
     "div.bar.sliders",
@@ -298,7 +298,7 @@ async function render({ model, el }) {
     }),
     theme,
   );
-  const note = make("small");
+  const note = make("p.note.soft");
   const noted = () =>
     (note.textContent = scene.about.maps.find((one) => one.name === state.values.map).note);
   state.now("map", noted);

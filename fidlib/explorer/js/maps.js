@@ -6,7 +6,7 @@ import { listen } from "./gestures.js";
 export const SHOWN = ["all", "answer changed", "wrong", "triggers", "moved most"];
 export const COLORED = ["class", "answer", "right or wrong", "distance moved"];
 const [RIGHT, WRONG] = ["#3f90da", "#e76300"];
-const BLOWN_UP = 8; // times as wide as the other map: on shared axes that is a dot
+const BLOWN_UP = 5; // times as wide as the other map: on shared axes that is a dot
 const REACH = 14; // CSS pixels around a point that belong to it
 
 /** Numbers on the way between two arrays. @returns {ArrayLike<number>} */

@@ -235,7 +235,7 @@ export class Planes {
     const { side, both } = this.found ?? {};
     const share = this.found ? differing(both[0], both[1], side) : null;
     const told = share === null ? "" : `on ${(100 * share).toFixed(1)} % of mixes`;
-    const titles = { left: [left], right: [right], differ: ["They differ", told] };
+    const titles = { left: [left], right: [right], differ: ["Differ", told] };
     for (const [key, stage] of Object.entries(this.stages)) {
       const [name, more = ""] = titles[key];
       stage.head.replaceChildren(make("h3", name), make("small", more));
