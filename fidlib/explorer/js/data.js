@@ -241,7 +241,9 @@ export class State {
   /** Change some values. @param {Object} values */
   set(values) {
     const changed = Object.keys(values).filter(
-      (name) => JSON.stringify(values[name]) !== JSON.stringify(this.values[name]),
+      (name) =>
+        values[name] !== this.values[name] &&
+        JSON.stringify(values[name]) !== JSON.stringify(this.values[name]),
     );
     Object.assign(this.values, values);
     for (const [names, told] of this.listeners) {

@@ -16,12 +16,16 @@ function mixed(from, to, share) {
   return from.map((value, n) => value + share * (to[n] - value));
 }
 
+const known = new WeakMap(); // distances -> what one in twenty exceeds
+
 /** How far images moved, and the distance that one in twenty exceeds. */
 export function distances(scene, values) {
   const moved = scene.moved(scene.index(values.left), scene.index(values.right));
-  if (!moved) return { moved: null, far: 0 };
-  const sorted = moved.slice(0, scene.images).sort();
-  return { moved, far: sorted[Math.floor(0.95 * (sorted.length - 1))] };
+  if (moved && !known.has(moved)) {
+    const sorted = moved.slice(0, scene.images).sort();
+    known.set(moved, sorted[Math.floor(0.95 * (sorted.length - 1))]);
+  }
+  return { moved, far: moved ? known.get(moved) : 0 };
 }
 
 /** @param {Scene} scene @returns {Uint8Array} 1 where an image passes the filters */
