@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -145,10 +146,8 @@ def test_modules_are_joined_into_one():
     assert "import" not in starts
     for name in page.ORDER:
         text = (page.FOLDER / f"{name}.js").read_text()
-        for line in text.splitlines():
-            if line.startswith("import"):
-                there = line.split('"')[1].removeprefix("./").removesuffix(".js")
-                assert page.ORDER.index(there) < page.ORDER.index(name)
+        for there in re.findall(r'^(?:import|}).* from "\./(\w+)\.js"', text, re.M):
+            assert page.ORDER.index(there) < page.ORDER.index(name)
         assert len(text.splitlines()) <= 400
 
 
