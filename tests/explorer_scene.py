@@ -31,7 +31,11 @@ def made(*, images: int = IMAGES, channels: int = 1) -> Scene:
             )
             film = Film([0.0, 0.5, 1.0, 1.5, 2.0], answers, np.stack([head] * POINTS))
             films[name] = frames
-        values = {"twl": 10.0 * n, "pfl": 3.0**n, "agreement": 1 - 0.1 * n}
+        values = {
+            "twl": 10.0 * n,
+            "pfl": (1.0, 27.0, 3.0, 9.0)[n],
+            "agreement": 1 - 0.1 * n,
+        }
         values |= {"trigger_accuracy": 0.2 + 0.2 * n, "accuracy": 0.9}
         models.append(Shown(name, features, logits, head, values, film))
         places[name] = features

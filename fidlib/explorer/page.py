@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 
 FOLDER = Path(__file__).with_name("js")
-ORDER = ("data", "dots", "gestures", "maps", "point", "planes", "models", "explorer")
+ORDER = (
+    "data",
+    "dots",
+    "gestures",
+    "maps",
+    "point",
+    "mixes",
+    "planes",
+    "models",
+    "explorer",
+)
 """Each imports from those before it."""
 
 

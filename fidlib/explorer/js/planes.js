@@ -12,6 +12,7 @@ import {
   softmax,
   spot,
 } from "./data.js";
+import { anyThree, blended, cells, differing } from "./mixes.js";
 import { bars } from "./point.js";
 
 const SIDES = [12, 24, 48, 96]; // cells a side that a kernel is asked for, in turn
@@ -19,36 +20,6 @@ const FINE = 240; // cells a side in feature space, where a head is all there is
 const STEPS = 65; // points along an edge there
 const EDGES = ["A–B", "B–C", "C–A"];
 const CORNERS = [[0.11, 0.89], [0.89, 0.89], [0.5, 0.12]]; // prettier-ignore
-
-/** Scores of a mix of images, whose head is affine. @param {ArrayLike<number>[]} logits */
-const blended = (logits, weights) =>
-  Array.from(logits[0], (_, k) => weights.reduce((sum, w, n) => sum + w * logits[n][k], 0));
-
-/** Classes of the cells of a triangle in feature space: cell (u, v) at v * side + u. */
-export function cells(logits, side) {
-  const found = new Uint16Array(side * side);
-  const classes = logits[0].length;
-  for (let v = 0; v < side; v++) {
-    for (let u = 0; u + v < side; u++) {
-      const [b, c] = [(u + 0.5) / side, (v + 0.5) / side];
-      let [best, top] = [0, -Infinity];
-      for (let k = 0; k < classes; k++) {
-        const score = (1 - b - c) * logits[0][k] + b * logits[1][k] + c * logits[2][k];
-        if (score > top) [best, top] = [k, score];
-      }
-      found[v * side + u] = best;
-    }
-  }
-  return found;
-}
-
-/** Share of a triangle's cells that differ. */
-export function differing(one, other, side) {
-  let count = 0;
-  for (let v = 0; v < side; v++)
-    for (let u = 0; u + v < side; u++) count += one[v * side + u] !== other[v * side + u];
-  return (2 * count) / (side * (side + 1));
-}
 
 /** The section on planes; `node` is to be shown. */
 export class Planes {
@@ -59,11 +30,17 @@ export class Planes {
     this.note = make("small", { role: "status" });
     this.slots = make("div.group");
     this.info = make("div.side");
+    this.head = make("div");
+    this.chart = make("canvas.chart", { role: "img" });
+    this.chances = make("div.probabilities");
+    const along = { min: 0, max: 1, step: 0.005, className: "along" };
+    const oninput = () => state.set({ along: +this.slider.value, mix: null });
+    this.slider = slider("along the edge", { ...along, oninput });
     const kept = make("div.group");
     if (scene.about.planes.length)
       kept.append("kept", ...scene.about.planes.map((p) => this.kept(p)));
     const others = button("three others", "three images of different classes, at random", () =>
-      state.set({ corners: this.random() }),
+      state.set({ corners: anyThree(scene) }),
     );
     const parts = [this.slots, others, kept, this.spaces(), this.note];
     const panels = ["left", "right", "differ"].map((key) => this.panel(key));
@@ -73,6 +50,12 @@ export class Planes {
       make("div.bar", make("h2", "Planes"), ...parts),
       make("div.planes", ...panels, this.info),
     );
+    const edges = EDGES.map((name, n) => {
+      const node = button(name, `along the edge ${name}`, () => state.set({ edge: n }));
+      state.now("edge", () => node.setAttribute("aria-pressed", state.values.edge === n));
+      return node;
+    });
+    this.info.append(this.head, joined("edge", ...edges), this.chart, this.slider, this.chances);
     model.on("change:plane", () => this.answer(model.get("plane")));
     state.on("left right corners space dark size", () => this.show());
     state.on("mix edge along", () => this.look());
@@ -98,18 +81,6 @@ export class Planes {
       return node;
     });
     return joined("space", ...nodes);
-  }
-
-  /** Three images of different classes. */
-  random() {
-    const { labels, images } = this.scene;
-    const found = [];
-    for (let tries = 0; found.length < 3; tries++) {
-      const i = Math.floor(Math.random() * images);
-      const fresh = found.every((other) => labels[other] !== labels[i]);
-      if (fresh || (tries > 99 && !found.includes(i))) found.push(i);
-    }
-    return found;
   }
 
   panel(key) {
@@ -321,7 +292,8 @@ export class Planes {
   tell(weights) {
     const { scene, state, found } = this;
     const { left, right, edge, mix, space } = state.values;
-    if (!found) return this.info.replaceChildren();
+    this.info.hidden = !found;
+    if (!found) return;
     const { side, both, scores, chance, steps } = found;
     const u = Math.min(side - 1, Math.floor(weights[1] * side));
     const v = Math.min(side - 1 - u, Math.floor(weights[2] * side));
@@ -334,27 +306,8 @@ export class Planes {
     const head = make("div.about");
     if (space === "pixels") head.append(this.blend(weights));
     head.append(told);
-    const edges = EDGES.map((name, n) => {
-      const node = button(name, `along the edge ${name}`, () => state.set({ edge: n }));
-      node.setAttribute("aria-pressed", String(n === edge));
-      return node;
-    });
-    this.slider ??= slider("along the edge", {
-      ...{ min: 0, max: 1, step: 0.005, className: "along" },
-      oninput: () => state.set({ along: +this.slider.value, mix: null }),
-    });
-    this.slider.value = state.values.along;
-    if (!this.chart) {
-      this.chart = make("canvas.chart", { role: "img" });
-      this.edges = joined("edge");
-      this.head = make("div");
-      this.chances = make("div.probabilities");
-    }
-    if (this.chart.parentNode !== this.info)
-      this.info.replaceChildren(this.head, this.edges, this.chart, this.slider, this.chances);
     this.head.replaceChildren(head);
-    if (this.pressed !== edge) this.edges.replaceChildren(...edges);
-    this.pressed = edge;
+    this.slider.value = state.values.along;
     this.chart.setAttribute("aria-label", `probabilities along the edge ${EDGES[edge]}`);
     this.plot(chance, steps, edge);
     const names = left === right ? [left] : [left, right];
