@@ -317,3 +317,18 @@ def test_nothing_is_gathered_where_nobody_looks(packed, monkeypatch, asks):
     bundle = explorer.Explorer(gather_it)._repr_mimebundle_()
     assert gathered == [True] * asks
     assert ("run this cell in JupyterLab" in str(bundle)) != asks
+
+
+def test_a_page_of_two_classifiers_has_the_whole_report(study, tmp_path):
+    path, split = tmp_path / "page.html", study.test.sample(60)
+    pair = (study.model("host"), study.model("FTAL"))
+    report = fl.compare(*pair, split)
+    names = ("mine", "theirs")
+    made = gather.compared(path, pair, split, report, names, study.classes)
+    about, _ = page.read(made)
+    assert [model["name"] for model in about["models"]] == ["mine", "theirs"]
+    assert about["classes"] == list(study.classes)
+    assert len(about["planes"]) == 3
+    text = path.read_text()
+    assert all(f"<td>{name}</td>" in text for name in fl.MEASURES)
+    assert f"{report.agreement:.4g}" in text
