@@ -1,6 +1,6 @@
 """Writes what `fl.explore("mnist")` shows: `python -m fidlib.explorer.published mnist`.
 
-Of models that come with the repository, or that were made before, on their image set.
+Of models that come with the repository or were made before.
 """
 
 import sys
@@ -29,13 +29,14 @@ PLANES = 6
 
 
 def main(names: list[str]) -> None:
-    """Write `figures/<suite>/explorer.html` of some suites, with notebook 06's sweep."""
+    """Write `figures/<suite>/explorer.html`, with notebook 06's sweep."""
     for name in names:
         config, models = STUDIES[name]
-        sweep = pd.read_csv(PUBLISHED / name / "06_tradeoffs-models.csv", index_col=0)
+        folder = PUBLISHED / name
+        sweep = pd.read_csv(folder / "06_tradeoffs-models.csv", index_col=0)
         tables = {"sweep of notebook 06 (convnet, D = 16)": sweep}
         shown = explore(Study(config), models, tables=tables)
-        path = shown.page(PUBLISHED / name / "explorer.html", planes=PLANES)
+        path = shown.page(folder / "explorer.html", planes=PLANES)
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
