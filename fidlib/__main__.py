@@ -133,6 +133,8 @@ class Compare:
     """Print a column for each class as well."""
     layers: bool = False
     """Print each layer's part of the total weight loss as well."""
+    page: Path | None = None
+    """Write the explorer of the two there, a page with the whole report below it."""
 
     def __call__(self) -> int:
         from fidlib import data, models
@@ -160,6 +162,12 @@ class Compare:
         if _marked_from_another(self.host, self.marked):
             print(f"note: {self.marked} was not marked from {self.host}")
         print(_blocks(report.table(by_class=self.by_class, layers=self.layers)))
+        if self.page:
+            from fidlib.explorer.gather import compared
+
+            names = [path.stem for path in (self.host, self.marked)]
+            classes = data.load(dataset).classes
+            print(compared(self.page, (host, marked), split, report, names, classes))
         return 0
 
 

@@ -5,6 +5,7 @@ nothing here computes a measure, saves, shows or reads a file.
 """
 # ruff: noqa: F401 - what a reader types after `fl.plots`
 
+from fidlib.palette import class_colors, method_style
 from fidlib.plots.charts import (
     against,
     bars,
@@ -41,10 +42,4 @@ from fidlib.plots.spaces import (
     regions,
     square_extent,
 )
-from fidlib.plots.style import (
-    DOUBLE,
-    SINGLE,
-    class_colors,
-    method_style,
-    use_style,
-)
+from fidlib.plots.style import DOUBLE, SINGLE, use_style

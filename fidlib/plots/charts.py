@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fidlib.plots.style import OTHERS, SERIES, method_style
+from fidlib.palette import OTHERS, SERIES, method_style
 
 Numbers = Sequence[float] | np.ndarray
 

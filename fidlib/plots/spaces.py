@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from fidlib.plots.style import class_colors
+from fidlib.palette import class_colors
 
 Extent = tuple[float, float, float, float]
 """Left, right, bottom, top."""
