@@ -12,8 +12,8 @@ from PIL import Image
 
 import fidlib as fl
 from fidlib import explorer
-from fidlib.runs import store
 from fidlib.explorer import gather, live, page, scene
+from fidlib.runs import store
 from tests.explorer_scene import CLASSES, IMAGES, NAMES, made
 
 
@@ -259,7 +259,9 @@ assert not heavy, heavy
 
 def test_what_is_published_needs_no_heavy_package(packed, tmp_path):
     pytest.importorskip("anywidget")
-    names = [path.parent.name for path in store.shelf("figures").glob("*/explorer.html")]
+    names = [
+        path.parent.name for path in store.shelf("figures").glob("*/explorer.html")
+    ]
     assert {"mnist", "cifar10", "digits"} <= set(names)
     code = LIGHT.format(name="mnist")
     root = str(Path(fl.__file__).parents[1])

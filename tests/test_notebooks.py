@@ -32,7 +32,7 @@ def tagged(path, tag):
     return found
 
 
-@pytest.mark.parametrize("path", FOLDER.glob("*.ipynb"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*FOLDER.glob("*.ipynb")], ids=lambda p: p.stem)
 def test_notebook_is_stripped(path):
     book = nbformat.read(path, 4)
     assert all(not c.outputs and c.execution_count is None for c in cells(path, "code"))
