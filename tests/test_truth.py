@@ -45,7 +45,11 @@ def test_what_should_be_the_same_is_checked_on_every_input():
     assert 0 <= truth.check_same(logits, ["host", "moved"]) < 1e-6
     pair = (logits[n]["images"].softmax(1) for n in ("host", "near"))
     images = np.abs(np.subtract(*(p.numpy() for p in pair))).max()
-    assert truth.check_same(logits, ["near"], most=1.0) >= images > 0
+    found = truth.check_same(logits, ["near"], most=1.0)
+    assert found >= images > 0
+    assert truth.check_same(logits, ["near"], most=found) == found
+    with pytest.raises(ValueError, match="rounding is too coarse"):
+        truth.check_same(logits, ["near"], most=0.99 * found)
     with pytest.raises(ValueError, match=r"a probability moved by .* lower factors"):
         truth.check_same(logits, ["moved", "turned"])
 
