@@ -52,15 +52,17 @@ def test_notebook_has_the_same_cells_in_the_same_order(path):
         "## Measure",
         "## Figure",
         "## Reading it",
+        "## Explore",
     ]
     code = cells(path, "code")
     assert code[1] == tagged(path, "parameters")
-    assert code[-1] == tagged(path, "provenance")
+    assert code[-2:] == [tagged(path, "provenance"), tagged(path, "explore")]
+    assert re.fullmatch(r"fl\.explore\(.+\)", code[-1].source)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_is_short(path):
-    code = [c.source for c in cells(path, "code")]
+    code = [c.source for c in cells(path, "code")][:-1]  # but the explorer's
     lines = [line for source in code for line in source.splitlines() if line.strip()]
     words = [word for c in cells(path, "markdown") for word in c.source.split()]
     assert len(code) <= 12
