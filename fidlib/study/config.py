@@ -4,6 +4,8 @@ import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
+from pathlib import Path
 from typing import Any, get_args
 
 from fidlib.runs import keys
@@ -44,6 +46,11 @@ class Config:
     def __post_init__(self) -> None:
         if isinstance(self.trigger_options, Mapping):  # a copy: what is frozen stays
             object.__setattr__(self, "trigger_options", dict(self.trigger_options))
+        for name, value in vars(self).items():
+            if isinstance(value, Path):
+                object.__setattr__(self, name, str(value))
+            elif isinstance(value, Integral) and not isinstance(value, bool):
+                object.__setattr__(self, name, int(value))  # numpy's, too
 
     @property
     def network(self) -> str:

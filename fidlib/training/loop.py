@@ -122,9 +122,12 @@ def train(
         The model, in eval mode, all its parameters free to be trained again.
 
     Raises:
-        ValueError: If triggers or host are missing, or a term has no gradient.
+        ValueError: If triggers or host are missing, a term has no gradient, or it is
+            called in `torch.inference_mode`.
         Diverged: If the loss or a weight is no longer a number.
     """
+    if torch.is_inference_mode_enabled():
+        raise ValueError("training needs gradients: leave torch.inference_mode.")
     device = images.images.device
     objective = Objective(
         model, plan, images, triggers=triggers, host=host, known=known
@@ -256,7 +259,9 @@ def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Adam
     """Adam on the trained part; BatchNorm's own parameters stay when it is frozen."""
     part, frozen_norm = plan.method.trained, plan.method.start == "host"
     for name, module in model.named_modules():
-        wanted = part in ("all", "head" if name == "head" else "body")
+        # A layer's weight may be computed from those of a module inside it.
+        inside = "head" if name.partition(".")[0] == "head" else "body"
+        wanted = part in ("all", inside)
         norm = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(wanted and not (norm and frozen_norm))
