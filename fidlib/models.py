@@ -21,7 +21,7 @@ from fidlib.networks import NETWORKS, find
 from fidlib.runs import keys
 from fidlib.runs.store import written
 from fidlib.starts import drawn_anew
-from fidlib.weights import bare
+from fidlib.weights import at_rest, bare
 from fidlib.wrapping import Logits, take_apart
 
 Values = float | Sequence[float] | Tensor
@@ -135,18 +135,12 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 125) -> Outp
             a layer of the paper's ResNet18 makes of MNIST stays in a processor's cache:
             385 images/s a core, 330 at 500.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     # cuDNN would round float32 to TF32, which a small PFL would show.
     full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    try:
-        with full if images.is_cuda else contextlib.nullcontext():
-            parts = [model.features(part) for part in images.split(batch_size)]
+    with full if images.is_cuda else contextlib.nullcontext(), at_rest(model):
+        parts = [model.features(part) for part in images.split(batch_size)]
         features = torch.cat(parts)
         return Outputs(features, model.head(features))
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def check_takes(model: Classifier, images: Tensor) -> None:

@@ -5,13 +5,16 @@ normalisation, or by a hook, such as the masks of `torch.nn.utils.prune`. Hooks 
 turned into parametrizations or refused, for no copy is sure to keep them.
 """
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.prune import BasePruningMethod as Pruning
 
 AROUND = (
     *(nn.DataParallel, nn.parallel.DistributedDataParallel),
@@ -33,6 +36,18 @@ class Mask(nn.Module):
         return weight * self.mask
 
 
+@contextlib.contextmanager
+def at_rest(network: nn.Module) -> Iterator[None]:
+    """In eval mode for a time; after it each module is in the mode that it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def used(network: nn.Module) -> dict[str, Tensor]:
     """Parameters by name, with gradient, as the layers use them.
 
@@ -41,11 +56,25 @@ def used(network: nn.Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {**dict(network.named_parameters())}
     for name, layer in network.named_modules():
         if is_parametrized(layer):
-            for own in cast(nn.ModuleDict, layer.parametrizations):
+            computing = cast(nn.ModuleDict, layer.parametrizations)
+            for own in computing:
                 inside = f"{name}.parametrizations.{own}."
                 found = {n: p for n, p in found.items() if not n.startswith(inside)}
-                found[f"{name}.{own}"] = getattr(layer, own)
+                with at_rest(computing):
+                    found[f"{name}.{own}"] = getattr(layer, own)
     return found
+
+
+def stored(layer: nn.Linear | nn.Conv2d) -> nn.Parameter | None:
+    """What a layer's weight is, or the parameter of its shape that it is computed from;
+    None if there is none.
+    """
+    if not is_parametrized(layer, "weight"):
+        return layer.weight
+    computing = cast(nn.ModuleDict, layer.parametrizations)["weight"]
+    shape = layer.weight.shape
+    inside = computing.parameters(recurse=False)
+    return next((p for p in inside if p.shape == shape), None)
 
 
 def bare(network: nn.Module) -> nn.Module:
@@ -68,6 +97,15 @@ def settled(network: nn.Module) -> nn.Module:
         ValueError: If it has another hook, or cannot be copied.
     """
     network = bare(network)
+    for name, layer in network.named_modules():
+        hooks = (h for h in hooks_of(layer) if not isinstance(h, Pruning))
+        if hook := next(hooks, None):
+            raise ValueError(
+                f"{name or 'the network'} ({type(layer).__name__}) has a hook "
+                f"({getattr(hook, '__name__', type(hook).__name__)}), which no stored "
+                "model keeps: remove it, or write what it does as a layer; weight_norm "
+                "and spectral_norm are also in torch.nn.utils.parametrizations."
+            )
     computed = {
         id(value): value.detach().clone()
         for layer in network.modules()
@@ -85,15 +123,7 @@ def settled(network: nn.Module) -> nn.Module:
     for layer in network.modules():
         for name, child in layer.named_children():
             layer._modules[name] = bare(child)
-    for name, layer in network.named_modules():
         _masked(layer)
-        if hooks := hooks_of(layer):
-            raise ValueError(
-                f"{name or 'the network'} ({type(layer).__name__}) has a hook "
-                f"({hooks[0]}), which no stored model keeps: remove it, or write what "
-                "it does as a layer; weight_norm and spectral_norm are also to be had "
-                "from torch.nn.utils.parametrizations."
-            )
     return network
 
 
@@ -103,21 +133,21 @@ def plain(network: nn.Module) -> nn.Module:
     return settled(network) if hooked else network
 
 
-def hooks_of(layer: nn.Module) -> list[str]:
-    """Names of what a layer calls besides its own text, on the way there or back."""
+def hooks_of(layer: nn.Module) -> list[object]:
+    """What a layer calls besides its own text, on the way there or back."""
     kinds = ("_forward_pre_hooks", "_forward_hooks")
     kinds += ("_backward_pre_hooks", "_backward_hooks")
     hooks = [hook for kind in kinds for hook in getattr(layer, kind).values()]
     for parameter in layer.parameters(recurse=False):
         for kind in ("_backward_hooks", "_post_accumulate_grad_hooks"):
             hooks += (getattr(parameter, kind, None) or {}).values()
-    return [getattr(hook, "__name__", type(hook).__name__) for hook in hooks]
+    return hooks
 
 
 def _masked(layer: nn.Module) -> None:
     """Masks of `torch.nn.utils.prune`, which hooks apply, as parametrizations."""
     for key, hook in list(layer._forward_pre_hooks.items()):
-        if isinstance(hook, prune.BasePruningMethod):
+        if isinstance(hook, Pruning):
             name = hook._tensor_name
             original = layer._parameters.pop(f"{name}_orig")
             mask = layer._buffers.pop(f"{name}_mask")

@@ -8,6 +8,7 @@ fails is one sentence.
 import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +34,19 @@ class Parts(NamedTuple):
     """C."""
     layout: torch.memory_format
     """Of its weights and images in training."""
+
+
+class Call(NamedTuple):
+    """A layer that was called."""
+
+    name: str
+    """Its place in the network."""
+    layer: nn.Module
+    """Which."""
+    given: object
+    """Its first argument."""
+    answer: object
+    """What it returned."""
 
 
 class Logits(nn.Module):
@@ -77,9 +91,9 @@ def _taken_apart(
     if not isinstance(answer, Tensor):
         whole = Logits(whole)
         answer = _logits(whole, images, answer)
-    place = _head(whole, images, answer)
+    place, given = _head(whole, images, answer)
     body, head = _split(whole, place)
-    layout = _layout(whole, body, head, images, answer)
+    layout = _layout(body, head, images, given, answer)
     with torch.enable_grad():
         _train(body, head, images.to(memory_format=layout))
     return Parts(body, head, place, images.shape[1], layout)
@@ -156,9 +170,9 @@ def _logits(network: nn.Module, images: Tensor, found: object) -> Tensor:
     )
 
 
-def _head(network: nn.Module, images: Tensor, answer: Tensor) -> str:
-    """The name of the linear layer that gave the answer."""
-    ran: list[tuple[str, nn.Module, object]] = []
+def _head(network: nn.Module, images: Tensor, answer: Tensor) -> tuple[str, Tensor]:
+    """The name of the linear layer that gave the answer, and what it was given."""
+    ran: list[Call] = []
     leaves = {n: m for n, m in network.named_modules() if not [*m.children()]}
     linear = {n: m for n, m in network.named_modules() if isinstance(m, nn.Linear)}
     with _noted(leaves | linear, ran):
@@ -166,7 +180,7 @@ def _head(network: nn.Module, images: Tensor, answer: Tensor) -> str:
     if not _near(again, answer, answer):
         raise ValueError(_varies(network))
     name = _name(network)
-    gave = [n for n, layer, out in ran if n in linear and _same(out, again)]
+    gave = [(n, into) for n, _, into, out in ran if n in linear and _same(out, again)]
     if gave and (answer.ndim != 2 or len(answer) != len(images)):
         raise ValueError(
             f"{name} answers three images with {tuple(answer.shape)}; it must give "
@@ -180,7 +194,7 @@ def _head(network: nn.Module, images: Tensor, answer: Tensor) -> str:
             f"no nn.Linear of {name} is called in its forward; fidlib needs a network "
             "that ends in one: its inputs are the features."
         )
-    after = [f"{n} ({type(m).__name__})" for n, m, _ in ran[last + 1 :]]
+    after = [f"{n} ({type(m).__name__})" for n, m, *_ in ran[last + 1 :]]
     follows = after[-1] if after else "something in its forward"
     raise ValueError(
         f"the last layer of {name} is not linear: {follows} follows its last "
@@ -202,45 +216,54 @@ def _split(network: nn.Module, place: str) -> tuple[nn.Module, nn.Linear]:
 
 
 def _layout(
-    network: nn.Module,
-    body: nn.Module,
-    head: nn.Linear,
-    images: Tensor,
-    answer: Tensor,
+    body: nn.Module, head: nn.Linear, images: Tensor, given: Tensor, answer: Tensor
 ) -> torch.memory_format:
-    """The first layout in which head and body, on other batches, are the network."""
+    """The first layout in which head and body, on other batches, are the network.
+
+    Args:
+        body: Is left in that layout.
+        head: Of the network.
+        images: Three of them.
+        given: What the head was given of these.
+        answer: What the network answered.
+    """
     other = [2, 0]
     for layout in LAYOUTS:
         # What cannot be run in this layout may be in the next.
         with contextlib.suppress(Exception):
             body.to(memory_format=layout)  # pyright: ignore
-            shown = images[other].to(memory_format=layout)
-            features = body(shown)
+            features = body(images[other].to(memory_format=layout))
             logits = F.linear(features, head.weight, head.bias)
-            if features.ndim == 2 and _near(logits, answer[other], answer):
+            same = _near(features, given[other], given)
+            if features.ndim == 2 and same and _near(logits, answer[other], answer):
                 return layout
-    name = _name(network)
-    if not _near(network(images), answer, answer):
-        raise ValueError(_varies(network))
-    if not _near(network(images[other]), answer[other], answer):
-        raise ValueError(
+    raise ValueError(_unlike(body, head, images, other))
+
+
+def _unlike(body: nn.Module, head: nn.Linear, images: Tensor, other: list[int]) -> str:
+    """Why head and body are not what the network was."""
+    name = _name(body)
+    try:
+        features, again, fewer = (body(x) for x in (images, images, images[other]))
+    except Exception as error:
+        return (
+            f"{name} cannot be run without its head ({_reason(error)}): let its "
+            "forward call the head, and ask nothing else of it."
+        )
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        return (
+            f"what the head of {name} is given is no (N, D) features: pool or flatten "
+            "before its last nn.Linear."
+        )
+    if not _near(again, features, features):
+        return _varies(body)
+    if not _near(fewer, features[other], features):
+        return (
             f"the answers of {name} to an image depend on the other images of its "
             "batch, also in eval mode: use BatchNorm with track_running_stats=True, "
             "and mix nothing along the first axis."
         )
-    try:
-        features = body(images)
-    except Exception as error:
-        raise ValueError(
-            f"{name} cannot be run without its head ({_reason(error)}): let its "
-            "forward call the head, and ask nothing else of it."
-        ) from error
-    if not isinstance(features, Tensor) or features.ndim != 2:
-        raise ValueError(
-            f"what the head of {name} is given is no (N, D) features: pool or flatten "
-            "before its last nn.Linear."
-        )
-    raise ValueError(
+    return (
         f"the last layer of {name} is not linear: its head ({type(head).__name__}) on "
         "its features does not give the network's output; remove what changes that, "
         "and call a plain nn.Linear once."
@@ -250,7 +273,7 @@ def _layout(
 def _train(body: nn.Module, head: nn.Linear, images: Tensor) -> None:
     """Raise unless a training step of a copy goes as it should."""
     body, head = copy.deepcopy((body, head))
-    name, ran = _name(body), []
+    name, ran = _name(body), list[Call]()
     layers = {n: m for n, m in body.named_modules() if [*m.parameters(recurse=False)]}
     try:
         with _noted(layers, ran):
@@ -272,7 +295,7 @@ def _train(body: nn.Module, head: nn.Linear, images: Tensor) -> None:
             f"{name} cannot be trained ({_reason(error)}): let its forward compute "
             "with gradients, and change no tensor in place that they need."
         ) from error
-    for place, layer, _ in ran:
+    for place, layer, *_ in ran:
         if all(p.grad is None for p in layer.parameters(recurse=False)):
             raise ValueError(
                 f"no gradient reaches {place} ({type(layer).__name__}) of {name}, so "
@@ -289,14 +312,13 @@ def _train(body: nn.Module, head: nn.Linear, images: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _noted(
-    layers: Mapping[str, nn.Module], ran: list[tuple[str, nn.Module, object]]
-) -> Iterator[None]:
-    """Append what is called: name, layer, output; of one that is called twice, both."""
-    hooks = [
-        layer.register_forward_hook(lambda m, _, out, n=n: ran.append((n, m, out)))
-        for n, layer in layers.items()
-    ]
+def _noted(layers: Mapping[str, nn.Module], ran: list[Call]) -> Iterator[None]:
+    """Append what is called; of a layer that is called twice, both calls."""
+
+    def note(name: str, layer: nn.Module, inputs: tuple, output: object) -> None:
+        ran.append(Call(name, layer, next(iter(inputs), None), output))
+
+    hooks = [m.register_forward_hook(partial(note, n)) for n, m in layers.items()]
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.utils.parametrize import is_parametrized
 
 from fidlib import methods, models
 from fidlib.data import Split
@@ -202,7 +203,14 @@ class Study:
         return pd.DataFrame(rows).set_index("method")
 
     def make(self, models: Iterable[Name], **options: Any) -> None:
-        """Make what is missing of several models, in parallel; see `fidlib.make`."""
+        """Make what is missing of several models, in parallel; see `fidlib.make`.
+
+        With a host that computes weights, which Python sends to no other process, one
+        after another.
+        """
+        given = self._store.given
+        if given is not None and any(map(is_parametrized, given.modules())):
+            options.setdefault("jobs", 1)
         jobs.make([(self, models)], **options)
 
     def __reduce__(self) -> tuple:

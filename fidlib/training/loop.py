@@ -24,6 +24,7 @@ from fidlib.training.checkpoint import Checkpoint, Progress, Stateful
 from fidlib.training.objective import Objective
 from fidlib.training.plan import Plan
 from fidlib.training.quiet import QuietAdam, projections
+from fidlib.weights import at_rest
 
 CURVE_POINTS = 8
 """A learning curve has this many measurements, spread evenly, and one at the start: at
@@ -135,6 +136,8 @@ def train(
     epoch_steps = max(1, -(-len(images) // plan.batch_size))
     steps = _steps(plan, len(images), epoch_steps, objective.triggers, device)
     model.train(plan.method.start == "random")  # from the host, BatchNorm is frozen
+    if plan.method.trained == "body":
+        model.head.eval()  # a weight that is computed stays as it is
     optimizer = _optimizer(model, plan, images)
     kept: dict[str, Stateful] = {"optimizer": optimizer}
     kept |= {} if observer is None else {"observer": observer}
@@ -291,10 +294,8 @@ def _row(
     row: Row = {"epoch": epoch, "loss": loss, "seconds": round(seconds, 2)}
     if observer is None:
         return row
-    mode = model.training
-    with _own_randomness(model.mean.device):
-        found = observer(model.eval())
-    model.train(mode)
+    with _own_randomness(model.mean.device), at_rest(model):
+        found = observer(model)
     # NumPy's floats cannot be kept in a state file.
     return row | {n: None if v is None else float(v) for n, v in found.items()}
 
