@@ -146,7 +146,7 @@ class Compare:
     """Print each layer's part of the total weight loss as well."""
 
     def __call__(self) -> int:
-        from fidlib import data, models
+        from fidlib import checkpoints, data, models
         from fidlib.measures.fidelity import compare
         from fidlib.runs import machine, store
 
@@ -161,7 +161,7 @@ class Compare:
                 )
             if self.network:
                 return models.load(path, like=like).to(device)
-            if path.suffix in (".pt", ".pth"):
+            if path.suffix in checkpoints.PICKLED:
                 return models.load_authors(path, dataset=dataset).to(device)
             return models.load(path).to(device)
 
@@ -280,7 +280,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell reports of a program that SIGPIPE ended
     except (ValueError, OSError, ArithmeticError) as error:
-        print(f"fidlib: {error}", file=sys.stderr)
+        print(f"fidlib: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("fidlib: stopped; what is finished is kept.", file=sys.stderr)
@@ -334,7 +334,7 @@ def _trained_on(run: Path) -> str:
     if not run.exists():
         return ""
     try:
-        return json.loads(config.readtables.text())["data"]["dataset"]
+        return json.loads(config.read_text())["data"]["dataset"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(
             f"nothing says what {run} was trained on: pass --data, such as digits."
@@ -351,8 +351,8 @@ def _marked_from_another(host: Path, marked: Path) -> bool:
     try:
         if marked.parent.name == "attacked" or marked.parent.parent.name == "attacked":
             return False  # of a marked model, which was made of some host
-        weights = json.loads(done.readtables.text())["files"]["model.safetensors"]
-        return weights != json.loads(training.readtables.text())["parent"]
+        weights = json.loads(done.read_text())["files"]["model.safetensors"]
+        return weights != json.loads(training.read_text())["parent"]
     except (OSError, ValueError, LookupError, TypeError):
         return False
 

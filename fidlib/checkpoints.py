@@ -21,6 +21,9 @@ from torch import Tensor, nn
 INSIDE = ("state_dict", "model_state_dict", "model", "net", "network", "module")
 """Under these names training scripts keep a network's state dict."""
 
+PICKLED = {".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl"}
+"""Endings of files that `torch.save` wrote."""
+
 AROUND = {"module", "_orig_mod"}
 """What DataParallel, EMA wrappers and torch.compile put into the names of weights."""
 
@@ -44,12 +47,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], Any]:
     """A state dict, and how fidlib built its network; None if it did not.
 
     Args:
-        path: A `.safetensors` file, or one that `torch.save` wrote.
+        path: A `.safetensors` file, or one of `torch.save`, which end as in `PICKLED`.
 
     Raises:
         ValueError: If it is damaged, or holds other than tensors by name.
     """
-    if path.suffix != ".safetensors":
+    if path.suffix in PICKLED:
         return _state(path, _unpickled(path)), None
     try:
         with safe_open(path, framework="pt") as file:

@@ -22,10 +22,7 @@ from fidlib.runs import keys
 from fidlib.runs.store import written
 from fidlib.starts import drawn_anew
 from fidlib.weights import at_rest, bare
-from fidlib.wrapping import Logits, take_apart
-
-Values = float | Sequence[float] | Tensor
-"""A value, or one for each channel."""
+from fidlib.wrapping import Logits, Values, sides, take_apart, vector
 
 
 class Classifier(nn.Module):
@@ -66,7 +63,7 @@ class Classifier(nn.Module):
         self.spec = spec
         self.place, self.layout = place, layout
         for name, values in (("mean", mean), ("std", std)):
-            value = _vector(name, values)
+            value = vector(name, values)
             if len(value) not in (1, channels):
                 raise ValueError(
                     f"{name} has {len(value)} values; the network takes {channels} "
@@ -197,7 +194,7 @@ def build(
             f"{name} has {model.feature_dim} features, feature_dim is {feature_dim}: "
             f"set feature_dim={model.feature_dim}, or mend the network."
         )
-    height, width = _sides(image_size)
+    height, width = sides(image_size)
     model.spec = {
         "model": name,
         "num_classes": num_classes,
@@ -238,14 +235,14 @@ def wrap(
             take such images, or answers otherwise in other company, in a layout, or
             in training than a network that is to be compared may.
     """
-    tried = [channels] if channels else [len(_vector("mean", mean)), 3, 1]
+    tried = [channels] if channels else [len(vector("mean", mean)), 3, 1]
     if isinstance(module, nn.Module):
         if isinstance(bare(module), Classifier):
             raise ValueError("a Classifier is wrapped already: pass it as it is.")
         convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
         if channels is None:
             tried = [*[c.in_channels for c in convolutions][:1], *tried]
-    body, head, place, count, layout = take_apart(module, tried, _sides(image_size))
+    body, head, place, count, layout = take_apart(module, tried, sides(image_size))
     model = Classifier(
         body, head, mean=mean, std=std, channels=count, place=place, layout=layout
     )
@@ -254,30 +251,6 @@ def wrap(
         bias = head.bias is not None
         model.head = nn.Linear(head.in_features, num_classes, bias=bias)
     return model.train(module.training).to(head.weight.device)
-
-
-def _sides(size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width."""
-    found = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(found) != 2 or not all(isinstance(n, int) and n > 0 for n in found):
-        raise ValueError(
-            f"image_size is {size!r}; pass the side of the images in pixels, or "
-            "(height, width)."
-        )
-    return found
-
-
-def _vector(name: str, values: Values) -> Tensor:
-    """One or more numbers, `(C,)` float32."""
-    try:
-        value = torch.as_tensor(values, dtype=torch.float32, device="cpu").flatten()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{name} is {values!r}; pass a number, or one for each channel."
-        ) from error
-    if not value.isfinite().all():
-        raise ValueError(f"{name} is {values!r}; every value must be finite.")
-    return value
 
 
 def load_authors(path: str | Path, *, dataset: str = "mnist") -> Classifier:

@@ -7,7 +7,7 @@ fails is one sentence.
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +19,10 @@ from fidlib.weights import settled
 
 LAYOUTS = (torch.channels_last, torch.contiguous_format)
 """Memory formats, the faster one in training first."""
+
+
+Values = float | Sequence[float] | Tensor
+"""A value, or one for each channel."""
 
 
 class Parts(NamedTuple):
@@ -354,3 +358,27 @@ def _reason(error: Exception) -> str:
     """The first line of what PyTorch says, short."""
     text = " ".join((str(error) or type(error).__name__).splitlines()[:1])
     return text[:160]
+
+
+def sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width."""
+    found = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(found) != 2 or not all(isinstance(n, int) and n > 0 for n in found):
+        raise ValueError(
+            f"image_size is {size!r}; pass the side of the images in pixels, or "
+            "(height, width)."
+        )
+    return found
+
+
+def vector(name: str, values: Values) -> Tensor:
+    """One or more numbers, `(C,)` float32."""
+    try:
+        value = torch.as_tensor(values, dtype=torch.float32, device="cpu").flatten()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} is {values!r}; pass a number, or one for each channel."
+        ) from error
+    if not value.isfinite().all():
+        raise ValueError(f"{name} is {values!r}; every value must be finite.")
+    return value
