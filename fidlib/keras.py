@@ -65,7 +65,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            for key in file.files:
+            for key in {*file.files} & {*Arrays._fields}:
                 try:
                     found[key] = file[key]
                 except ValueError as error:
