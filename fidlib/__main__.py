@@ -165,10 +165,11 @@ class Compare:
                 return models.load_authors(path, dataset=dataset).to(device)
             return models.load(path).to(device)
 
-        images = data.load(dataset)
-        like = _network(self.network, images) if self.network else None
+        for path in (self.host, self.marked):
+            checkpoints.existing(path)
+        like = _network(self.network, data.load(dataset)) if self.network else None
         host, marked = read(self.host), read(self.marked)
-        split = getattr(images, self.split).to(device)
+        split = getattr(data.load(dataset), self.split).to(device)
         heading = f"{len(split):,} {self.split} images of {dataset}; 95 % intervals"
         print(heading, flush=True)  # the rest of it may take a minute
         report = compare(host, marked, split)
