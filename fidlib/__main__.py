@@ -1,21 +1,29 @@
 """The command line: `fidlib ...` or `python -m fidlib ...`."""
 
+import io
 import json
-import math
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from fidlib import tables
 from fidlib.runs.pool import Backend
 from fidlib.runs.store import project_root
 from fidlib.study.config import Config
 from fidlib.suites.read import Suite, read
+
+if TYPE_CHECKING:
+    from fidlib.data import ImageSet
+    from fidlib.models import Classifier
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Make:
         study = Study(self.config)
         print(study)
         study.make(names, **vars(self.pool))
-        print(_text(study.table(names)))
+        print(tables.text(study.table(names)))
         for name in ["host", *names]:
             print(study.folder(name))
         return 0
@@ -124,6 +132,9 @@ class Compare:
     """A model.safetensors, a run's folder, or an authors' .pt, trained on --data."""
     marked: tyro.conf.Positional[Path]
     """The classifier to compare with it."""
+    network: str = ""
+    """module:function that returns the network of which both files hold the state
+    dict, such as nets:lenet; modules are looked for in the current folder, too."""
     data: str = ""
     """digits, mnist, cifar10, cifar100, or the path of an .npz; a run's own set when
     not given."""
@@ -137,7 +148,7 @@ class Compare:
     """Write the explorer of the two there, a page with the whole report below it."""
 
     def __call__(self) -> int:
-        from fidlib import data, models
+        from fidlib import checkpoints, data, models
         from fidlib.measures.fidelity import compare
         from fidlib.runs import machine, store
 
@@ -150,10 +161,15 @@ class Compare:
                     f"{path} is no finished run, for it has no done.json: name a run's "
                     "folder, or a model's file."
                 )
-            if path.suffix in (".pt", ".pth"):
+            if self.network:
+                return models.load(path, like=like).to(device)
+            if path.suffix in checkpoints.PICKLED:
                 return models.load_authors(path, dataset=dataset).to(device)
             return models.load(path).to(device)
 
+        for path in (self.host, self.marked):
+            checkpoints.existing(path)
+        like = _network(self.network, data.load(dataset)) if self.network else None
         host, marked = read(self.host), read(self.marked)
         split = getattr(data.load(dataset), self.split).to(device)
         heading = f"{len(split):,} {self.split} images of {dataset}; 95 % intervals"
@@ -161,7 +177,7 @@ class Compare:
         report = compare(host, marked, split)
         if _marked_from_another(self.host, self.marked):
             print(f"note: {self.marked} was not marked from {self.host}")
-        print(_blocks(report.table(by_class=self.by_class, layers=self.layers)))
+        print(tables.blocks(report.table(by_class=self.by_class, layers=self.layers)))
         if self.page:
             from fidlib.explorer.gather import compared
 
@@ -222,11 +238,11 @@ class Table:
         others = [Study(replace(config, seed=seed)) for seed in seeds]
         make([(study, names), *((s, repeated) for s in others)], **vars(self.pool))
         table = study.table(names)
-        print(_text(table))
+        print(tables.text(table))
         if self.csv:
             table.to_csv(self.csv)
         if seeds:
-            print(f"\n{_spread(over_seeds(config, repeated, seeds))}")
+            print(f"\n{tables.spread(over_seeds(config, repeated, seeds))}")
         return 0
 
 
@@ -255,6 +271,10 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors a user can mend are one sentence, without traceback."""
+    warnings.formatwarning = lambda message, *_, **__: f"fidlib: {message}\n"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a locale may know ASCII alone
+            stream.reconfigure(errors="replace")
     try:
         command = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -269,20 +289,52 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell reports of a program that SIGPIPE ended
     except (ValueError, OSError, ArithmeticError) as error:
-        print(f"fidlib: {error}", file=sys.stderr)
-        return 1
-    except RuntimeError as error:
-        if "allocate" not in str(error):  # what PyTorch says on every device
-            raise
-        reason = str(error).splitlines()[0]
-        print(
-            f"fidlib: out of memory ({reason}): use a smaller model or fewer images.",
-            file=sys.stderr,
-        )
+        print(f"fidlib: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("fidlib: stopped; what is finished is kept.", file=sys.stderr)
         return 130
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "allocate" in reason:  # what PyTorch says of memory on every device
+            text = f"out of memory ({reason}): use a smaller model or fewer images."
+        else:
+            text = (
+                f"{type(error).__name__}: {reason}; the fault is fidlib's or that of "
+                f"what you added to it: {_kept_traceback()}."
+            )
+        print(f"fidlib: {text}", file=sys.stderr)
+        return 1
+
+
+def _kept_traceback() -> str:
+    """Where the traceback of what is being handled is kept."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="fidlib-", suffix=".txt", delete=False
+        ) as file:
+            file.write(traceback.format_exc())
+        return f"its traceback is in {file.name}"
+    except OSError:
+        return "its traceback cannot be written"
+
+
+def _network(text: str, images: "ImageSet") -> "Classifier":
+    """A network given as `module:function`, for these images and as they are normalised
+    when it does not say otherwise, by returning what `fidlib.models.wrap` gives.
+    """
+    from fidlib import checkpoints, models
+
+    network = checkpoints.network(text)
+    if isinstance(network, models.Classifier):
+        return network
+    mean, std = images.mean, images.std
+    print(f"{text} sees pixels less {_list(mean)}, over {_list(std)}")
+    return models.wrap(network, mean=mean, std=std, image_size=images.image_shape[1:])
+
+
+def _list(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
 
 
 def _trained_on(run: Path) -> str:
@@ -338,9 +390,9 @@ def _published(suite: Suite) -> str:
                 f"{c}: {held.upper()}\n    {m}" for c, m, held in table.index
             )
         elif name == "seeds":
-            text = _spread(table)
+            text = tables.spread(table)
         else:
-            text = _text(table)
+            text = tables.text(table)
         parts.append(f"{made}\n{text}")
     if not parts:
         raise ValueError(
@@ -349,50 +401,6 @@ def _published(suite: Suite) -> str:
             "or --methods."
         )
     return "\n\n".join(parts)
-
-
-def _spread(over) -> str:
-    """Mean and standard deviation of a table over its seeds."""
-    seeds = ", ".join(map(str, over.index.unique("seed")))
-    groups = over.groupby("method", sort=False)
-    deviation = groups.std().map("{:.3g}".format).to_string(line_width=_width())
-    return (
-        f"mean over seeds {seeds}\n{_text(groups.mean())}\n\n"
-        f"standard deviation over them\n{deviation}"
-    )
-
-
-def _text(table) -> str:
-    """The table as fixed-width text, split, pfl and spl legible at any size."""
-    formats = {}
-    for name in table.columns:
-        digits = (
-            "{:.3f}" if name.startswith(("trigger", "agree", "accur")) else "{:.4g}"
-        )
-        formats[name] = digits.format
-    return table.to_string(formatters=formats, line_width=_width())
-
-
-def _width() -> int:
-    """Characters of a line: the terminal's, or all of the table's where none reads."""
-    return shutil.get_terminal_size(fallback=(10_000, 1)).columns
-
-
-def _blocks(table) -> str:
-    """A report's table as fixed-width text: a block for each level."""
-    numbers = table.drop(columns="level").map(_number)
-    lines = numbers.rename_axis(None).to_string().split("\n")
-    heads = table["level"].where(~table["level"].duplicated())
-    text = [lines[0]]
-    for head, line in zip(heads, lines[1:], strict=True):
-        text += [f"\n{head}", line] if isinstance(head, str) else [line]
-    return "\n".join(text)
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 if __name__ == "__main__":

@@ -6,17 +6,19 @@ name is the path of an `.npz` in Keras' layout.
 """
 
 import hashlib
+import math
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
+from fidlib import keras
 from fidlib.runs.store import locked, project_root, written
 
 DOWNLOADED = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
@@ -30,16 +32,13 @@ NORMALISATION = {
 """Mean and standard deviation per channel that the paper's code subtracts."""
 
 
-_DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError),
-    *(TypeError, RuntimeError),
-)
-"""What numpy raises for files that are cut, changed or something else."""
+FARTHEST = 4.5
+"""Triggers of noise leave [0, 1]; float pixels that are as far out are none."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images with their labels."""
+    """Images with their labels; tensors, or what numpy makes of an array."""
 
     images: Tensor
     """`(N, C, H, W)` uint8, or float pixels with black at 0 and white at 1."""
@@ -47,7 +46,9 @@ class Split:
     """`(N,)` class indices, of any whole type; kept as int64."""
 
     def __post_init__(self) -> None:
-        images, labels = self.images, self.labels
+        images, labels = _tensor("images", self.images), _tensor("labels", self.labels)
+        if images.dtype == torch.bfloat16:  # which numpy has not
+            images = images.float()
         if images.ndim != 4:
             raise ValueError(
                 f"images have the shape {tuple(images.shape)}; expected (N, C, H, W): "
@@ -57,18 +58,51 @@ class Split:
             raise ValueError(
                 f"images are {images.dtype}; pass uint8 pixels, or floats in [0, 1]."
             )
-        if images.is_floating_point() and images.numel() and images.max() > 16:
-            raise ValueError(
-                f"float images reach {images.max():.0f}; pixels as floats are in "
-                "[0, 1]: divide by 255, or pass uint8."
-            )
+        if images.is_floating_point() and images.numel():
+            low, high = images.min().item(), images.max().item()
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ValueError("images hold NaN or infinity: mend those pixels.")
+            if low < -FARTHEST or high > 1 + FARTHEST:
+                raise ValueError(
+                    f"float images go from {low:.3g} to {high:.3g}; pixels as floats "
+                    "are in [0, 1]: divide by 255, or whatever white is, or pass uint8."
+                )
         whole = not (labels.is_floating_point() or labels.dtype == torch.bool)
         if labels.shape != (len(images),) or not whole:
             raise ValueError(
                 f"labels have the shape {tuple(labels.shape)} and type {labels.dtype}; "
                 f"expected {len(images)} class indices, one for each image."
             )
-        object.__setattr__(self, "labels", labels.long())  # frozen; often uint8
+        object.__setattr__(self, "images", images)  # frozen
+        object.__setattr__(self, "labels", labels.long())  # often uint8
+
+    @classmethod
+    def of(cls, source: Any) -> "Split":
+        """A split of what holds images with their labels; a Split as it is.
+
+        Args:
+            source: A Split, a pair (images, labels), or a Dataset or DataLoader of
+                image tensors and labels, which is read once.
+
+        Raises:
+            ValueError: If it is none of these, or not of pixels as `Split` wants them.
+        """
+        if isinstance(source, Split):
+            return source
+        if isinstance(source, tuple | list) and len(source) == 2:
+            return cls(*source)
+        try:
+            whole = isinstance(source, DataLoader)
+            loader = source if whole else DataLoader(source, batch_size=256)
+            images, labels = map(torch.cat, zip(*loader, strict=True))
+        except (TypeError, RuntimeError, LookupError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"a {type(source).__name__} gives no images with labels ({reason}): "
+                "pass fidlib.data.Split(images, labels), or a Dataset of image "
+                "tensors, all of one size, and labels."
+            ) from error
+        return cls(images, labels)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -120,6 +154,20 @@ class Split:
         return digest.hexdigest()[:16]
 
 
+def _tensor(name: str, values: Any) -> Tensor:
+    """Values as a tensor without gradient; an array is copied."""
+    try:
+        if not isinstance(values, Tensor):  # whatever its strides, or read-only
+            values = torch.from_numpy(np.array(values))
+        return values.detach()
+    except (TypeError, ValueError) as error:
+        kind = getattr(values, "dtype", "what is no number")
+        raise ValueError(
+            f"{name} are a {type(values).__name__} of {kind}; pass a tensor or an "
+            "array of numbers."
+        ) from error
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """A named image set: train and test splits of one image shape."""
@@ -165,7 +213,7 @@ class ImageSet:
         return sum(map(set(train).__contains__, test))
 
 
-def load(name: str, root: str | Path | None = None) -> ImageSet:
+def load(name: str | Path, root: str | Path | None = None) -> ImageSet:
     """Load an image set into memory.
 
     Args:
@@ -179,14 +227,15 @@ def load(name: str, root: str | Path | None = None) -> ImageSet:
             `y_train`, `x_test`, `y_test`, optional `classes`; images uint8 of shape
             (N, H, W) or (N, H, W, C)).
     """
+    name = str(name)
     if name == "digits":
         return _digits()
-    folder = Path(root or os.environ.get("FIDLIB_DATA") or "~/.cache/fidlib")
-    folder = folder.expanduser()
-    path = folder / f"{name}.npz"
     if name.endswith(".npz"):
-        path = Path(name).expanduser()  # from here, or from the project root
+        path = _at_home(name)  # from here, or from the project root
         path = path if path.exists() else project_root() / path
+    else:
+        folder = root or os.environ.get("FIDLIB_DATA") or "~/.cache/fidlib"
+        path = _at_home(folder) / f"{name}.npz"
     if not path.exists():
         if name not in DOWNLOADED:
             known = ", ".join(["digits", *DOWNLOADED])
@@ -195,7 +244,18 @@ def load(name: str, root: str | Path | None = None) -> ImageSet:
                 "or the path of an .npz in the layout of Keras' mnist.npz."
             )
         _download(name, path)
-    return _read_npz(name, path)
+    return _image_set(name, *keras.read(path))
+
+
+def _at_home(path: str | Path) -> Path:
+    """A path with what `~` stands for."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} is in a home folder, and this user has none: name the folder of "
+            "the data in FIDLIB_DATA."
+        ) from error
 
 
 def digest(images: Tensor) -> str:
@@ -240,7 +300,8 @@ def _download(name: str, path: Path) -> None:
             )
         except (OSError, RuntimeError) as error:
             raise FileNotFoundError(
-                f"{path} does not exist and could not be downloaded ({error}): put a "
+                f"{path} does not exist and could not be downloaded "
+                f"({str(error).splitlines()[0]}): put a "
                 f"{name}.npz in the layout of Keras' mnist.npz there, or name its "
                 "folder in FIDLIB_DATA."
             ) from error
@@ -253,59 +314,6 @@ def _download(name: str, path: Path) -> None:
                 y_test=np.asarray(test.targets, dtype=np.uint8),
                 classes=np.asarray([str(c) for c in train.classes]),
             )
-
-
-def _read_npz(name: str, path: Path) -> ImageSet:
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = dict(file)
-    except _DAMAGE as error:
-        raise ValueError(
-            f"{path} is damaged or no .npz ({error}): delete it and fetch it again."
-        ) from error
-    missing = {"x_train", "y_train", "x_test", "y_test"} - arrays.keys()
-    if missing:
-        raise ValueError(
-            f"{path} lacks {', '.join(sorted(missing))}: name its arrays x_train, "
-            "y_train, x_test and y_test, as in Keras' mnist.npz."
-        )
-    for part in ("train", "test"):
-        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        if labels.ndim == 2 and labels.shape[1] == 1:  # Keras' cifar10 has a column
-            labels = labels[:, 0]
-        colour = images.ndim == 4 and images.shape[3] in (1, 3)
-        if images.dtype != np.uint8 or not (images.ndim == 3 or colour):
-            raise ValueError(
-                f"{path}: x_{part} is {images.dtype} of shape {images.shape}; expected "
-                "uint8 of shape (N, H, W) or (N, H, W, C) with one or three channels."
-            )
-        if labels.shape != images.shape[:1] or labels.dtype.kind not in "ui":
-            raise ValueError(
-                f"{path}: y_{part} is {labels.dtype} of shape {labels.shape}; expected "
-                f"{len(images)} integers, one class index for each image."
-            )
-        if not images.size:
-            raise ValueError(f"{path}: x_{part} of shape {images.shape} has no pixel.")
-        grey = images.ndim == 3
-        images = images[:, None] if grey else images.transpose(0, 3, 1, 2)
-        arrays[f"x_{part}"], arrays[f"y_{part}"] = images, labels.astype(np.int64)
-    x_train, y_train, x_test, y_test = (
-        arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")
-    )
-    if x_train.shape[1:] != x_test.shape[1:]:
-        raise ValueError(
-            f"{path}: train images are {x_train.shape[1:]}, test images "
-            f"{x_test.shape[1:]} (channels, height, width); make them alike."
-        )
-    highest = int(max(y_train.max(), y_test.max()))
-    classes = [str(c) for c in np.ravel(arrays.get("classes", range(highest + 1)))]
-    lowest = int(min(y_train.min(), y_test.min()))
-    if lowest < 0 or highest >= len(classes):
-        raise ValueError(
-            f"{path}: labels run from {lowest} to {highest}, but there are "
-            f"{len(classes)} classes; number the classes from 0."
-        )
-    return _image_set(name, x_train, y_train, x_test, y_test, classes)
 
 
 def _image_set(name, x_train, y_train, x_test, y_test, classes) -> ImageSet:

@@ -6,13 +6,15 @@ is the recipe's (`training/recipes.toml`), because that depends on the data.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor
 
 from fidlib.measures import losses
 from fidlib.models import Classifier
 from fidlib.runs.keys import code
+from fidlib.weights import used
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +33,7 @@ class Step:
     host: Classifier
     """The host, not to be changed."""
     host_parameters: Mapping[str, Tensor]
-    """The host's parameters by name."""
+    """The host's parameters by name, as its layers use them."""
     images: Tensor
     """`(B, C, H, W)` pixels of the batch, augmented if the recipe says so."""
     features: Tensor
@@ -58,9 +60,8 @@ Term = Callable[[Step], Tensor]
 
 def twl(step: Step) -> Tensor:
     """Total weight loss over the parameters that are trained [2]."""
-    pairs = [(n, p) for n, p in step.model.named_parameters() if p.requires_grad]
-    host = {name: step.host_parameters[name] for name, _ in pairs}
-    return losses.twl(host, dict(pairs))
+    trained = {n: p for n, p in used(step.model).items() if p.requires_grad}
+    return losses.twl({name: step.host_parameters[name] for name in trained}, trained)
 
 
 def pgr(step: Step) -> Tensor:
@@ -133,6 +134,19 @@ class Method:
                     f"method {self.name!r}: unknown term {term!r}; use one of "
                     f"{', '.join(TERMS)}, or a function of a Step."
                 )
+        weights = {t: self._weight(t, weight) for t, weight in self.preserves.items()}
+        object.__setattr__(self, "preserves", weights)
+
+    def _weight(self, term: str | Term, weight: Any) -> float | None:
+        """A term's weight as a number of Python's, which numpy's are not."""
+        if weight is None or type(weight) in (int, float):
+            return weight
+        if isinstance(weight, Real) and not isinstance(weight, bool):
+            return float(weight)
+        raise ValueError(
+            f"method {self.name!r}: the weight of {_term_name(term)} is {weight!r}; "
+            "write a number, or None for the recipe's."
+        )
 
     def _check_name(self) -> None:
         if not self.name or "/" in self.name:

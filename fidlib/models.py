@@ -6,19 +6,23 @@ They are built by name or wrapped, run on images, saved and read back.
 import contextlib
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fidlib import checkpoints
 from fidlib.data import NORMALISATION
-from fidlib.networks import NETWORKS, ResNet18, find
+from fidlib.networks import NETWORKS, find
 from fidlib.runs import keys
 from fidlib.runs.store import written
+from fidlib.starts import drawn_anew
+from fidlib.weights import at_rest, bare
+from fidlib.wrapping import Logits, Values, sides, take_apart, vector
 
 
 class Classifier(nn.Module):
@@ -34,6 +38,8 @@ class Classifier(nn.Module):
         std: Channel standard deviations, likewise.
         channels: C, the channels `body` wants.
         spec: How `build` made it, so that `load` can make it again; None if wrapped.
+        place: Where in `body` the head was, when it was one network.
+        layout: Memory format that it is trained in.
     """
 
     def __init__(
@@ -41,10 +47,12 @@ class Classifier(nn.Module):
         body: nn.Module,
         head: nn.Linear,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Values,
+        std: Values,
         channels: int = 3,
         spec: dict[str, Any] | None = None,
+        place: str = "",
+        layout: torch.memory_format = torch.channels_last,
     ) -> None:
         super().__init__()
         self.mean: Tensor
@@ -53,16 +61,17 @@ class Classifier(nn.Module):
         self.head = head
         self.channels = channels
         self.spec = spec
+        self.place, self.layout = place, layout
         for name, values in (("mean", mean), ("std", std)):
-            if len(values) not in (1, channels):
+            value = vector(name, values)
+            if len(value) not in (1, channels):
                 raise ValueError(
-                    f"{name} has {len(values)} values; the network takes {channels} "
+                    f"{name} has {len(value)} values; the network takes {channels} "
                     f"channels: pass one value or {channels}."
                 )
-            value = torch.tensor(values, dtype=torch.float32)
             self.register_buffer(name, value.expand(channels).clone()[:, None, None])
         if not (self.std > 0).all():
-            raise ValueError(f"std is {tuple(std)}; every value must be positive.")
+            raise ValueError(f"std is {std}; every value must be positive.")
 
     @property
     def feature_dim(self) -> int:
@@ -123,18 +132,24 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 125) -> Outp
             a layer of the paper's ResNet18 makes of MNIST stays in a processor's cache:
             385 images/s a core, 330 at 500.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     # cuDNN would round float32 to TF32, which a small PFL would show.
     full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    try:
-        with full if images.is_cuda else contextlib.nullcontext():
-            parts = [model.features(part) for part in images.split(batch_size)]
+    with full if images.is_cuda else contextlib.nullcontext(), at_rest(model):
+        parts = [model.features(part) for part in images.split(batch_size)]
         features = torch.cat(parts)
         return Outputs(features, model.head(features))
-    finally:
-        for module, mode in modes:
-            module.training = mode
+
+
+def check_takes(model: Classifier, images: Tensor) -> None:
+    """Raise ValueError unless a model can be run on such images `(N, C, H, W)`."""
+    try:
+        outputs(model, images[:1])
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f"the model cannot take images of shape {tuple(images.shape[1:])} "
+            f"({str(error).splitlines()[0][:160]}): use images of the size it was made "
+            "for."
+        ) from error
 
 
 def build(
@@ -142,9 +157,9 @@ def build(
     *,
     num_classes: int,
     feature_dim: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    image_size: int = 64,
+    mean: Values,
+    std: Values,
+    image_size: int | Sequence[int] = 64,
 ) -> Classifier:
     """A classifier of a named architecture, freshly initialised.
 
@@ -154,24 +169,37 @@ def build(
         feature_dim: D.
         mean: Channel means of pixels in [0, 1].
         std: Channel standard deviations of pixels in [0, 1].
-        image_size: Side of its images, pixels; for networks that fix it.
+        image_size: As in `wrap`; for networks that fix it.
 
     Raises:
         ValueError: If the name is unknown or the architecture cannot have D features.
     """
-    network = find(name)(num_classes, feature_dim)
-    norm = {"mean": mean, "std": std}
-    model = wrap(network, num_classes=num_classes, image_size=image_size, **norm)
+    builder = find(name)
+    try:
+        network = builder(num_classes, feature_dim)
+    except TypeError as error:
+        raise ValueError(
+            f"fidlib.NETWORKS[{name!r}] cannot be called with {num_classes} classes "
+            f"and {feature_dim} features ({error}): make it a function of these two."
+        ) from error
+    if builder.__module__.startswith("fidlib."):  # known, and so not tried
+        head, network.out = cast(nn.Linear, network.out), nn.Identity()
+        model = Classifier(network, head, mean=mean, std=std, place="out")
+        model.to(memory_format=model.layout)  # pyright: ignore
+    else:
+        shown = {"image_size": image_size, "mean": mean, "std": std}
+        model = wrap(network, num_classes=num_classes, **shown)  # pyright: ignore
     if model.feature_dim != feature_dim:
         raise ValueError(
             f"{name} has {model.feature_dim} features, feature_dim is {feature_dim}: "
             f"set feature_dim={model.feature_dim}, or mend the network."
         )
+    height, width = sides(image_size)
     model.spec = {
         "model": name,
         "num_classes": num_classes,
         "feature_dim": feature_dim,
-        "image_size": image_size,
+        "image_size": height if height == width else [height, width],
     }
     return model
 
@@ -180,85 +208,49 @@ def wrap(
     module: nn.Module,
     *,
     num_classes: int | None = None,
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
-    image_size: int = 64,
+    mean: Values = 0.0,
+    std: Values = 1.0,
+    image_size: int | Sequence[int] = 64,
+    channels: int | None = None,
 ) -> Classifier:
     """Any network that ends in a linear layer, as a `Classifier`.
 
     The linear layer, with its bias if it has one, becomes the head; what comes before
-    it computes the features. The module itself is not changed.
+    it computes the features. The module itself is not changed: what it is around, such
+    as DataParallel's network, is copied and tried (see `wrapping`).
 
     Args:
-        module: Takes normalised images, returns logits.
+        module: Takes normalised images, returns logits, alone or as `.logits`.
         num_classes: K. A head of another size is replaced by a fresh one, as transfer
             learning does; None keeps the module's own.
         mean: Channel means that the module expects to be subtracted; one, or as many
-            as its first convolution has channels.
+            as it takes channels.
         std: Channel standard deviations, likewise.
-        image_size: Side of a blank image the module can take, pixels; it is shown two
-            images to verify that head and body together still are the module.
+        image_size: Side of the images the module takes, or their height and width.
+        channels: That the module takes; None: its first convolution's, or as many as
+            `mean` has, or three, or one: the first of these that it can be run on.
 
     Raises:
-        ValueError: If the module does not end in a linear layer, is not float32, or
-            cannot take images of `image_size`.
+        ValueError: If the module does not end in a linear layer, is not float32, cannot
+            take such images, or answers otherwise in other company, in a layout, or
+            in training than a network that is to be compared may.
     """
-    linear = [n for n, m in module.named_modules() if isinstance(m, nn.Linear)]
-    if not linear or not linear[-1]:
-        raise ValueError(
-            f"{type(module).__name__} has no linear layer inside; fidlib needs a "
-            "network that ends in nn.Linear: its inputs are the features."
-        )
-    if (dtype := module.get_submodule(linear[-1]).weight.dtype) != torch.float32:
-        raise ValueError(
-            f"the weights of {type(module).__name__} are {dtype}; fidlib trains from "
-            "float32: pass network.float()."
-        )
-    body = copy.deepcopy(module)
-    parent, _, leaf = linear[-1].rpartition(".")
-    head = cast(nn.Linear, body.get_submodule(linear[-1]))
-    setattr(body.get_submodule(parent), leaf, nn.Identity())
-    convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
-    channels = next((c.in_channels for c in convolutions), len(mean))
-    model = Classifier(body, head, mean=mean, std=std, channels=channels)
-    model.to(memory_format=torch.channels_last)  # pyright: ignore
-    _check_split(module, model, image_size)
+    tried = [channels] if channels else [len(vector("mean", mean)), 3, 1]
+    if isinstance(module, nn.Module):
+        if isinstance(bare(module), Classifier):
+            raise ValueError("a Classifier is wrapped already: pass it as it is.")
+        convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
+        if channels is None:
+            tried = [*[c.in_channels for c in convolutions][:1], *tried]
+    body, head, place, count, layout = take_apart(module, tried, sides(image_size))
+    model = Classifier(
+        body, head, mean=mean, std=std, channels=count, place=place, layout=layout
+    )
+    model.to(memory_format=layout)  # pyright: ignore
     if num_classes is not None and num_classes != head.out_features:
         bias = head.bias is not None
         model.head = nn.Linear(head.in_features, num_classes, bias=bias)
-    return model.to(next(module.parameters()).device)
-
-
-@torch.no_grad()
-def _check_split(module: nn.Module, model: Classifier, image_size: int) -> None:
-    name = type(module).__name__
-    device = next(module.parameters()).device
-    images = torch.linspace(-1, 1, 2 * model.channels * image_size**2, device=device)
-    images = images.view(2, model.channels, image_size, image_size)
-    modes = [(m, m.training) for net in (module, model) for m in net.modules()]
-    try:
-        module.eval()
-        model.eval()
-        expected, features = module(images), model.body(images)
-        # Beside the largest: rounding in a deep body is of that one's size.
-        near = 1e-4 * float(expected.abs().max())
-        same = features.ndim == 2 and torch.allclose(
-            model.head(features), expected, rtol=0, atol=near
-        )
-    except (RuntimeError, AssertionError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{name} could not be run on images of shape {tuple(images.shape)} "
-            f"({str(error).splitlines()[0]}): pass image_size=, the side of the images "
-            "it takes, and a network that ends in nn.Linear."
-        ) from error
-    finally:
-        for part, mode in modes:
-            part.training = mode
-    if not same:
-        raise ValueError(
-            f"the last layer of {name} is not linear: its last nn.Linear does not give "
-            "the network's output; remove what follows it (e.g. a softmax)."
-        )
+    return model.train(module.training).to(head.weight.device)
 
 
 def load_authors(path: str | Path, *, dataset: str = "mnist") -> Classifier:
@@ -274,31 +266,24 @@ def load_authors(path: str | Path, *, dataset: str = "mnist") -> Classifier:
         ValueError: If the file is damaged or holds other tensors, or the set is none
             of the paper's.
     """
-    path = _existing(path)
+    path = checkpoints.existing(path)
     if dataset not in NORMALISATION:
         raise ValueError(
             f"{path} is of the authors, who trained on {', '.join(NORMALISATION)}, not "
             f"on {dataset!r}: say which of them."
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        classes, feature_dim = state["out.weight"].shape
-        network = ResNet18(classes, feature_dim)
-        network.load_state_dict(state)
-    except Exception as error:  # torch.load has no error type of its own
+    state, _ = checkpoints.read(path)
+    shape = next((t.shape for n, t in state.items() if n.endswith("out.weight")), ())
+    if len(shape) != 2:
         raise ValueError(
-            f"{path} is damaged, or holds no ResNet18 of the paper: check the path, or "
-            "fetch it again."
-        ) from error
+            f"{path} holds no ResNet18 of the paper: say what network it is of, such "
+            "as --network module:function, or fidlib.models.load(path, like=...)."
+        )
+    classes, feature_dim = shape
     mean, std = NORMALISATION[dataset]
-    model = wrap(network, mean=mean, std=std)
-    model.spec = {
-        "model": "resnet18",
-        "num_classes": classes,
-        "feature_dim": feature_dim,
-        "image_size": 28,
-    }
-    return model.eval()
+    told: dict[str, Any] = {"num_classes": classes, "feature_dim": feature_dim}
+    model = build("resnet18", **told, mean=mean, std=std, image_size=28)
+    return load(path, like=model)
 
 
 def save(model: Classifier, path: str | Path) -> None:
@@ -313,34 +298,31 @@ def save(model: Classifier, path: str | Path) -> None:
             ) from error
 
 
-def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
-    """Read a classifier that `save` wrote.
+def load(
+    path: str | Path, *, like: Classifier | nn.Module | str | None = None
+) -> Classifier:
+    """Read a classifier that `save` wrote, or a state dict into a network.
 
     Args:
-        path: A `.safetensors` file, or a run's folder.
-        like: A classifier of the same architecture; needed when the saved one was
-            wrapped, for then the file does not say how to build it. Not changed.
+        path: A `.safetensors` file, a run's folder, or a file of `torch.save`: a state
+            dict, also of DataParallel, torch.compile or an EMA, or inside a dict.
+        like: A classifier of the same architecture, or a network that `wrap` takes with
+            no options, or `module:function`, which gives one of them. Needed when the
+            file does not say how to build it. Not changed.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, or does not fit `like`.
     """
-    path = _existing(path)
-    path = _existing(path / "model.safetensors") if path.is_dir() else path
-    try:
-        with safe_open(path, framework="pt") as file:
-            spec = json.loads((file.metadata() or {}).get("fidlib", "null"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, OSError) as error:
-        raise ValueError(
-            f"{path} is damaged or no .safetensors file ({error}): check the path, or "
-            "make the model again."
-        ) from error
+    path = checkpoints.existing(path)
+    state, spec = checkpoints.read(path)
+    if isinstance(like, str):
+        like = checkpoints.network(like)
     if like is not None:
-        model = copy.deepcopy(like)
+        model = copy.deepcopy(like) if isinstance(like, Classifier) else wrap(like)
     elif spec is not None:
         try:  # with any mean and std: the file's own follow
-            model = build(spec.pop("model"), **spec, mean=(0.0,), std=(1.0,))
+            model = build(spec.pop("model"), **spec, mean=0.0, std=1.0)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} does not say what network it holds (fidlib: {error}): make "
@@ -351,14 +333,32 @@ def load(path: str | Path, *, like: Classifier | None = None) -> Classifier:
             f"{path} holds the weights of a wrapped network: build and wrap it, then "
             "pass it as fl.models.load(path, like=...)."
         )
+    found = checkpoints.fitted(state, own := model.state_dict())
+    if found.keys() != own.keys():
+        found = _of_network(model, state)
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(found)
     except RuntimeError as error:
         raise ValueError(
             f"{path} holds another architecture than the one it is loaded into "
             f"({' '.join(str(error).split())[:200]})."
         ) from error
     return model.eval()
+
+
+def _of_network(model: Classifier, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of the network that a classifier was, under the classifier's names.
+
+    With the classifier's mean and deviation, of which a network does not tell.
+    """
+    own, inside = {}, "network." if isinstance(model.body, Logits) else ""
+    for name in model.state_dict().keys() - {"mean", "std"}:
+        part, _, rest = name.partition(".")
+        was = rest if part == "body" else f"{model.place}.{rest}"
+        own[was.removeprefix(inside)] = name
+    found = checkpoints.fitted(state, own)
+    found = {own.get(name, name): value for name, value in found.items()}
+    return {"mean": model.mean, "std": model.std} | found
 
 
 def fingerprint(model: Classifier) -> str:
@@ -373,31 +373,15 @@ def fresh(model: Classifier, generator: torch.Generator) -> Classifier:
     """A copy of the architecture with random weights, drawn from `generator`.
 
     Raises:
-        ValueError: If a module with parameters of its own cannot draw them again.
+        ValueError: If a module cannot draw its weights as when it was built.
     """
     model = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch.randint(2**62, (), generator=generator).item())
         if model.spec is not None and model.spec["model"] in NETWORKS:
             spec = dict(model.spec)
-            new = build(spec.pop("model"), **spec, mean=(0.0,), std=(1.0,))
+            new = build(spec.pop("model"), **spec, mean=0.0, std=1.0)
             new.mean, new.std = model.mean.cpu(), model.std.cpu()
             return new
-        for name, module in model.named_modules():
-            own = list(module.parameters(recurse=False))
-            reset = getattr(module, "reset_parameters", None)
-            if reset is not None:
-                reset()
-            elif own:
-                raise ValueError(
-                    f"{name} ({type(module).__name__}) has no reset_parameters(), so "
-                    "the network cannot start at random: add it to fidlib.NETWORKS."
-                )
+        drawn_anew(model)
     return model
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"there is no model at {path}: check the path.")
-    return path

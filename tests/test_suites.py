@@ -394,3 +394,33 @@ def test_the_smoke_suite_runs_every_notebook(tmp_path, monkeypatch):
         "02_features_64-features.pdf",
     } <= published
     assert not (tmp_path / "runs" / "notebook").exists()  # but in FIDLIB_RUNS
+
+
+def test_notebooks_run_in_fidlibs_own_python_whatever_jupyter_finds(
+    project, monkeypatch
+):
+    kernel = project / "share" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    other = {"argv": ["false"], "display_name": "Another", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(other))
+    monkeypatch.setenv("JUPYTER_PATH", str(project / "share"))
+    long = project / ("long" * 20)  # no socket may have such a name
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    asks = "import sys\nopen('python.txt', 'w').write(sys.executable)"
+    nbformat.write(
+        notebook(PARAMETERS, WORK, asks, LAST), project / "notebooks" / "good.ipynb"
+    )
+    (good,) = run(read("two"), only=["good"], jobs=1)
+    assert good.status == "made", good.traceback
+    assert (project / "python.txt").read_text() == sys.executable
+
+
+@pytest.mark.parametrize("taken", ["figures", "figures/two", "runs"])
+def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(taken, project):
+    place = project / taken
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("")
+    with pytest.raises(OSError, match="results cannot be written to"):
+        run(read("two"), jobs=1)
+    assert not list(project.glob("runs/notebook/*"))

@@ -2,10 +2,13 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
-from fidlib.data import Split
+from fidlib import models
+from fidlib.data import Split, pixels
 from fidlib.measures.catalogue import MEASURES, Measured, measure
 from fidlib.measures.intervals import NONE, Estimate
 from fidlib.measures.pair import Pair
@@ -96,8 +99,8 @@ class Fidelity:
 def compare(
     host: Classifier,
     marked: Classifier,
-    split: Split,
-    triggers: Split | None = None,
+    split: Split | Any,
+    triggers: Split | Any = None,
     *,
     seed: int = 0,
 ) -> Fidelity:
@@ -108,7 +111,8 @@ def compare(
     Args:
         host: The reference.
         marked: The model that is compared with it.
-        split: Images and labels to compare on, on the models' device.
+        split: Images and labels to compare on, on the models' device; also what
+            `Split.of` takes, such as a pair or a Dataset.
         triggers: The watermark, if there is one.
         seed: Decides planes, segments, and the resamples of the intervals.
 
@@ -117,7 +121,12 @@ def compare(
             images, or give numbers that are not finite; if there is no image, or a
             label that is none of theirs.
     """
+    split = Split.of(split)
+    triggers = None if triggers is None else Split.of(triggers)
     pair = Pair(host, marked, split, triggers, seed=seed)
+    _check_pixels(split.images)
+    for model in {pair.host, pair.marked}:
+        models.check_takes(model, split.images)
     return Fidelity(measure(pair, [*MEASURES]), len(split))
 
 
@@ -140,6 +149,17 @@ def side_by_side(
     rows = {of: {n: r.distances()[n] for n in titles} for of, r in reports.items()}
     table = pd.DataFrame(rows, dtype=float).T.rename(columns=dict(titles))
     return table.mask(table <= rounding, 0)
+
+
+def _check_pixels(images: Tensor) -> None:
+    """Raise if they look normalised; of triggers that is not known."""
+    low, high = (float(found) for found in pixels(images).aminmax())
+    if low < -0.5 or high > 1.5:
+        raise ValueError(
+            f"the images go from {low:.3g} to {high:.3g}, as normalised ones do: pass "
+            "pixels in [0, 1], which a classifier normalises itself (mean and std of "
+            "fidlib.models.wrap)."
+        )
 
 
 def _known() -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from fidlib import models
+from fidlib import models, weights
 from fidlib.data import Split, pixels
 from fidlib.measures import boundary, geometry
 from fidlib.models import Classifier, Outputs
@@ -81,7 +81,9 @@ class Pair:
         for name, part in (("split", split), ("triggers", triggers)):
             if part is not None:
                 _check_labels(name, part, host.num_classes)
-        self.host, self.marked = host, marked
+        self.host = cast(Classifier, weights.plain(host))
+        other = self.host if marked is host else weights.plain(marked)
+        self.marked = cast(Classifier, other)
         self.split, self.triggers, self.seed = split, triggers, seed
         self._run = run
         self._whole: Pair = self
@@ -148,9 +150,11 @@ class Pair:
 
     @cached_property
     def weights(self) -> tuple[dict[str, Tensor], dict[str, Tensor]] | None:
-        """Parameters of the two by name, float64; None if of other names or shapes."""
+        """Parameters of the two by name, as their layers use them, float64; None if of
+        other names or shapes.
+        """
         host, marked = (
-            {n: p.detach().double() for n, p in model.named_parameters()}
+            {n: p.detach().double() for n, p in weights.used(model).items()}
             for model in (self.host, self.marked)
         )
         shapes = [{n: p.shape for n, p in x.items()} for x in (host, marked)]

@@ -72,7 +72,7 @@ def name() -> str:
         return torch.cuda.get_device_name()
     found = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         found = next((x.split(": ")[1] for x in lines if x[:10] == "model name"), found)
     threads = torch.get_num_threads()
     return f"{found}, {threads} thread{'s' * (threads > 1)}"

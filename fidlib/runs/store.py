@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,11 +75,25 @@ def written(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Raise OSError unless files can be written in a folder, which is made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"results cannot be written to {folder} ({error.strerror or error}): work "
+            "in a copy that is yours to change, or name another run store in "
+            "FIDLIB_RUNS."
+        ) from error
+
+
 def write_json(path: Path, value: object) -> None:
     """Write readable JSON, whole or not at all."""
     with written(path) as temporary:
         text = json.dumps(value, indent=1, sort_keys=True, default=plain)
-        temporary.write_text(text + "\n")
+        temporary.write_text(text + "\n", "utf-8")
 
 
 def make(kind: str, key: dict, build: Callable[[Path], float | None]) -> Path:
@@ -199,7 +214,7 @@ def finished(folder: Path) -> bool:
     if not done.exists():
         return False
     try:
-        files = json.loads(done.read_text())["files"]
+        files = json.loads(done.read_text("utf-8"))["files"]
         damaged = [n for n, c in files.items() if _checksum(folder / n) != c]
         damaged += [] if files else ["done.json names no files"]
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:

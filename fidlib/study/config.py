@@ -4,6 +4,8 @@ import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
+from pathlib import Path
 from typing import Any, get_args
 
 from fidlib.runs import keys
@@ -44,6 +46,36 @@ class Config:
     def __post_init__(self) -> None:
         if isinstance(self.trigger_options, Mapping):  # a copy: what is frozen stays
             object.__setattr__(self, "trigger_options", dict(self.trigger_options))
+        for name, value in vars(self).items():
+            if isinstance(value, Path):
+                object.__setattr__(self, name, str(value))
+            elif isinstance(value, Integral) and not isinstance(value, bool):
+                object.__setattr__(self, name, int(value))  # numpy's, too
+
+    @classmethod
+    def of(cls, names: dict[str, Any]) -> "Config":
+        """The configuration in a notebook's parameters, all of which are checked.
+
+        Args:
+            names: `globals()` of the notebook, whose parameters cell says what each is.
+                One value where a list is wanted becomes a list of one, there too.
+
+        Raises:
+            ValueError: If a parameter has another type than its annotation says.
+        """
+        for name, kind in names.get("__annotations__", {}).items():
+            value = names.get(name)
+            if kind is list and isinstance(value, str | int | float):
+                names[name] = [value]
+            elif kind is float and type(value) is int:
+                names[name] = float(value)
+            elif kind in (int, float, str, list) and type(value) is not kind:
+                raise ValueError(
+                    f"{name} is {value!r}; expected {kind.__name__}, as in the cell of "
+                    "parameters."
+                )
+        fields = {found.name for found in dataclasses.fields(cls)}
+        return cls(**{name: names[name] for name in fields & names.keys()})
 
     @property
     def network(self) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 from tqdm import tqdm
 
 from fidlib.runs import keys, pool, store
-from fidlib.study.lineage import Lineage, Name
+from fidlib.study.lineage import Lineage, Name, several
 
 
 class Maker(Protocol):
@@ -97,11 +97,11 @@ def make(
         ValueError: If a lineage names nothing, or a model cannot be made.
         Diverged: If training one diverges; the others are made before.
     """
-    parts = tuple(outputs)
+    parts = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     asked = [
         (maker, lineage, parts)
         for maker, names in wanted
-        for lineage in [Lineage(), *map(Lineage.read, names)]
+        for lineage in [Lineage(), *several(names)]
     ]
     if _noted is not None:
         _noted.extend(asked)

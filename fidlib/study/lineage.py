@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fidlib import attacks, methods
@@ -64,3 +65,13 @@ class Lineage:
 
 Name = str | Method | Lineage
 """What names a model: `host`, a method, a lineage, or the text of one."""
+
+
+def several(names: Name | Iterable[Name]) -> list[Lineage]:
+    """The lineages of those names; one name is a list of one.
+
+    Raises:
+        ValueError: If one names no method or no attack.
+    """
+    one = isinstance(names, str | Method | Lineage)
+    return [Lineage.read(name) for name in ([names] if one else names)]

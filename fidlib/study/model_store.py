@@ -3,12 +3,12 @@
 import copy
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pandas as pd
 import torch
 
-from fidlib import data, models, networks, training, triggers
+from fidlib import data, models, networks, training, triggers, weights
 from fidlib.data import Split
 from fidlib.measures.curve import Watch
 from fidlib.models import Classifier
@@ -272,7 +272,7 @@ class ModelStore:
 
     def _seal(self, lineage: Lineage) -> str:
         """The checksum of a model's stored weights."""
-        done = json.loads((self.find(lineage).folder / "done.json").read_text())
+        done = json.loads((self.find(lineage).folder / "done.json").read_text("utf-8"))
         return done["files"]["model.safetensors"]
 
     def _blank(self) -> Classifier:
@@ -286,7 +286,7 @@ class ModelStore:
                 feature_dim=self.config.feature_dim,
                 mean=self.data.mean,
                 std=self.data.std,
-                image_size=self.data.image_shape[1],
+                image_size=self.data.image_shape[1:],
             )
         return model.to(self.device)
 
@@ -318,7 +318,7 @@ class ModelStore:
                 f"the host has {host.num_classes} classes, {self.config.dataset} "
                 f"{len(self.data.classes)}; use the host's own data set."
             )
-        return copy.deepcopy(host).to(self.device).eval()
+        return checked(host, self.data).to(self.device).eval()
 
 
 def _kind(lineage: Lineage) -> str:
@@ -327,9 +327,20 @@ def _kind(lineage: Lineage) -> str:
     return "host" if lineage.parent is None else "marked"
 
 
+def checked(model: Classifier, images: data.ImageSet) -> Classifier:
+    """A copy without hooks, that takes these images.
+
+    Raises:
+        ValueError: If the model does not take them.
+    """
+    model = cast(Classifier, weights.settled(model))
+    models.check_takes(model, images.train.images[:1].to(model.mean.device))
+    return model
+
+
 def came_about(folder: Path) -> dict[str, Any]:
     """Of a model's run: the `precision` it was trained in, its `parent`'s checksum."""
-    return json.loads((folder / "training.json").read_text())
+    return json.loads((folder / "training.json").read_text("utf-8"))
 
 
 def text(precision: torch.dtype) -> str:

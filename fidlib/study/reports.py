@@ -102,7 +102,7 @@ def _kept(key: dict[str, object]) -> dict[str, Measured]:
 
 
 def _read(folder: Path) -> dict[str, Measured]:
-    rows = json.loads((folder / "measures.json").read_text())
+    rows = json.loads((folder / "measures.json").read_text("utf-8"))
     return {
         name: Measured(
             Estimate(*row["estimate"]),

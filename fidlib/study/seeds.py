@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from fidlib.study.config import Config
-from fidlib.study.lineage import Name
+from fidlib.study.lineage import Name, several
 from fidlib.study.study import Study
 
 
@@ -26,7 +26,7 @@ def over_seeds(
     Raises:
         ValueError: If there are fewer than two seeds.
     """
-    seeds, models = list(dict.fromkeys(seeds)), list(models)
+    seeds, models = list(dict.fromkeys(seeds)), several(models)
     if len(seeds) < 2:
         raise ValueError(f"seeds are {seeds}; a spread needs at least two.")
     rows = []

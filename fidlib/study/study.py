@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.utils.parametrize import is_parametrized
 
 from fidlib import methods, models
 from fidlib.data import Split
@@ -24,8 +25,8 @@ from fidlib.models import Classifier, Outputs
 from fidlib.runs import keys, store
 from fidlib.study import jobs, premise, registries, reports
 from fidlib.study.config import Config
-from fidlib.study.lineage import Lineage, Name
-from fidlib.study.model_store import ModelStore, Stored, came_about, text
+from fidlib.study.lineage import Lineage, Name, several
+from fidlib.study.model_store import ModelStore, Stored, came_about, checked, text
 
 ON_TRAIN = ("pfl", "spl", "agreement", "accuracy")
 """Measures that a table shows of the training images, too."""
@@ -177,7 +178,8 @@ class Study:
         """
         if isinstance(split, str) and split not in ("train", "test"):
             raise ValueError(f"split is {split!r}; use train, test or a data.Split.")
-        names = _asked(split) if measures is None else list(measures)
+        names = [measures] if isinstance(measures, str) else measures
+        names = _asked(split) if names is None else [*names]
         if unknown := [name for name in names if name not in MEASURES]:
             raise ValueError(
                 f"unknown measures {', '.join(unknown)}; use some of "
@@ -195,13 +197,20 @@ class Study:
             Indexed by `method`; a column for each measure of `MEASURES` that tables
             show. Those of features and outputs have `_test` appended, or `_train`.
         """
-        names = list(methods.METHODS) if models is None else list(models)
-        lineages = [Lineage(), *map(Lineage.read, names)]
+        names = methods.METHODS if models is None else models
+        lineages = [Lineage(), *several(names)]
         rows = [self._row(one) for one in {one.key: one for one in lineages}.values()]
         return pd.DataFrame(rows).set_index("method")
 
     def make(self, models: Iterable[Name], **options: Any) -> None:
-        """Make what is missing of several models, in parallel; see `fidlib.make`."""
+        """Make what is missing of several models, in parallel; see `fidlib.make`.
+
+        With a host that computes weights, which Python sends to no other process, one
+        after another.
+        """
+        given = self._store.given
+        if given is not None and any(map(is_parametrized, given.modules())):
+            options.setdefault("jobs", 1)
         jobs.make([(self, models)], **options)
 
     def __reduce__(self) -> tuple:
@@ -232,7 +241,7 @@ class Study:
             attacked model), precision, seconds, when, where and with which commit it
             was made.
         """
-        asked = [Lineage.read(m) for m in models]
+        asked = several(models)
         found = {str(m): self._how(m) for m in [Lineage(), *asked]}
         types = {how["precision"] for how in found.values()} - {None}
         came_to: dict[str, object] = {
@@ -248,7 +257,7 @@ class Study:
     def describe(self, of: Name = "host") -> str:
         """One line on a model, made first when it is missing."""
         lineage = Lineage.read(of)
-        done = json.loads((self.folder(lineage) / "done.json").read_text())
+        done = json.loads((self.folder(lineage) / "done.json").read_text("utf-8"))
         report = self.fidelity(lineage)
         return (
             f"{lineage!s:20} test accuracy {report.accuracy:.3f}, triggers "
@@ -270,11 +279,11 @@ class Study:
                 triggers, or no model learned them.
         """
         secret, classes = len(self._store.split("triggers")), len(self.classes)
-        return premise.check(self.table([*models]), classes, secret)
+        return premise.check(self.table(models), classes, secret)
 
     def _how(self, lineage: Lineage) -> dict[str, Any]:
         folder = self.folder(lineage)
-        done = json.loads((folder / "done.json").read_text())
+        done = json.loads((folder / "done.json").read_text("utf-8"))
         made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
         epochs = int(self.history(lineage).epoch.iloc[-1]) or "given"
         if lineage.attacks:
@@ -284,7 +293,7 @@ class Study:
     def _find(self, of: Name | Classifier) -> Stored:
         """A model, not to be handed out; of one that was handed in, a copy."""
         if isinstance(of, Classifier):
-            model = copy.deepcopy(of).to(self.device).eval()
+            model = checked(of, self._store.data).to(self.device).eval()
             return Stored(Path(), model, models.fingerprint(model))
         return self._store.find(of)
 

@@ -65,7 +65,7 @@ class Output:
         made = self.folder / "provenance.json"
         store.write_json(made, record)
         for picture in self.pictures:
-            sign(picture, made.read_text())
+            sign(picture, made.read_text("utf-8"))
         flat = record | record.pop("versions")
         return pd.DataFrame({"value": flat.values()}, index=list(flat))
 

@@ -99,7 +99,7 @@ def read(name: str, scale: str = "") -> Suite:
         raise ValueError(f"unknown suite {name!r}; use one of {', '.join(known)}.")
     path = folder / "suites" / f"{name}.yaml"
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text("utf-8"))
         about, common = content["about"], content.get("parameters") or {}
         common |= {"scale": scale} if scale else {}
         listed = [{**item} for item in content["notebooks"]]

@@ -25,6 +25,9 @@ from fidlib.study.jobs import Asked, noting, tasks
 from fidlib.suites import page
 from fidlib.suites.read import Job, Result, Suite, check
 
+LONGEST = 80
+"""Characters of a folder in which a socket may have a name: a system allows 107."""
+
 
 def run(
     suite: Suite,
@@ -51,11 +54,14 @@ def run(
     Raises:
         ValueError: If `only` names no job, the backend lacks its scheduler, or an
             option is not the backend's.
+        OSError: If results cannot be written where they belong.
     """
     chosen = _chosen(suite, only)
     for job in suite.jobs:
         check(job)
     pool.check(jobs, backend, scheduler)
+    for folder in (store.project_root() / "figures" / suite.name, store.runs_root()):
+        store.check_writable(folder)
     results: dict[str, Result] = {}
     asked: dict[str, list[Asked]] = {}
     for job in chosen:
@@ -160,7 +166,7 @@ def _execute(job: Job, root: Path) -> Result:
         lines = error.traceback if known else [f"{type(error).__name__}: {error}"]
         text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(lines))
         return Result(job.name, "FAILED", _failed_folder(job), traceback=text)
-    seconds = json.loads((folder / "done.json").read_text())["seconds"]
+    seconds = json.loads((folder / "done.json").read_text("utf-8"))["seconds"]
     return Result(job.name, "made" if made else "read back", folder, seconds)
 
 
@@ -168,13 +174,17 @@ def _papermill(job: Job, folder: Path, root: Path) -> None:
     import papermill
     from traitlets.config import Config
 
+    from fidlib.suites.kernel import OwnPython
+
     logging.getLogger("papermill").setLevel(logging.ERROR)
     output = folder / "pictures"
     sockets = tempfile.mkdtemp(prefix="fk-")
-    # TCP ports are raced for by kernels that start together; sockets are their own.
+    # TCP ports are raced for by kernels that start together; sockets are their own, but
+    # the system bounds the length of their names.
     ipc = {"transport": "ipc", "ip": f"{sockets}/k"}
+    tcp = os.name == "nt" or len(sockets) > LONGEST
     try:
-        with (folder / "log.txt").open("w") as log:
+        with (folder / "log.txt").open("w", encoding="utf-8") as log:
             papermill.execute_notebook(
                 str(job.notebook),
                 str(folder / "notebook.ipynb"),
@@ -184,14 +194,15 @@ def _papermill(job: Job, folder: Path, root: Path) -> None:
                 stdout_file=log,
                 store_widget_state=False,
                 resources={"metadata": {"path": str(root)}},
-                config=Config({} if os.name == "nt" else {"KernelManager": ipc}),
+                config=Config({} if tcp else {"KernelManager": ipc}),
+                kernel_manager_class=OwnPython,
             )
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
     record = output / "provenance.json"
     if (
         record.exists()
-        and json.loads(record.read_text())["library"] != machine.library()
+        and json.loads(record.read_text("utf-8"))["library"] != machine.library()
     ):
         raise RuntimeError("fidlib was changed since the suite began: start it again.")
 

@@ -24,6 +24,7 @@ from fidlib.training.checkpoint import Checkpoint, Progress, Stateful
 from fidlib.training.objective import Objective
 from fidlib.training.plan import Plan
 from fidlib.training.quiet import QuietAdam, projections
+from fidlib.weights import at_rest
 
 CURVE_POINTS = 8
 """A learning curve has this many measurements, spread evenly, and one at the start: at
@@ -122,9 +123,12 @@ def train(
         The model, in eval mode, all its parameters free to be trained again.
 
     Raises:
-        ValueError: If triggers or host are missing, or a term has no gradient.
+        ValueError: If triggers or host are missing, a term has no gradient, or it is
+            called in `torch.inference_mode`.
         Diverged: If the loss or a weight is no longer a number.
     """
+    if torch.is_inference_mode_enabled():
+        raise ValueError("training needs gradients: leave torch.inference_mode.")
     device = images.images.device
     objective = Objective(
         model, plan, images, triggers=triggers, host=host, known=known
@@ -132,6 +136,8 @@ def train(
     epoch_steps = max(1, -(-len(images) // plan.batch_size))
     steps = _steps(plan, len(images), epoch_steps, objective.triggers, device)
     model.train(plan.method.start == "random")  # from the host, BatchNorm is frozen
+    if plan.method.trained == "body":
+        model.head.eval()  # a weight that is computed stays as it is
     optimizer = _optimizer(model, plan, images)
     kept: dict[str, Stateful] = {"optimizer": optimizer}
     kept |= {} if observer is None else {"observer": observer}
@@ -256,7 +262,9 @@ def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Adam
     """Adam on the trained part; BatchNorm's own parameters stay when it is frozen."""
     part, frozen_norm = plan.method.trained, plan.method.start == "host"
     for name, module in model.named_modules():
-        wanted = part in ("all", "head" if name == "head" else "body")
+        # A layer's weight may be computed from those of a module inside it.
+        inside = "head" if name.partition(".")[0] == "head" else "body"
+        wanted = part in ("all", inside)
         norm = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(wanted and not (norm and frozen_norm))
@@ -286,10 +294,8 @@ def _row(
     row: Row = {"epoch": epoch, "loss": loss, "seconds": round(seconds, 2)}
     if observer is None:
         return row
-    mode = model.training
-    with _own_randomness(model.mean.device):
-        found = observer(model.eval())
-    model.train(mode)
+    with _own_randomness(model.mean.device), at_rest(model):
+        found = observer(model)
     # NumPy's floats cannot be kept in a state file.
     return row | {n: None if v is None else float(v) for n, v in found.items()}
 

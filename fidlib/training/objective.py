@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fidlib import weights
 from fidlib.data import Split
 from fidlib.methods import Step
 from fidlib.models import Classifier, Outputs, outputs
@@ -42,7 +43,7 @@ class Objective:
         self.host = model  # nobody asks for it
         if host is not None:
             self.host = copy.deepcopy(host).eval().requires_grad_(False)
-        self.host_parameters = dict(self.host.named_parameters())
+        self.host_parameters = weights.used(self.host)
         self.augmentation = stream(plan.seed, method.name, "augmentation")
 
     def __call__(self, index: Tensor, drawn: Tensor, *, coarse: bool) -> Tensor:
@@ -104,7 +105,7 @@ class Objective:
 
     def _body(self, model: Classifier, shown: Tensor) -> Tensor:
         """Features of normalised images: float32, computed in training precision."""
-        shown = shown.contiguous(memory_format=torch.channels_last)
+        shown = shown.contiguous(memory_format=model.layout)
         precision = self.plan.precision
         fast = precision != torch.float32
         with torch.autocast(shown.device.type, precision, enabled=fast):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fidlib.models import Classifier
+from fidlib.weights import stored
 
 IMAGES = 500
 """A layer's input energy is measured on so many images, spread evenly over the set."""
@@ -100,25 +101,24 @@ def projections(
         loudness: Energy, in mean eigenvalues, that halves the square of a move.
 
     Returns:
-        Weight -> `(I, I)`. Grouped convolutions, whose groups see different inputs,
-        are left out, and so move freely.
+        Weight -> `(I, I)`; of a weight that is computed, what it is computed from, if
+        it has its shape. Grouped convolutions, whose groups see different inputs, are
+        left out, and so move freely.
     """
     moments: dict[nn.Parameter, Tensor] = {}
 
     def add(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, nn.Linear | nn.Conv2d)
         rows = _rows(layer, inputs[0])
-        weight = cast(nn.Parameter, layer.weight)
+        weight = cast(nn.Parameter, stored(layer))
         moments[weight] = moments.get(weight, 0) + rows.T @ rows
 
     hooks = [
         layer.register_forward_pre_hook(add)
         for layer in model.body.modules()
-        if (isinstance(layer, nn.Linear) and layer.weight.requires_grad)
-        or (
-            (isinstance(layer, nn.Conv2d) and layer.weight.requires_grad)
-            and layer.groups == 1
-        )
+        if isinstance(layer, nn.Linear)
+        or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+        if (weight := stored(layer)) is not None and weight.requires_grad
     ]
     try:
         with torch.no_grad():

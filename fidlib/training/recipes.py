@@ -57,7 +57,7 @@ class Recipe:
 
 @cache
 def _recipes() -> dict[str, dict[str, Recipe]]:
-    text = Path(__file__).with_name("recipes.toml").read_text()
+    text = Path(__file__).with_name("recipes.toml").read_text("utf-8")
     return {
         dataset: {
             scale: Recipe(

@@ -1,0 +1,384 @@
+"""A stranger's network, tried before it is trusted: its head, body, layout, channels.
+
+It is run at rest and in training, on two batches in two orders, in the memory layout
+that training will use; head and body are compared with the whole. Each thing that it
+fails is one sentence.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fidlib.weights import settled
+
+LAYOUTS = (torch.channels_last, torch.contiguous_format)
+"""Memory formats, the faster one in training first."""
+
+
+Values = float | Sequence[float] | Tensor
+"""A value, or one for each channel."""
+
+
+class Parts(NamedTuple):
+    """A network in two."""
+
+    body: nn.Module
+    """Normalised images `(N, C, H, W)` to features `(N, D)`."""
+    head: nn.Linear
+    """Features to logits `(N, K)`."""
+    place: str
+    """Where in the body the head was."""
+    channels: int
+    """C."""
+    layout: torch.memory_format
+    """Of its weights and images in training."""
+
+
+class Call(NamedTuple):
+    """A layer that was called."""
+
+    name: str
+    """Its place in the network."""
+    layer: nn.Module
+    """Which."""
+    given: object
+    """Its first argument."""
+    answer: object
+    """What it returned."""
+
+
+class Logits(nn.Module):
+    """A network that returns an object or a dict with `logits`, as these alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(N, K)` of normalised images `(N, C, H, W)`."""
+        found = self.network(images)
+        return found["logits"] if isinstance(found, Mapping) else found.logits
+
+
+def take_apart(
+    network: nn.Module, channels: Iterable[int], size: tuple[int, int]
+) -> Parts:
+    """The head and the body of a network, which is not changed, in eval mode.
+
+    Args:
+        network: Takes normalised images, returns logits.
+        channels: C of its images; of several, the first that it takes.
+        size: Height and width of its images, pixels.
+
+    Raises:
+        ValueError: If it cannot be taken apart, or does not keep what it must.
+    """
+    _check(network)
+    # Whatever somebody switched at the top of a notebook is not of the network.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        whole = settled(network).eval().requires_grad_(True)
+        torch.manual_seed(0)
+        return _taken_apart(whole, channels, size)
+
+
+@torch.no_grad()
+def _taken_apart(
+    whole: nn.Module, channels: Iterable[int], size: tuple[int, int]
+) -> Parts:
+    images, answer = _answered(whole, channels, size)
+    if not isinstance(answer, Tensor):
+        whole = Logits(whole)
+        answer = _logits(whole, images, answer)
+    place, given = _head(whole, images, answer)
+    body, head = _split(whole, place)
+    layout = _layout(body, head, images, given, answer)
+    with torch.enable_grad():
+        _train(body, head, images.to(memory_format=layout))
+    return Parts(body, head, place, images.shape[1], layout)
+
+
+def _check(network: nn.Module) -> None:
+    name = type(network).__name__
+    if isinstance(network, Mapping):
+        raise ValueError(
+            "a state dict holds weights and no network: build the network, and read "
+            "them by fidlib.models.load(path, like=network)."
+        )
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"a {name} is no network: pass a torch.nn.Module.")
+    if isinstance(network, torch.jit.ScriptModule):
+        raise ValueError(
+            f"{name} is TorchScript, which cannot be taken apart: pass the network "
+            "that it was made of."
+        )
+    for parameter in network.parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(
+                f"{name} has a lazy layer: run it once on images before it is wrapped."
+            )
+        if parameter.dtype != torch.float32:
+            raise ValueError(
+                f"the weights of {name} are {parameter.dtype}; fidlib trains from "
+                "float32: pass network.float()."
+            )
+    if not any(isinstance(m, nn.Linear) for n, m in network.named_modules() if n):
+        raise ValueError(
+            f"{name} has no linear layer inside; fidlib needs a network that ends in "
+            "nn.Linear: its inputs are the features."
+        )
+
+
+def _answered(
+    network: nn.Module, channels: Iterable[int], size: tuple[int, int]
+) -> tuple[Tensor, Any]:
+    """Three images that it takes, normalised ones, and what it answers."""
+    failed: ValueError | None = None
+    for count in dict.fromkeys(channels):
+        images = _images(network, count, size)
+        try:
+            return images, network(images)
+        except Exception as error:  # whatever a stranger's network raises
+            failed = failed or ValueError(
+                f"{_name(network)} could not be run on images of shape "
+                f"{tuple(images.shape)} ({_reason(error)}): pass image_size=, the side "
+                "or the (height, width) of the images it takes, and channels=, if "
+                f"these have not {count}."
+            )
+            failed.__cause__ = failed.__cause__ or error
+    assert failed is not None
+    raise failed
+
+
+def _images(network: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
+    """`(3, C, H, W)`, each of a contrast of its own, that of the middle the highest."""
+    device = next(network.parameters()).device
+    shape, kind = (3, channels, *size), {"dtype": torch.float32, "device": "cpu"}
+    contrast = torch.tensor([0.4, 1.0, 0.7], **kind)[:, None, None, None]
+    return (contrast * (2 * torch.rand(shape, **kind) - 1)).to(device)
+
+
+def _logits(network: nn.Module, images: Tensor, found: object) -> Tensor:
+    with contextlib.suppress(Exception):
+        if isinstance(answer := network(images), Tensor):
+            return answer
+    parts = f" of {', '.join(map(str, found))}" if isinstance(found, Mapping) else ""
+    raise ValueError(
+        f"{_name(network)} returns a {type(found).__name__}{parts}; fidlib takes "
+        "logits (N, K), alone or as .logits: wrap a module whose forward returns them."
+    )
+
+
+def _head(network: nn.Module, images: Tensor, answer: Tensor) -> tuple[str, Tensor]:
+    """The name of the linear layer that gave the answer, and what it was given."""
+    ran: list[Call] = []
+    leaves = {n: m for n, m in network.named_modules() if not [*m.children()]}
+    linear = {n: m for n, m in network.named_modules() if isinstance(m, nn.Linear)}
+    with _noted(leaves | linear, ran):
+        again = network(images)
+    if not _near(again, answer, answer):
+        raise ValueError(_varies(network))
+    name = _name(network)
+    gave = [(n, into) for n, _, into, out in ran if n in linear and _same(out, again)]
+    if gave and (answer.ndim != 2 or len(answer) != len(images)):
+        raise ValueError(
+            f"{name} answers three images with {tuple(answer.shape)}; it must give "
+            "(N, K) logits, a row for each image."
+        )
+    if gave:
+        return gave[-1]
+    last = max((i for i, (n, *_) in enumerate(ran) if n in linear), default=None)
+    if last is None:
+        raise ValueError(
+            f"no nn.Linear of {name} is called in its forward; fidlib needs a network "
+            "that ends in one: its inputs are the features."
+        )
+    after = [f"{n} ({type(m).__name__})" for n, m, *_ in ran[last + 1 :]]
+    follows = after[-1] if after else "something in its forward"
+    raise ValueError(
+        f"the last layer of {name} is not linear: {follows} follows its last "
+        f"nn.Linear, {ran[last][0]}; remove what follows it (e.g. a softmax), or let "
+        "it end in nn.Linear."
+    )
+
+
+def _split(network: nn.Module, place: str) -> tuple[nn.Module, nn.Linear]:
+    """A copy that ends before its head, wherever that is entered, and the head."""
+    body = copy.deepcopy(network)
+    head = body.get_submodule(place)
+    assert isinstance(head, nn.Linear)
+    for layer in body.modules():
+        for name, child in layer.named_children():
+            if child is head:
+                setattr(layer, name, nn.Identity())
+    return body, head
+
+
+def _layout(
+    body: nn.Module, head: nn.Linear, images: Tensor, given: Tensor, answer: Tensor
+) -> torch.memory_format:
+    """The first layout in which head and body, on other batches, are the network.
+
+    Args:
+        body: Is left in that layout.
+        head: Of the network.
+        images: Three of them.
+        given: What the head was given of these.
+        answer: What the network answered.
+    """
+    other = [2, 0]
+    for layout in LAYOUTS:
+        # What cannot be run in this layout may be in the next.
+        with contextlib.suppress(Exception):
+            body.to(memory_format=layout)  # pyright: ignore
+            features = body(images[other].to(memory_format=layout))
+            logits = F.linear(features, head.weight, head.bias)
+            same = _near(features, given[other], given)
+            if features.ndim == 2 and same and _near(logits, answer[other], answer):
+                return layout
+    raise ValueError(_unlike(body, head, images, other))
+
+
+def _unlike(body: nn.Module, head: nn.Linear, images: Tensor, other: list[int]) -> str:
+    """Why head and body are not what the network was."""
+    name = _name(body)
+    try:
+        features, again, fewer = (body(x) for x in (images, images, images[other]))
+    except Exception as error:
+        return (
+            f"{name} cannot be run without its head ({_reason(error)}): let its "
+            "forward call the head, and ask nothing else of it."
+        )
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        return (
+            f"what the head of {name} is given is no (N, D) features: pool or flatten "
+            "before its last nn.Linear."
+        )
+    if not _near(again, features, features):
+        return _varies(body)
+    if not _near(fewer, features[other], features):
+        return (
+            f"the answers of {name} to an image depend on the other images of its "
+            "batch, also in eval mode: use BatchNorm with track_running_stats=True, "
+            "and mix nothing along the first axis."
+        )
+    return (
+        f"the last layer of {name} is not linear: its head ({type(head).__name__}) on "
+        "its features does not give the network's output; remove what changes that, "
+        "and call a plain nn.Linear once."
+    )
+
+
+def _train(body: nn.Module, head: nn.Linear, images: Tensor) -> None:
+    """Raise unless a training step of a copy goes as it should."""
+    body, head = copy.deepcopy((body, head))
+    name, ran = _name(body), list[Call]()
+    layers = {n: m for n, m in body.named_modules() if [*m.parameters(recurse=False)]}
+    try:
+        with _noted(layers, ran):
+            features = body.train()(images)
+    except Exception as error:
+        raise ValueError(
+            f"{name} cannot be run in training mode ({_reason(error)}): mend its "
+            "forward for self.training."
+        ) from error
+    if not isinstance(features, Tensor) or features.shape[1:] != (head.in_features,):
+        raise ValueError(
+            f"in training mode {name} returns a {type(features).__name__} that is not "
+            "its logits: build it without further heads (such as aux_logits=False)."
+        )
+    try:
+        head(features).square().mean().backward()
+    except Exception as error:
+        raise ValueError(
+            f"{name} cannot be trained ({_reason(error)}): let its forward compute "
+            "with gradients, and change no tensor in place that they need."
+        ) from error
+    for place, layer, *_ in ran:
+        if all(p.grad is None for p in layer.parameters(recurse=False)):
+            raise ValueError(
+                f"no gradient reaches {place} ({type(layer).__name__}) of {name}, so "
+                "it would never be trained: remove no_grad, detach and the like from "
+                "its forward."
+            )
+    try:
+        copy.deepcopy(body)
+    except Exception as error:
+        raise ValueError(
+            f"{name} cannot be copied once it has been run: let it keep no tensor of "
+            "the images that it has seen."
+        ) from error
+
+
+@contextlib.contextmanager
+def _noted(layers: Mapping[str, nn.Module], ran: list[Call]) -> Iterator[None]:
+    """Append what is called; of a layer that is called twice, both calls."""
+
+    def note(name: str, layer: nn.Module, inputs: tuple, output: object) -> None:
+        ran.append(Call(name, layer, next(iter(inputs), None), output))
+
+    hooks = [m.register_forward_hook(partial(note, n)) for n, m in layers.items()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _same(found: object, answer: Tensor) -> bool:
+    return isinstance(found, Tensor) and torch.equal(found, answer)
+
+
+def _near(found: Tensor, expected: Tensor, answer: Tensor) -> bool:
+    # Beside the largest: rounding in a deep body is of that one's size.
+    near = 1e-4 * float(answer.abs().max())
+    return found.shape == expected.shape and torch.allclose(
+        found, expected, rtol=0, atol=near
+    )
+
+
+def _varies(network: nn.Module) -> str:
+    return (
+        f"the answers of {_name(network)} differ from run to run, also in eval mode: "
+        "call dropout and noise with training=self.training."
+    )
+
+
+def _name(network: nn.Module) -> str:
+    inside = network.network if isinstance(network, Logits) else network
+    return type(inside).__name__
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what PyTorch says, short."""
+    text = " ".join((str(error) or type(error).__name__).splitlines()[:1])
+    return text[:160]
+
+
+def sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width."""
+    found = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(found) != 2 or not all(isinstance(n, int) and n > 0 for n in found):
+        raise ValueError(
+            f"image_size is {size!r}; pass the side of the images in pixels, or "
+            "(height, width)."
+        )
+    return found
+
+
+def vector(name: str, values: Values) -> Tensor:
+    """One or more numbers, `(C,)` float32."""
+    try:
+        value = torch.as_tensor(values, dtype=torch.float32, device="cpu").flatten()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} is {values!r}; pass a number, or one for each channel."
+        ) from error
+    if not value.isfinite().all():
+        raise ValueError(f"{name} is {values!r}; every value must be finite.")
+    return value
