@@ -33,6 +33,7 @@ def _run_store(tmp_path_factory):
     patch.setenv("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
     patch.setattr(torch.cuda, "is_available", lambda: False)
+    patch.delenv("COLUMNS", raising=False)  # pytest-xdist's, no terminal's
     yield
     patch.undo()
 

@@ -304,6 +304,7 @@ def test_read_names_the_suites_there_are(project, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="unknown suite 'digit'; use one of two"):
         read("digit")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine, "PACKAGE", tmp_path / "fidlib")
     with pytest.raises(ValueError, match="run fidlib in a clone"):
         read("digits")
 
@@ -363,7 +364,7 @@ def test_the_smoke_suite_runs_every_notebook(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     suite = read("smoke")
     assert {j.notebook.stem for j in suite.jobs} == {
-        p.stem for p in (ROOT / "notebooks").glob("*.ipynb")
+        p.stem for p in (ROOT / "notebooks").glob("0[1-9]*.ipynb")
     }
     results = run(suite)
     assert {r.name: r.traceback for r in results if r.status == "FAILED"} == {}

@@ -5,7 +5,7 @@ from scipy.linalg import null_space
 from torch import nn
 
 from fidlib.measures import truth
-from fidlib.runs import stream
+from fidlib.runs.keys import stream
 
 
 @pytest.fixture(scope="module")
