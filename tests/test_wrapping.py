@@ -160,6 +160,14 @@ def test_a_network_that_views_is_trained_as_one_that_flattens():
     assert torch.allclose(of_viewed(images), of_flat(images), atol=1e-4)
 
 
+def test_a_layer_that_ends_the_process_channels_last_is_trained_otherwise():
+    layers = [nn.Conv2d(3, 48, 1, stride=2, bias=False), nn.Flatten()]
+    network = nn.Sequential(*layers, nn.Linear(48 * 16, 10))
+    host = models.wrap(network, image_size=8)
+    assert host.layout == torch.contiguous_format
+    assert moved(host, step("FTAL", host)) == weights.used(host).keys()
+
+
 @pytest.mark.parametrize("size", [(20, 12), [20, 12]])
 def test_image_size_takes_height_and_width(size):
     network = nn.Sequential(
