@@ -9,7 +9,7 @@ import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -191,7 +191,7 @@ def _head(network: nn.Module, images: Tensor, answer: Tensor) -> tuple[str, Tens
             "(N, K) logits, a row for each image."
         )
     if gave:
-        return gave[-1]
+        return cast(tuple[str, Tensor], gave[-1])
     last = max((i for i, (n, *_) in enumerate(ran) if n in linear), default=None)
     if last is None:
         raise ValueError(

@@ -151,12 +151,12 @@ def test_a_network_that_views_is_wrapped_trained_and_measured():
 
 def test_a_network_that_views_is_trained_as_one_that_flattens():
     torch.manual_seed(0)
-    viewed, flat = Viewed(), Net()
+    viewed, flat = Viewed(3), Net(3)
     flat.load_state_dict(viewed.state_dict())
     of_viewed, of_flat = (
         step("FTAL", models.wrap(n, image_size=8)) for n in (viewed, flat)
     )
-    images = torch.rand(5, 1, 8, 8)
+    images = torch.rand(5, 3, 8, 8)
     assert torch.allclose(of_viewed(images), of_flat(images), atol=1e-4)
 
 
