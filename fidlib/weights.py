@@ -70,10 +70,10 @@ def stored(layer: nn.Linear | nn.Conv2d) -> nn.Parameter | None:
     None if there is none.
     """
     if not is_parametrized(layer, "weight"):
-        return layer.weight
+        return cast(nn.Parameter, layer.weight)
     computing = cast(nn.ModuleDict, layer.parametrizations)["weight"]
     shape = layer.weight.shape
-    inside = computing.parameters(recurse=False)
+    inside = cast(list[nn.Parameter], [*computing.parameters(recurse=False)])
     return next((p for p in inside if p.shape == shape), None)
 
 

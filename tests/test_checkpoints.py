@@ -63,7 +63,14 @@ AROUND = {
     "AveragedModel": torch.optim.swa_utils.AveragedModel,
     "Ema": Ema,
     "both": lambda n: torch.compile(nn.DataParallel(n)),
+    "inside": lambda n: compiled_inside(n),
 }
+
+
+def compiled_inside(network):
+    """With one layer compiled, whose mark is in the middle of names."""
+    return nn.Sequential(network[0], torch.compile(network[1]), *network[2:])
+
 
 INSIDE = {
     "alone": lambda s: s,

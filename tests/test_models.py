@@ -134,7 +134,7 @@ def test_wrap_takes_rounding_for_what_it_is():
 
 
 def test_build_names_the_models_there_are():
-    with pytest.raises(ValueError, match="use one of resnet18, resnet18_8"):
+    with pytest.raises(ValueError, match="use one of resnet18, resnet18_8, wrn28_10"):
         build("resnet19")
     with pytest.raises(ValueError, match="set feature_dim=640"):
         build("wrn28_10", feature_dim=2)

@@ -151,13 +151,21 @@ def test_a_network_that_views_is_wrapped_trained_and_measured():
 
 def test_a_network_that_views_is_trained_as_one_that_flattens():
     torch.manual_seed(0)
-    viewed, flat = Viewed(), Net()
+    viewed, flat = Viewed(3), Net(3)
     flat.load_state_dict(viewed.state_dict())
     of_viewed, of_flat = (
         step("FTAL", models.wrap(n, image_size=8)) for n in (viewed, flat)
     )
-    images = torch.rand(5, 1, 8, 8)
+    images = torch.rand(5, 3, 8, 8)
     assert torch.allclose(of_viewed(images), of_flat(images), atol=1e-4)
+
+
+def test_a_layer_that_ends_the_process_channels_last_is_trained_otherwise():
+    layers = [nn.Conv2d(3, 48, 1, stride=2, bias=False), nn.Flatten()]
+    network = nn.Sequential(*layers, nn.Linear(48 * 16, 10))
+    host = models.wrap(network, image_size=8)
+    assert host.layout == torch.contiguous_format
+    assert moved(host, step("FTAL", host)) == weights.used(host).keys()
 
 
 @pytest.mark.parametrize("size", [(20, 12), [20, 12]])
