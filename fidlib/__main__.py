@@ -152,7 +152,10 @@ class Compare:
         from fidlib.measures.fidelity import compare
         from fidlib.runs import machine, store
 
-        device, dataset = machine.device(), self.data or _trained_on(self.host)
+        device, dataset = (
+            machine.device(),
+            self.data or checkpoints.trained_on(self.host),
+        )
 
         def read(path: Path) -> models.Classifier:
             run = path if path.is_dir() else path.parent
@@ -175,7 +178,7 @@ class Compare:
         heading = f"{len(split):,} {self.split} images of {dataset}; 95 % intervals"
         print(heading, flush=True)  # the rest of it may take a minute
         report = compare(host, marked, split)
-        if _marked_from_another(self.host, self.marked):
+        if checkpoints.marked_from_another(self.host, self.marked):
             print(f"note: {self.marked} was not marked from {self.host}")
         print(tables.blocks(report.table(by_class=self.by_class, layers=self.layers)))
         if self.page:
@@ -335,35 +338,6 @@ def _network(text: str, images: "ImageSet") -> "Classifier":
 
 def _list(values: Iterable[float]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
-
-
-def _trained_on(run: Path) -> str:
-    """The data set of a run, from its configuration; empty if there is no such run."""
-    config = (run if run.is_dir() else run.parent) / "config.json"
-    if not run.exists():
-        return ""
-    try:
-        return json.loads(config.read_text())["data"]["dataset"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ValueError(
-            f"nothing says what {run} was trained on: pass --data, such as digits."
-        ) from error
-
-
-def _marked_from_another(host: Path, marked: Path) -> bool:
-    """Whether two models are runs and the second says that it was made of another."""
-    folders = (run if run.is_dir() else run.parent for run in (host, marked))
-    done, training = (
-        folder / name
-        for folder, name in zip(folders, ("done.json", "training.json"), strict=True)
-    )
-    try:
-        if marked.parent.name == "attacked" or marked.parent.parent.name == "attacked":
-            return False  # of a marked model, which was made of some host
-        weights = json.loads(done.read_text())["files"]["model.safetensors"]
-        return weights != json.loads(training.read_text())["parent"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
 
 
 def _check_csv(csv: Path | None) -> None:

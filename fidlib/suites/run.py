@@ -44,16 +44,15 @@ def run(
     Args:
         suite: As `read` returned it.
         only: Names of jobs or notebooks to run; all when empty.
-        jobs: Models or notebooks at a time, as in `pool.run`.
-        backend: As in `pool.run`.
-        scheduler: As in `pool.run`.
+        jobs: Models or notebooks at a time; like the next two, as in `pool.run`.
+        backend: This machine or a cluster.
+        scheduler: The cluster's.
 
     Returns:
         A result for each job that was run, in the suite's order.
 
     Raises:
-        ValueError: If `only` names no job, the backend lacks its scheduler, or an
-            option is not the backend's.
+        ValueError: If `only` names no job, or an option is not the backend's.
         OSError: If results cannot be written where they belong.
     """
     chosen = _chosen(suite, only)

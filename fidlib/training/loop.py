@@ -123,8 +123,7 @@ def train(
         The model, in eval mode, all its parameters free to be trained again.
 
     Raises:
-        ValueError: If triggers or host are missing, a term has no gradient, or it is
-            called in `torch.inference_mode`.
+        ValueError: If triggers, host or gradients are missing.
         Diverged: If the loss or a weight is no longer a number.
     """
     if torch.is_inference_mode_enabled():
@@ -135,9 +134,6 @@ def train(
     )
     epoch_steps = max(1, -(-len(images) // plan.batch_size))
     steps = _steps(plan, len(images), epoch_steps, objective.triggers, device)
-    model.train(plan.method.start == "random")  # from the host, BatchNorm is frozen
-    if plan.method.trained == "body":
-        model.head.eval()  # a weight that is computed stays as it is
     optimizer = _optimizer(model, plan, images)
     kept: dict[str, Stateful] = {"optimizer": optimizer}
     kept |= {} if observer is None else {"observer": observer}
@@ -259,8 +255,11 @@ def _drawn(
 
 
 def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Adam:
-    """Adam on the trained part; BatchNorm's own parameters stay when it is frozen."""
+    """Adam on the trained part, in training mode; from the host, BatchNorm is frozen."""
     part, frozen_norm = plan.method.trained, plan.method.start == "host"
+    model.train(not frozen_norm)
+    if part == "body":
+        model.head.eval()  # a weight that is computed stays as it is
     for name, module in model.named_modules():
         # A layer's weight may be computed from those of a module inside it.
         inside = "head" if name.partition(".")[0] == "head" else "body"
