@@ -1,7 +1,6 @@
 """The command line: `fidlib ...` or `python -m fidlib ...`."""
 
 import io
-import json
 import os
 import subprocess
 import sys

@@ -106,18 +106,17 @@ def train(
     observer: Observer | None = None,
     state: Path | None = None,
 ) -> Trained:
-    """Train a classifier as a plan says.
+    """Train a classifier.
 
     Args:
         model: Where training starts, such as from `start`; trained in place.
-        plan: How.
+        plan: How it is trained.
         images: Training images, on the model's device.
         triggers: The watermark; needed where it is learned.
         host: What terms compare with; needed for them, and to train the head alone.
         known: The host's outputs on `images`, float32; computed when needed if None.
         observer: Called at the start and at `CURVE_POINTS` points.
-        state: File to go on from if it is there, of this training alone, written every
-            few minutes; whoever names it deletes it.
+        state: File of this training to go on from; whoever names it deletes it.
 
     Returns:
         The model, in eval mode, all its parameters free to be trained again.
@@ -255,7 +254,7 @@ def _drawn(
 
 
 def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Adam:
-    """Adam on the trained part, in training mode; from the host, BatchNorm is frozen."""
+    """Adam on the trained part; from the host, BatchNorm stays as it is."""
     part, frozen_norm = plan.method.trained, plan.method.start == "host"
     model.train(not frozen_norm)
     if part == "body":
