@@ -37,9 +37,7 @@ def run(
     backend: pool.Backend = "loky",
     scheduler: str = "",
 ) -> list[Result]:
-    """Make a suite's models, run its notebooks, publish pictures and the page.
-
-    A notebook starts when its models are there. Goes on after failures.
+    """Make a suite's models, run its notebooks, publish; goes on after failures.
 
     Args:
         suite: As `read` returned it.
@@ -59,19 +57,21 @@ def run(
     for job in suite.jobs:
         check(job)
     pool.check(jobs, backend, scheduler)
-    for folder in (store.project_root() / "figures" / suite.name, store.runs_root()):
+    root, kept = where = store.project_root(), store.runs_root()
+    for folder in (root / "figures" / suite.name, kept):
         store.check_writable(folder)
     results: dict[str, Result] = {}
     asked: dict[str, list[Asked]] = {}
     for job in chosen:
         try:
-            made = store.is_made("notebook", job.key)
-            asked[job.name] = [] if made else wanted(job)
+            if store.is_made("notebook", job.key):
+                results[job.name] = execute(job, *where)
+            else:
+                asked[job.name] = wanted(job)
         except Exception as error:
             results[job.name] = _failed(job, error)
     models, waits = tasks(asked.values())
     by_name = {job.name: job for job in chosen}
-    where = store.project_root(), store.runs_root()
     notebooks = [
         pool.Task(name, name, partial(execute, by_name[name], *where), after)
         for name, after in zip(asked, waits, strict=True)
