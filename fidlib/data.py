@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -93,7 +93,7 @@ class Split:
             return cls(*source)
         try:
             whole = isinstance(source, DataLoader)
-            loader = source if whole else DataLoader(source, batch_size=256)
+            loader = source if whole else DataLoader(cast(Any, source), batch_size=256)
             images, labels = map(torch.cat, zip(*loader, strict=True))
         except (TypeError, RuntimeError, LookupError, ValueError) as error:
             reason = str(error).splitlines()[0]
