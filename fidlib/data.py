@@ -92,9 +92,10 @@ class Split:
         if isinstance(source, tuple | list) and len(source) == 2:
             return cls(*source)
         try:
-            whole = isinstance(source, DataLoader)
-            loader = source if whole else DataLoader(source, batch_size=256)
-            images, labels = map(torch.cat, zip(*loader, strict=True))
+            read: Any = source  # a list will do, too
+            if not isinstance(read, DataLoader):
+                read = DataLoader(read, batch_size=256)
+            images, labels = map(torch.cat, zip(*read, strict=True))
         except (TypeError, RuntimeError, LookupError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(

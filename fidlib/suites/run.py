@@ -60,8 +60,8 @@ def run(
     for job in suite.jobs:
         check(job)
     pool.check(jobs, backend, scheduler)
-    for folder in (store.project_root() / "figures" / suite.name, store.runs_root()):
-        store.check_writable(folder)
+    store.check_writable(store.project_root() / "figures" / suite.name)
+    store.check_writable(store.runs_root())
     results: dict[str, Result] = {}
     asked: dict[str, list[Asked]] = {}
     for job in chosen:

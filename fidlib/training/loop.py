@@ -123,21 +123,16 @@ def train(
         The model, in eval mode, all its parameters free to be trained again.
 
     Raises:
-        ValueError: If triggers or host are missing, a term has no gradient, or it is
-            called in `torch.inference_mode`.
+        ValueError: If triggers or host are missing, or there can be no gradient.
         Diverged: If the loss or a weight is no longer a number.
     """
-    if torch.is_inference_mode_enabled():
-        raise ValueError("training needs gradients: leave torch.inference_mode.")
     device = images.images.device
     objective = Objective(
         model, plan, images, triggers=triggers, host=host, known=known
     )
     epoch_steps = max(1, -(-len(images) // plan.batch_size))
     steps = _steps(plan, len(images), epoch_steps, objective.triggers, device)
-    model.train(plan.method.start == "random")  # from the host, BatchNorm is frozen
-    if plan.method.trained == "body":
-        model.head.eval()  # a weight that is computed stays as it is
+    _set_mode(model, plan)
     optimizer = _optimizer(model, plan, images)
     kept: dict[str, Stateful] = {"optimizer": optimizer}
     kept |= {} if observer is None else {"observer": observer}
@@ -256,6 +251,13 @@ def _drawn(
         return itertools.repeat(torch.empty(0, dtype=torch.long, device=device))
     draws = stream(plan.seed, plan.method.name, "triggers")
     return endless_batches(len(triggers), plan.trigger_batch_size, draws, device)
+
+
+def _set_mode(model: Classifier, plan: Plan) -> None:
+    """From the host, BatchNorm is frozen; so is how a head that stays is computed."""
+    model.train(plan.method.start == "random")
+    if plan.method.trained == "body":
+        model.head.eval()
 
 
 def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Adam:
