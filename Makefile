@@ -9,7 +9,7 @@ figures: .venv/ready
 	$(BIN)/fidlib figures --suite $(SUITE)
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: .venv/ready
 	$(BIN)/fidlib lab

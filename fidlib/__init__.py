@@ -25,6 +25,7 @@ _HOMES = {
     "TERMS": "methods",
     "TRIGGERS": "triggers",
     "compare": "measures.fidelity",
+    "explore": "explorer",
     "make": "study.jobs",
     "over_seeds": "study.seeds",
 }

@@ -1,7 +1,6 @@
 """The command line: `fidlib ...` or `python -m fidlib ...`."""
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -144,13 +143,18 @@ class Compare:
     """Print a column for each class as well."""
     layers: bool = False
     """Print each layer's part of the total weight loss as well."""
+    page: Path | None = None
+    """Write the explorer of the two there, a page with the whole report below it."""
 
     def __call__(self) -> int:
         from fidlib import checkpoints, data, models
         from fidlib.measures.fidelity import compare
         from fidlib.runs import machine, store
 
-        device, dataset = machine.device(), self.data or _trained_on(self.host)
+        device, dataset = (
+            machine.device(),
+            self.data or checkpoints.trained_on(self.host),
+        )
 
         def read(path: Path) -> models.Classifier:
             run = path if path.is_dir() else path.parent
@@ -173,9 +177,15 @@ class Compare:
         heading = f"{len(split):,} {self.split} images of {dataset}; 95 % intervals"
         print(heading, flush=True)  # the rest of it may take a minute
         report = compare(host, marked, split)
-        if _marked_from_another(self.host, self.marked):
+        if checkpoints.marked_from_another(self.host, self.marked):
             print(f"note: {self.marked} was not marked from {self.host}")
         print(tables.blocks(report.table(by_class=self.by_class, layers=self.layers)))
+        if self.page:
+            from fidlib.explorer.gather import compared
+
+            names = [path.stem for path in (self.host, self.marked)]
+            classes = data.load(dataset).classes
+            print(compared(self.page, (host, marked), split, report, names, classes))
         return 0
 
 
@@ -327,35 +337,6 @@ def _network(text: str, images: "ImageSet") -> "Classifier":
 
 def _list(values: Iterable[float]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
-
-
-def _trained_on(run: Path) -> str:
-    """The data set of a run, from its configuration; empty if there is no such run."""
-    config = (run if run.is_dir() else run.parent) / "config.json"
-    if not run.exists():
-        return ""
-    try:
-        return json.loads(config.read_text())["data"]["dataset"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ValueError(
-            f"nothing says what {run} was trained on: pass --data, such as digits."
-        ) from error
-
-
-def _marked_from_another(host: Path, marked: Path) -> bool:
-    """Whether two models are runs and the second says that it was made of another."""
-    folders = (run if run.is_dir() else run.parent for run in (host, marked))
-    done, training = (
-        folder / name
-        for folder, name in zip(folders, ("done.json", "training.json"), strict=True)
-    )
-    try:
-        if marked.parent.name == "attacked" or marked.parent.parent.name == "attacked":
-            return False  # of a marked model, which was made of some host
-        weights = json.loads(done.read_text())["files"]["model.safetensors"]
-        return weights != json.loads(training.read_text())["parent"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
 
 
 def _check_csv(csv: Path | None) -> None:

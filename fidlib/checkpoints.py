@@ -160,3 +160,32 @@ def network(text: str) -> nn.Module:
             f"{text} returns a {type(found).__name__}; it must return a network."
         )
     return found
+
+
+def trained_on(run: Path) -> str:
+    """The data set of a run, from its configuration; empty if there is no such run."""
+    config = (run if run.is_dir() else run.parent) / "config.json"
+    if not run.exists():
+        return ""
+    try:
+        return json.loads(config.read_text())["data"]["dataset"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"nothing says what {run} was trained on: pass --data, such as digits."
+        ) from error
+
+
+def marked_from_another(host: Path, marked: Path) -> bool:
+    """Whether two models are runs and the second says that it was made of another."""
+    folders = (run if run.is_dir() else run.parent for run in (host, marked))
+    done, training = (
+        folder / name
+        for folder, name in zip(folders, ("done.json", "training.json"), strict=True)
+    )
+    try:
+        if marked.parent.name == "attacked" or marked.parent.parent.name == "attacked":
+            return False  # of a marked model, which was made of some host
+        weights = json.loads(done.read_text())["files"]["model.safetensors"]
+        return weights != json.loads(training.read_text())["parent"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False

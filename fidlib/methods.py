@@ -4,10 +4,10 @@ A method says *what* is trained towards what; how long, how fast and with what w
 is the recipe's (`training/recipes.toml`), because that depends on the data.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor
 
@@ -15,6 +15,9 @@ from fidlib.measures import losses
 from fidlib.models import Classifier
 from fidlib.runs.keys import code
 from fidlib.weights import used
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Start = Literal["random", "host"]
 Trained = Literal["all", "body", "head"]
@@ -78,6 +81,9 @@ def spl(step: Step) -> Tensor:
 
 TERMS: dict[str, Term] = {"TWL": twl, "PGR": pgr, "PFL": pfl, "SPL": spl}
 """The preserving terms that have a name; a method may also hold one of your own."""
+
+_IN_WORDS = {"TWL": "weights (TWL)", "PGR": "prototypes (PGR)"}
+_IN_WORDS |= {"PFL": "features (PFL)", "SPL": "probabilities (SPL)"}
 
 
 @dataclass(frozen=True)
@@ -167,6 +173,14 @@ class Method:
             (_term_name(term), term if callable(term) else TERMS[term])
             for term in self.preserves
         ]
+
+    def in_words(self) -> tuple[str, str, str, str]:
+        """Start, trained part, what is learned, what is preserved."""
+        kept = " and ".join(_IN_WORDS.get(n, n) for n, _ in self.terms) or "nothing"
+        kept += " of mixtures" * self.mixes
+        kept += ", in quiet directions" * (self.quiet != 0)
+        learned = self.learns.replace("+", " and ").replace("train", "training images")
+        return self.start, self.trained, learned, kept
 
     def weighted(self, weights: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
         """Each term's name and weight, the recipe's `weights` where it has none.
@@ -278,3 +292,44 @@ def find(method: str | Method) -> Method:
             "fidlib.Method of your own."
         )
     return METHODS[method]
+
+
+def overview(methods: Iterable[str | Method]) -> "pd.DataFrame":
+    """What methods do, in words.
+
+    Args:
+        methods: By name, or your own. Of a lineage its method counts; the host and what
+            it was attacked with have none.
+
+    Returns:
+        A row a method; columns `start`, `trained part`, `learned`, `preserved`.
+    """
+    import pandas as pd
+
+    asked = (m if isinstance(m, Method) else m.split("/")[0] for m in methods)
+    found = {m.name: m for m in map(find, (m for m in asked if m != "host"))}
+    rows = {name: method.in_words() for name, method in found.items()}
+    columns = ["start", "trained part", "learned", "preserved"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return table.rename_axis("method")
+
+
+def with_weights(method: str | Method, weights: Mapping[str, float]) -> Method:
+    """A method with other weights on what it preserves.
+
+    Args:
+        method: By name, or your own.
+        weights: By term; of terms that it does not preserve they do not matter.
+
+    Raises:
+        ValueError: If it preserves nothing, or a term has no weight here.
+    """
+    found = find(method)
+    if not found.preserves:
+        raise ValueError(
+            f"{found.name} preserves nothing, so that it has no weight to turn: choose "
+            "a method with a preserving term."
+        )
+    bare = replace(found, preserves=dict.fromkeys(found.preserves)).weighted(weights)
+    given = (weight for _, weight in bare)
+    return replace(found, preserves=dict(zip(found.preserves, given, strict=True)))

@@ -1,6 +1,7 @@
 """Shared fixtures: a run store of the tests' own, and small studies to look at."""
 
 import dataclasses
+import os
 
 import pytest
 import torch
@@ -23,12 +24,16 @@ BARE = dataclasses.replace(SMALL, epochs=1, train_images=48)
 @pytest.fixture(scope="session", autouse=True)
 def _run_store(tmp_path_factory):
     patch = pytest.MonkeyPatch()
-    patch.setenv("FIDLIB_RUNS", str(tmp_path_factory.mktemp("runs")))
+    # Shared by the workers of pytest-xdist: what one has trained the others read.
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    patch.setenv("FIDLIB_RUNS", str(shared / "runs"))
     # The same numbers on every machine, and in every process that a test starts: exact
     # comparisons are of the CPU and of one thread, which rounds in one way.
     patch.setenv("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
     patch.setattr(torch.cuda, "is_available", lambda: False)
+    patch.delenv("COLUMNS", raising=False)  # pytest-xdist's, no terminal's
     yield
     patch.undo()
 
@@ -69,3 +74,21 @@ def network():
             torch.nn.Flatten(),
             torch.nn.Linear(16, 10),
         )
+
+
+@pytest.fixture
+def plt():
+    """pyplot without a screen; what was drawn is closed in the end."""
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    yield plt
+    plt.close("all")
+
+
+@pytest.fixture
+def ax(plt):
+    """Axes to draw on; in the end all of their figure is drawn, and must not warn."""
+    figure, ax = plt.subplots()
+    yield ax
+    figure.canvas.draw()

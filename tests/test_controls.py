@@ -240,23 +240,6 @@ def test_flipped_says_what_it_cannot(host, images):
         controls.flipped(host, images, 0.9, steps=2)
 
 
-def test_inputs_are_what_they_say(images):
-    pixels = images.double() / 255
-    found = controls.inputs(images, stream(0), count=50)
-    assert list(found) == ["images", "mixtures", "planes", "noise"]
-    assert all(x.shape == (50, 1, 8, 8) for x in found.values())
-    rows = {tuple(p) for p in pixels.flatten(1).float().tolist()}
-    assert all(tuple(p) in rows for p in found["images"].flatten(1).tolist())
-    assert 0 <= found["mixtures"].min() < found["mixtures"].max() <= 1
-    # Uniform: mean 1/2, variance 1/12, as no digit has.
-    assert found["noise"].mean() == pytest.approx(0.5, abs=0.02)
-    assert found["noise"].var() == pytest.approx(1 / 12, rel=0.05)
-    inside = found["planes"]  # of triangles, but for rounding
-    assert 0 <= inside.min() < inside.max() <= 1 + 1e-6
-    grey = controls.inputs(pixels.float(), stream(0), count=50)
-    assert torch.equal(grey["planes"], found["planes"])
-
-
 def test_the_given_model_stays_and_the_generator_decides(host, images):
     before = fl.models.fingerprint(host)
     makers = [
@@ -274,3 +257,14 @@ def test_the_given_model_stays_and_the_generator_decides(host, images):
     assert len({fl.models.fingerprint(m) for m in flips}) == 1
     assert fl.models.fingerprint(host) == before
     assert all(p.grad is None for p in host.parameters())
+
+
+def test_models_of_the_same_function_are_named_after_what_was_done(host, images):
+    sizes = {"factors": [10, 100], "sizes": [2.0], "shears": [0.5]}
+    found = controls.same_function(host, stream(0), **sizes)
+    named = ["permuted, x 10", "permuted, x 100", "rotated", "shifted by 2"]
+    assert list(found) == [*named, "sheared by 0.5"]
+    for model in found.values():
+        assert probability_moved(host, model, images) < 1e-3
+    apart = np.square(feature_move(host, found["shifted by 2"], images)).sum(1)
+    assert np.allclose(apart, 4, rtol=1e-3)

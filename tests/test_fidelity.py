@@ -158,3 +158,20 @@ def test_the_authors_host_misses_54_of_10000(mnist):
     logits = fl.models.outputs(model, mnist.test.images[rows]).logits
     wrong = rows[logits.argmax(1) != mnist.test.labels[rows]]
     assert wrong.tolist() == missed.tolist()
+
+
+def test_reports_stand_side_by_side_as_distances(report):
+    bare = fl.Fidelity({}, 5)
+    titles = {"cka": "1 - CKA", "pfl": "PFL"}
+    rows = {("FTAL", 1): report, ("FTAL", 2): bare}
+    table = fl.measures.fidelity.side_by_side(rows, titles)
+    assert list(table.columns) == ["1 - CKA", "PFL"]
+    assert list(table.index) == list(rows)
+    assert table.dtypes.tolist() == [float, float]
+    assert table.loc[("FTAL", 1), "1 - CKA"] == pytest.approx(1 - report.cka)
+    assert table.loc[("FTAL", 2)].isna().all()
+    named = fl.measures.fidelity.side_by_side({"FTAL": report}, titles)
+    assert named.PFL["FTAL"] == report.pfl
+    coarse = fl.measures.fidelity.side_by_side(rows, titles, rounding=2 * report.pfl)
+    assert coarse.PFL[("FTAL", 1)] == 0
+    assert coarse.loc[("FTAL", 2)].isna().all()

@@ -164,10 +164,9 @@ def test_intervals_of_a_few_planes_cover_at_95_per_cent():
         assert 0.92 <= np.mean(hits) <= 0.98
 
 
-def test_wilson_equals_its_formula_and_has_a_width_at_the_ends():
-    z, share, n = stats.norm.ppf(0.975), 0.3, 50
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    spread = np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) * z / (1 + z**2 / n)
-    assert wilson(15, 50) == pytest.approx((middle - spread, middle + spread))
-    assert wilson(500, 500) == (pytest.approx(0.9924, abs=1e-4), 1)
+def test_wilson_equals_scipys_and_has_a_width_at_the_ends():
+    for count, total in ((15, 50), (0, 500), (500, 500), (1, 2), (9946, 10_000)):
+        found = stats.binomtest(count, total).proportion_ci(0.95, "wilson")
+        assert wilson(count, total) == pytest.approx((found.low, found.high), abs=1e-12)
     assert wilson(0, 500)[0] == 0
+    assert wilson(500, 500)[1] == 1

@@ -3,7 +3,16 @@ import pytest
 import torch
 
 from fidlib import models
-from fidlib.methods import FLOORS, METHODS, TERMS, Method, Step, find
+from fidlib.methods import (
+    FLOORS,
+    METHODS,
+    TERMS,
+    Method,
+    Step,
+    find,
+    overview,
+    with_weights,
+)
 from fidlib.methods import PAPER as PAPERS_NAMES
 from fidlib.runs import keys
 from fidlib.training import HOST, Plan, recipe
@@ -158,3 +167,41 @@ def test_the_twl_term_counts_what_is_trained(network):
     parts = zip(host.body.parameters(), model.body.parameters(), strict=True)
     expected = sum((a - b).square().sum().item() for a, b in parts)
     assert TERMS["TWL"](step).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_overview_says_what_each_method_does():
+    own = Method("mine", learns="triggers", preserves={"PFL": None, "SPL": 1.0})
+    asked = ["host", "FTLL", "FTLL/prune:0.4", "host/fine-tune", own, "retrained"]
+    table = overview([*asked, "FixLL+PFL+mix+quiet"])
+    assert list(table.columns) == ["start", "trained part", "learned", "preserved"]
+    assert table.index.name == "method"
+    learned = "training images and triggers"
+    both = "features (PFL) and probabilities (SPL)"
+    quietly = "features (PFL) of mixtures, in quiet directions"
+    assert table.T.to_dict("list") == {
+        "FTLL": ["host", "head", learned, "nothing"],
+        "mine": ["host", "all", "triggers", both],
+        "retrained": ["random", "all", "training images", "nothing"],
+        "FixLL+PFL+mix+quiet": ["host", "body", "triggers", quietly],
+    }
+    with pytest.raises(ValueError, match="unknown method 'FTALL'"):
+        overview(["FTALL"])
+
+
+def test_an_overview_tells_all_methods_apart():
+    assert not overview(METHODS).duplicated().any()
+
+
+def test_a_method_takes_other_weights_on_what_it_preserves_alone():
+    def own(step):
+        return step.features.sum()
+
+    found = with_weights("FixLL+PFL+SPL", {"TWL": 1.0, "PFL": 2.0, "SPL": 3.0})
+    assert found.preserves == {"PFL": 2.0, "SPL": 3.0}
+    assert METHODS["FixLL+PFL+SPL"].preserves == {"PFL": None, "SPL": None}
+    mine = with_weights(Method("mine", preserves={own: 1.0}), {"own": 5.0})
+    assert mine.preserves == {own: 5.0}
+    with pytest.raises(ValueError, match="FTAL preserves nothing"):
+        with_weights("FTAL", {"PFL": 1.0})
+    with pytest.raises(ValueError, match="no weight to SPL"):
+        with_weights("FixLL+SPL", {"PFL": 1.0})

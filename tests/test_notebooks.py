@@ -12,7 +12,7 @@ import fidlib as fl
 from fidlib.study import jobs
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+NOTEBOOKS = sorted(FOLDER.glob("0[1-9]*.ipynb"))  # 00 explores, and measures nothing
 OTHER_DEFAULTS = {
     ("05_yardsticks", "feature_dim"): 64,  # D = 2 leaves no null space
     ("06_tradeoffs", "model"): "convnet",  # dozens of models are trained
@@ -32,7 +32,7 @@ def tagged(path, tag):
     return found
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*FOLDER.glob("*.ipynb")], ids=lambda p: p.stem)
 def test_notebook_is_stripped(path):
     book = nbformat.read(path, 4)
     assert all(not c.outputs and c.execution_count is None for c in cells(path, "code"))
@@ -52,12 +52,44 @@ def test_notebook_has_the_same_cells_in_the_same_order(path):
         "## Measure",
         "## Figure",
         "## Reading it",
+        "## Explore",
     ]
     code = cells(path, "code")
     assert code[1] == tagged(path, "parameters")
-    assert code[-1] == tagged(path, "provenance")
+    assert code[-2:] == [tagged(path, "provenance"), tagged(path, "explore")]
+    assert re.fullmatch(r"fl\.explore\(.+\)", code[-1].source)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_is_short(path):
+    code = [c.source for c in cells(path, "code")][:-1]  # but the explorer's
+    lines = [line for source in code for line in source.splitlines() if line.strip()]
+    words = [word for c in cells(path, "markdown") for word in c.source.split()]
     assert len(code) <= 12
-    assert not re.search(r"^\s*(def|class) ", "\n".join(c.source for c in code), re.M)
+    assert len(lines) <= 90
+    assert len(words) <= 250
+    assert not [line for line in lines if re.match(r"\s*(async def|def|class)\b", line)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_introduces_its_methods_where_it_asks_for_them(path):
+    last = tagged(path, "models").source.splitlines()[-1]
+    assert last.startswith("fl.methods.overview(")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_is_read_in_short_bullets_that_name_no_number(path):
+    (text,) = [
+        c.source
+        for c in cells(path, "markdown")
+        if c.source.startswith("## Reading it")
+    ]
+    bullets = [line for line in text.splitlines() if line.startswith("- ")]
+    assert bullets
+    for bullet in bullets:
+        assert len(bullet.split()) <= 26  # the dash is no word
+    # What is measured is said by the cell that measures it, for any parameters.
+    assert not re.search(r"\.\d|\d %(?! interval)", text)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

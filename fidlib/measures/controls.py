@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from fidlib import data
 from fidlib.measures import losses
 from fidlib.models import Classifier
 from fidlib.networks import ResNet18
@@ -136,6 +135,29 @@ def sheared(model: Classifier, size: float, generator: torch.Generator) -> Class
     return _mapped(model, torch.eye(len(move)).double() + move.outer(slope))
 
 
+def same_function(
+    model: Classifier,
+    generator: torch.Generator,
+    *,
+    factors: Iterable[float],
+    sizes: Iterable[float],
+    shears: Iterable[float],
+) -> dict[str, Classifier]:
+    """Models that differ from one in everything but the probabilities, by name.
+
+    Args:
+        model: As for `permuted` and `rotated`.
+        generator: On the CPU.
+        factors: Of `permuted`.
+        sizes: Of `shifted`.
+        shears: Of `sheared`.
+    """
+    found = {f"permuted, x {f:g}": permuted(model, generator, scale=f) for f in factors}
+    found["rotated"] = rotated(model, generator)
+    found |= {f"shifted by {s:g}": shifted(model, s, generator) for s in sizes}
+    return found | {f"sheared by {s:g}": sheared(model, s, generator) for s in shears}
+
+
 @torch.no_grad()
 def noisy(model: Classifier, amount: float, generator: torch.Generator) -> Classifier:
     """Another function: Gaussian noise on every parameter.
@@ -222,37 +244,6 @@ def null_space(head: nn.Linear) -> Tensor:
     centred = weight - weight.mean(0)
     rank = int(torch.linalg.matrix_rank(centred))
     return torch.linalg.svd(centred).Vh[rank:].T
-
-
-def inputs(
-    images: Tensor, generator: torch.Generator, *, count: int = 500
-) -> dict[str, Tensor]:
-    """Inputs to compare answers on: test images, and what lies away from them.
-
-    Args:
-        images: `(N, C, H, W)` pixels, uint8 or float in [0, 1].
-        generator: On the CPU.
-        count: Inputs of each kind.
-
-    Returns:
-        Kind -> `(count, C, H, W)` float pixels: `images`, random ones of them (all, if
-        there are no more); `mixtures` of two; points of `planes`, the triangles
-        of three; `noise`, every pixel uniform in [0, 1].
-    """
-    pixels = data.pixels(images)
-    first = torch.randperm(len(pixels), generator=generator)[:count]
-    triples = torch.randint(len(pixels), (3, count), generator=generator)
-    a, b, c = (pixels[pick.to(pixels.device)] for pick in triples)
-    # Shares of three that are spread evenly over their triangle.
-    draws = -torch.rand((3, count, 1, 1, 1), generator=generator).log()
-    r, s, t = (draws / draws.sum(0)).to(a)
-    share = torch.rand((count, 1, 1, 1), generator=generator).to(a)
-    return {
-        "images": pixels[first.to(pixels.device)],
-        "mixtures": share * a + (1 - share) * b,
-        "planes": r * a + s * b + t * c,
-        "noise": torch.rand(a.shape, generator=generator).to(a),
-    }
 
 
 def _hidden(body: nn.Module) -> Iterator[tuple[Layer, Norm | None, Layer]]:

@@ -1,6 +1,6 @@
 """The report: every measure of two models on one split."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +128,27 @@ def compare(
     for model in {pair.host, pair.marked}:
         models.check_takes(model, split.images)
     return Fidelity(measure(pair, [*MEASURES]), len(split))
+
+
+def side_by_side(
+    reports: Mapping[Hashable, Fidelity],
+    titles: Mapping[str, str],
+    *,
+    rounding: float = 0.0,
+) -> pd.DataFrame:
+    """Measures of several models, as distances: 0 is the same.
+
+    Args:
+        reports: Of each model, by what names its row.
+        titles: Measure that compares -> its column.
+        rounding: What is no larger counts as 0.
+
+    Returns:
+        A row a model; NaN where there is nothing to measure.
+    """
+    rows = {of: {n: r.distances()[n] for n in titles} for of, r in reports.items()}
+    table = pd.DataFrame(rows, dtype=float).T.rename(columns=dict(titles))
+    return table.mask(table <= rounding, 0)
 
 
 def _check_pixels(images: Tensor) -> None:

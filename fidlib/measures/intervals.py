@@ -7,6 +7,7 @@ resample.
 
 import math
 from collections.abc import Callable, Hashable, Mapping
+from statistics import NormalDist
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -15,6 +16,9 @@ from torch import Tensor
 
 LEVEL = 0.95
 """Confidence of every interval."""
+
+_NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)
+"""Half an interval of a normal distribution, in standard deviations: 1.96."""
 
 RESAMPLES = 1000
 """Of a bootstrap."""
@@ -154,7 +158,8 @@ def wilson(count: int, total: int) -> Interval:
         count: How many have the property.
         total: Of how many, N > 0.
     """
-    from scipy import stats
-
-    found = stats.binomtest(count, total).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
+    share, width = count / total, _NORMAL**2 / total
+    middle = (share + width / 2) / (1 + width)
+    spread = (width * (share * (1 - share) + width / 4)) ** 0.5 / (1 + width)
+    low = middle - spread if count else 0.0
+    return low, middle + spread if count < total else 1.0

@@ -54,23 +54,41 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> RankCorrel
     return RankCorrelation(value, float(found.low), float(found.high))
 
 
+def ranked_with(values: pd.Series, others: pd.DataFrame) -> pd.DataFrame:
+    """The rank correlation of one measure with others, over models.
+
+    Args:
+        values: A value per model.
+        others: The same models; a column per measure.
+
+    Returns:
+        A row per measure; columns `value`, `low`, `high`.
+    """
+    rows = {name: rank_correlation(values, column) for name, column in others.items()}
+    return pd.DataFrame(rows, index=list(RankCorrelation._fields)).T
+
+
 def rank_correlations(
-    measures: pd.DataFrame, others: pd.DataFrame | None = None
+    measures: pd.DataFrame,
+    others: pd.DataFrame | None = None,
+    *,
+    skip_missing: bool = False,
 ) -> pd.DataFrame:
     """The rank correlations of measures with others, over models.
 
     Args:
         measures: A row per model; a column per measure.
         others: The same models; `measures` themselves when None.
+        skip_missing: Judge a measure that a model does not have on the others.
 
     Returns:
         A row per measure, a column per other one, of values alone.
 
     Raises:
-        ValueError: If a value is missing.
+        ValueError: If a value is missing, and is not to be skipped.
     """
     others = measures if others is None else others
-    for frame in (measures, others):
+    for frame in () if skip_missing else (measures, others):
         if frame.isna().any(axis=None):
             raise ValueError(
                 f"{', '.join(frame.columns[frame.isna().any()])} is missing for a "
@@ -84,7 +102,32 @@ def rank_correlations(
     )
 
 
+def with_truth(measures: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """How measures order models that are known to differ from a host by so much.
+
+    Args:
+        measures: A row per model; a column per measure. One that a model does not have
+            is judged on the others.
+        truth: The same models; a column per kind of change.
+
+    Returns:
+        A row per measure. Columns: each kind with `, all` appended, of all models, then
+        with `, changed`, of those that changed in any way.
+    """
+    changed = truth.any(axis=1)
+    groups = {", all": changed | True, ", changed": changed}
+    ranks = (
+        rank_correlations(
+            measures.loc[own], truth.loc[own], skip_missing=True
+        ).add_suffix(who)
+        for who, own in groups.items()
+    )
+    return pd.concat(ranks, axis=1)
+
+
 def _value(x: np.ndarray, y: np.ndarray) -> float:
+    known = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[known], y[known]
     few = len(x) < 3 or any(np.ptp(values) == 0 for values in (x, y))
     return math.nan if few else float(_spearman(x, y))
 

@@ -44,19 +44,24 @@ def training_type(precision: Precision, device: "torch.device") -> "torch.dtype"
 
 def provenance() -> dict[str, object]:
     """What a result was made with: versions, commit, machine, time (UTC)."""
+    return {
+        "versions": dict(_versions()),
+        "commit": own_commit(),
+        "library": library(),
+        "machine": name(),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@cache
+def _versions() -> dict[str, str]:
     packages = ("fidlib", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
     packages += ("umap-learn", "matplotlib")
     versions = {"python": platform.python_version()}
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-    return {
-        "versions": versions,
-        "commit": own_commit(),
-        "library": library(),
-        "machine": name(),
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return versions
 
 
 def name() -> str:

@@ -42,10 +42,11 @@ def project_root() -> Path:
 
 
 def shelf(name: str) -> Path:
-    """`notebooks` or `figures` of the project, else those that were installed along."""
-    root = project_root()
-    inside = (root / "notebooks" / "suites").is_dir()
-    return (root if inside else machine.PACKAGE) / name
+    """`notebooks` or `figures` of the project, else those that fidlib came with."""
+    for place in (project_root(), machine.PACKAGE, machine.PACKAGE.parent):
+        if (place / "notebooks" / "suites").is_dir():
+            return place / name
+    return project_root() / name
 
 
 def runs_root() -> Path:

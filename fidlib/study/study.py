@@ -203,12 +203,8 @@ class Study:
         return pd.DataFrame(rows).set_index("method")
 
     def make(self, models: Iterable[Name], **options: Any) -> None:
-        """Make what is missing of several models, in parallel; see `fidlib.make`.
-
-        With a host that computes weights, which Python sends to no other process, one
-        after another.
-        """
-        given = self._store.given
+        """Make what is missing of several models, in parallel; see `fidlib.make`."""
+        given = self._store.given  # one that computes weights goes to no other process
         if given is not None and any(map(is_parametrized, given.modules())):
             options.setdefault("jobs", 1)
         jobs.make([(self, models)], **options)

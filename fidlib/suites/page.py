@@ -123,6 +123,7 @@ def write_page(folder: Path, suite: str, about: str, entries: Sequence[Entry]) -
 <body>
 <h1>fidlib: {html.escape(suite)}</h1>
 <p>{html.escape(about)}</p>
+{EXPLORER if (folder / "explorer.html").exists() else ""}
 <nav>{links}</nav>
 {sections}
 </body>
@@ -133,7 +134,22 @@ def write_page(folder: Path, suite: str, about: str, entries: Sequence[Entry]) -
     return page
 
 
+EXPLORER = """
+<iframe id="explorer" src="explorer.html" title="the explorer of its models"></iframe>
+<p class="made"><a href="explorer.html">The explorer alone</a></p>
+<script>
+addEventListener("message", ({ data }) => {
+  const frame = document.getElementById("explorer");
+  if (data.explorer) frame.style.height = `${data.explorer}px`;
+});
+</script>
+"""
+"""It says how high it is."""
+
+
 STYLE = """
+#explorer { width: min(96vw, 1440px); height: 1400px; border: 0; position: relative;
+            left: 50%; transform: translateX(-50%); }
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem;
        margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 3rem; }

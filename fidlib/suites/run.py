@@ -37,42 +37,41 @@ def run(
     backend: pool.Backend = "loky",
     scheduler: str = "",
 ) -> list[Result]:
-    """Make a suite's models, run its notebooks, publish pictures and the page.
-
-    A notebook starts when its models are there. Goes on after failures.
+    """Make a suite's models, run its notebooks, publish; goes on after failures.
 
     Args:
         suite: As `read` returned it.
         only: Names of jobs or notebooks to run; all when empty.
-        jobs: Models or notebooks at a time, as in `pool.run`.
-        backend: As in `pool.run`.
-        scheduler: As in `pool.run`.
+        jobs: Models or notebooks at a time; like the next two, as in `pool.run`.
+        backend: This machine or a cluster.
+        scheduler: The cluster's.
 
     Returns:
         A result for each job that was run, in the suite's order.
 
     Raises:
-        ValueError: If `only` names no job, the backend lacks its scheduler, or an
-            option is not the backend's.
+        ValueError: If `only` names no job, or an option is not the backend's.
         OSError: If results cannot be written where they belong.
     """
     chosen = _chosen(suite, only)
     for job in suite.jobs:
         check(job)
     pool.check(jobs, backend, scheduler)
-    store.check_writable(store.project_root() / "figures" / suite.name)
-    store.check_writable(store.runs_root())
+    root, kept = where = store.project_root(), store.runs_root()
+    for folder in (root / "figures" / suite.name, kept):
+        store.check_writable(folder)
     results: dict[str, Result] = {}
     asked: dict[str, list[Asked]] = {}
     for job in chosen:
         try:
-            made = store.is_made("notebook", job.key)
-            asked[job.name] = [] if made else wanted(job)
+            if store.is_made("notebook", job.key):
+                results[job.name] = execute(job, *where)
+            else:
+                asked[job.name] = wanted(job)
         except Exception as error:
             results[job.name] = _failed(job, error)
     models, waits = tasks(asked.values())
     by_name = {job.name: job for job in chosen}
-    where = store.project_root(), store.runs_root()
     notebooks = [
         pool.Task(name, name, partial(execute, by_name[name], *where), after)
         for name, after in zip(asked, waits, strict=True)

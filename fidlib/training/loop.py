@@ -106,24 +106,23 @@ def train(
     observer: Observer | None = None,
     state: Path | None = None,
 ) -> Trained:
-    """Train a classifier as a plan says.
+    """Train a classifier.
 
     Args:
         model: Where training starts, such as from `start`; trained in place.
-        plan: How.
+        plan: How it is trained.
         images: Training images, on the model's device.
         triggers: The watermark; needed where it is learned.
         host: What terms compare with; needed for them, and to train the head alone.
         known: The host's outputs on `images`, float32; computed when needed if None.
         observer: Called at the start and at `CURVE_POINTS` points.
-        state: File to go on from if it is there, of this training alone, written every
-            few minutes; whoever names it deletes it.
+        state: File of this training to go on from; whoever names it deletes it.
 
     Returns:
         The model, in eval mode, all its parameters free to be trained again.
 
     Raises:
-        ValueError: If triggers or host are missing, or there can be no gradient.
+        ValueError: If triggers, host or gradients are missing.
         Diverged: If the loss or a weight is no longer a number.
     """
     device = images.images.device
@@ -132,7 +131,6 @@ def train(
     )
     epoch_steps = max(1, -(-len(images) // plan.batch_size))
     steps = _steps(plan, len(images), epoch_steps, objective.triggers, device)
-    _set_mode(model, plan)
     optimizer = _optimizer(model, plan, images)
     kept: dict[str, Stateful] = {"optimizer": optimizer}
     kept |= {} if observer is None else {"observer": observer}
@@ -253,16 +251,12 @@ def _drawn(
     return endless_batches(len(triggers), plan.trigger_batch_size, draws, device)
 
 
-def _set_mode(model: Classifier, plan: Plan) -> None:
-    """From the host, BatchNorm is frozen; so is how a head that stays is computed."""
-    model.train(plan.method.start == "random")
-    if plan.method.trained == "body":
-        model.head.eval()
-
-
 def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Adam:
-    """Adam on the trained part; BatchNorm's own parameters stay when it is frozen."""
+    """Adam on the trained part; from the host, BatchNorm stays as it is."""
     part, frozen_norm = plan.method.trained, plan.method.start == "host"
+    model.train(not frozen_norm)
+    if part == "body":
+        model.head.eval()  # a weight that is computed stays as it is
     for name, module in model.named_modules():
         # A layer's weight may be computed from those of a module inside it.
         inside = "head" if name.partition(".")[0] == "head" else "body"

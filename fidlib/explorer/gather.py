@@ -1,0 +1,325 @@
+"""Gathers what an explorer shows, of a study or of any two classifiers."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fidlib import data, models, palette
+from fidlib.data import Split
+from fidlib.explorer import page
+from fidlib.explorer.live import SIDES, Planes
+from fidlib.explorer.scene import Film, Kept, Map, Scene, Shown
+from fidlib.measures import maps
+from fidlib.measures.catalogue import MEASURES
+from fidlib.measures.curve import IMAGES
+from fidlib.measures.fidelity import Fidelity, compare
+from fidlib.measures.maps import Projection
+from fidlib.methods import METHODS
+from fidlib.models import Classifier, Outputs
+from fidlib.runs import store
+from fidlib.study.lineage import Lineage, Name
+from fidlib.study.study import Study
+
+FRAMES = 12
+"""Points of a training in a film, at most."""
+
+Gathered = tuple[Scene, Planes]
+
+
+def asked(
+    what: Any, models: Any, split: Any, secret: Any, count: int
+) -> Callable[[], Gathered]:
+    """What `explore` was asked for, checked but not yet gathered."""
+    if isinstance(what, Study):
+        if split is not None or secret is not None:
+            raise ValueError(
+                "a study has images and triggers of its own: pass no others."
+            )
+        given = trained(what) if models is None else models
+        names = [Lineage.read(name) for name in given]
+        return lambda: of_study(what, names, count)
+    pair = (what, models)
+    if not all(isinstance(model, Classifier) for model in pair) or split is None:
+        came = ", ".join(type(each).__name__ for each in (*pair, split))
+        raise ValueError(
+            f"explore got {came}; pass a Study, the name of a suite, or two "
+            "classifiers from fidlib.models.wrap and a fidlib.data.Split."
+        )
+    return lambda: of_pair(pair, split, secret, count)
+
+
+def trained(study: Study) -> list[str]:
+    """Methods whose models of a study are there."""
+    names = [name for name in METHODS if not study.is_missing(Lineage.read(name), ())]
+    if not names:
+        raise ValueError("no model of this study is trained: name some, as in models=.")
+    return names
+
+
+def of_study(study: Study, names: Iterable[Name], count: int) -> Gathered:
+    """The host and other models of a study on test images and triggers."""
+    lineages = [Lineage(), *map(Lineage.read, names)]
+    test, secret = study.test, study.triggers
+    # Films have 2,000 images, so that those shown are some of them.
+    rows = test.sample_rows(max(count, IMAGES))
+    some = Split(test.images[rows], test.labels[rows])
+    rows, split = rows[some.sample_rows(count)], some.sample(count)
+    shown, films, decide = [], {}, {}
+    for name, lineage in {str(one): one for one in lineages}.items():
+        model = study.model(lineage)
+        parts = [study.outputs(lineage, part.images) for part in (split, secret)]
+        film = _film(study, lineage, rows)
+        values = study.fidelity(lineage).values()
+        shown.append(_shown(name, model, parts, values, film and film[0]))
+        films |= {name: film[1]} if film else {}
+        decide[name] = model
+    config, dim = study.config, shown[0].features.shape[1]
+    title = (
+        f"{Path(config.dataset).stem}, {config.network}, D = {dim}, seed {config.seed}"
+    )
+    return _gathered(title, study.classes, split, secret, rows, shown, films, decide)
+
+
+def of_pair(
+    pair: tuple[Classifier, Classifier],
+    split: Split,
+    triggers: Split | None,
+    count: int,
+    *,
+    names: Sequence[str] = ("host", "marked"),
+    classes: Sequence[str] = (),
+    report: Fidelity | None = None,
+) -> Gathered:
+    """Any two classifiers of the same classes on images of one's own."""
+    found = report or compare(*pair, split, triggers)
+    same = {name: row.same for name, row in MEASURES.items()}
+    own = {n: found[f"host_{n}"].value for n in ("accuracy", "trigger_accuracy")}
+    rows, some = split.sample_rows(count), split.sample(count)
+    secret = triggers or Split(some.images[:0], some.labels[:0])
+    shown = []
+    for name, model, values in zip(
+        names, pair, (same | own, found.values()), strict=True
+    ):
+        parts = [
+            models.outputs(model, part.images) for part in (some, secret) if len(part)
+        ]
+        shown.append(_shown(name, model, parts, values, None))
+    title = f"{names[1]} against {names[0]}"
+    classes = classes or [str(k) for k in range(pair[0].num_classes)]
+    decide = dict(zip(names, pair, strict=True))
+    return _gathered(title, classes, some, secret, rows, shown, {}, decide)
+
+
+def compared(
+    path: Path,
+    pair: tuple[Classifier, Classifier],
+    split: Split,
+    report: Fidelity,
+    names: Sequence[str],
+    classes: Sequence[str],
+) -> Path:
+    """Write a page of two classifiers with the whole report below it."""
+    names = names if names[0] != names[1] else ("host", "marked")
+    scene, planes = of_pair(
+        pair, split, None, 1000, names=names, classes=classes, report=report
+    )
+    scene = replace(scene, planes=kept(scene, planes, 3))
+    table = report.table().reset_index()
+    table["unit"] = [MEASURES[name].unit for name in table["measure"]]
+    told = f"<h2>{len(split):,} images; 95 % intervals</h2>"
+    rows = table.to_html(
+        border=0, index=False, na_rep="–", float_format="{:.4g}".format
+    )
+    path.write_text(page.page(*scene.pack(), f'<div class="below">{told}{rows}</div>'))
+    return path
+
+
+def kept(scene: Scene, planes: Planes, count: int) -> list[Kept]:
+    """Planes in pixel space of all models, for pages without a kernel.
+
+    Every other one has a trigger at a corner, an image of the class that the first
+    model gives it, and one of the class that its label says; the others have three
+    images of different classes.
+    """
+    draw = np.random.default_rng(0)
+    images, answers = len(scene.rows), scene.models[0].logits.argmax(1)
+    right = np.flatnonzero(answers[:images] == scene.labels[:images])
+    secret = np.flatnonzero(answers[images:] != scene.labels[images:]) + images
+    found = []
+    for n in range(count):
+        classes = draw.permutation(np.unique(scene.labels[right]))[:3]
+        corners = [int(draw.choice(right[scene.labels[right] == k])) for k in classes]
+        if n % 2 and len(secret):
+            i = int(draw.choice(secret))
+            pair = (answers[i], scene.labels[i])
+            of = [right[scene.labels[right] == k] for k in pair]
+            if all(len(rows) for rows in of):
+                corners = [i, *(int(draw.choice(rows)) for rows in of)]
+        if len(corners) == 3:
+            found.append(corners)
+    names = [model.name for model in scene.models]
+    return [
+        Kept(
+            three,
+            {name: planes.cells(name, three, SIDES[-2]) for name in names},
+            {name: planes.edges(name, three) for name in names},
+        )
+        for three in found
+    ]
+
+
+def table(title: str, frame: Any) -> dict[str, Any]:
+    """More models for the trade-offs: a row each, its name from what is no measure."""
+    frame = frame.reset_index().rename(columns={"marked_accuracy": "accuracy"})
+    settings = [n for n in ("weight", "chains", "epochs", "seed") if n in frame]
+    rows = []
+    for _, row in frame.iterrows():
+        style = palette.method_style(row["method"])
+        told = [row["method"], *(f"{name} {row[name]:g}" for name in settings)]
+        values = _numbers({n: row[n] for n in MEASURES if n in frame})
+        look = {"color": style["color"], "marker": style["marker"]}
+        rows.append({"name": ", ".join(told), "values": values, **look})
+    return {"title": title, "rows": rows}
+
+
+def _gathered(
+    title: str,
+    classes: Sequence[str],
+    split: Split,
+    secret: Split,
+    rows: Tensor,
+    shown: Sequence[Shown],
+    films: Mapping[str, np.ndarray],
+    decide: Mapping[str, Classifier],
+) -> Gathered:
+    pixels = torch.cat([data.pixels(part.images).float() for part in (split, secret)])
+    scene = Scene(
+        title=title,
+        classes=classes,
+        pixels=pixels.cpu().numpy(),
+        labels=torch.cat([split.labels, secret.labels]).cpu().numpy(),
+        rows=rows.cpu().numpy(),
+        models=shown,
+        maps=_maps(shown, films, len(rows)),
+        measures=[_told(name) for name in MEASURES],
+    )
+    ask = {n: lambda x, m=m: models.outputs(m, x).logits for n, m in decide.items()}
+    return scene, Planes(ask, pixels)
+
+
+def _shown(
+    name: str,
+    model: Classifier,
+    parts: Sequence[Outputs],
+    values: Mapping[str, float | None],
+    film: Film | None,
+) -> Shown:
+    features, logits = (
+        torch.cat(both).cpu().numpy() for both in zip(*parts, strict=True)
+    )
+    weight, bias = model.head.weight, model.head.bias
+    bias = torch.zeros(len(weight)).to(weight) if bias is None else bias
+    head = torch.cat([weight, bias[:, None]], 1).detach().cpu().numpy()
+    return Shown(name, features, logits, head, _numbers(values), film)
+
+
+def _numbers(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """As JSON has them, in five digits."""
+    return {
+        n: None if v is None or math.isnan(v) else float(f"{v:.5g}")
+        for n, v in values.items()
+    }
+
+
+def _film(study: Study, of: Lineage, rows: Tensor) -> tuple[Film, np.ndarray] | None:
+    """Points of a training and the features there; None if they were not kept."""
+    try:
+        curve = study.curve(of)
+    except ValueError:
+        return None
+    there = {row: place for place, row in enumerate(curve.rows.tolist())}
+    if not curve.trigger_logits.shape[1] or not there.keys() >= set(rows.tolist()):
+        return None  # a training without triggers, or other images
+    places = [there[row] for row in rows.tolist()]
+    epochs = study.history(of).epoch.tolist()
+    points = np.unique(np.linspace(0, len(epochs) - 1, FRAMES).round().astype(int))
+    features, logits = (
+        torch.cat([own[points][:, places], secret[points]], 1).float().numpy()
+        for own, secret in (
+            (curve.features, curve.trigger_features),
+            (curve.logits, curve.trigger_logits),
+        )
+    )
+    heads = None
+    if features.shape[2] == 2:  # the head then, from what it made of the features
+        one = np.ones_like(features[..., :1])
+        frames = zip(np.concatenate([features, one], 2), logits, strict=True)
+        heads = np.stack([np.linalg.lstsq(x, z)[0].T for x, z in frames])
+    kept = [epochs[point] for point in points]
+    return Film(kept, logits.argmax(2), heads), features
+
+
+def _maps(
+    shown: Sequence[Shown], films: Mapping[str, np.ndarray], images: int
+) -> list[Map]:
+    features = {model.name: model.features for model in shown}
+    dims = {each.shape[1] for each in features.values()}
+    if dims == {2}:
+        return [Map("exact", features, films, note="D = 2: nothing is projected.")]
+    if len(dims) > 1:
+        places = {}
+        for name, each in features.items():
+            places |= _common({name: each}, name, images, "pca")
+        note = "The models differ in D: each has axes of its own."
+        return [Map("PCA of each", places, common=False, note=note)]
+    dim = dims.pop()
+    stacked = features | {
+        f"{name} {p}": frame
+        for name, film in films.items()
+        for p, frame in enumerate(film)
+    }
+    found = []
+    projections: tuple[Projection, ...] = ("umap", "pca")
+    for projection in projections:
+        places = _common(stacked, shown[0].name, images, projection)
+        moving = {
+            name: np.stack([places[f"{name} {p}"] for p in range(len(film))])
+            for name, film in films.items()
+        }
+        told = f"{projection.upper()} of D = {dim} features, fitted on {shown[0].name}"
+        found.append(Map(projection.upper(), places, moving, note=f"{told}."))
+    return found
+
+
+def _common(
+    features: Mapping[str, np.ndarray], fit: str, images: int, projection: Projection
+) -> dict[str, np.ndarray]:
+    """`maps.common_map`, made once and kept."""
+    content = hashlib.sha256(b"".join(each.tobytes() for each in features.values()))
+    key = {"features": content.hexdigest(), "names": list(features), "fit": fit}
+    key |= {"projection": projection, "images": images}
+    neighbors = min(15, (images - 1) // 2)
+
+    def build(folder: Path) -> None:
+        found = maps.common_map(
+            features, fit=fit, first=images, projection=projection, neighbors=neighbors
+        )
+        np.save(folder / "places.npy", np.stack(list(found.values())))
+
+    places = np.load(store.make("maps", key, build) / "places.npy")
+    return dict(zip(features, places, strict=True))
+
+
+def _told(name: str) -> dict[str, Any]:
+    """What is said of a measure; more is better (1), worse (-1), or neither (0)."""
+    row = MEASURES[name]
+    title = name.upper() if len(name) <= 3 else name.replace("_", " ")
+    direction = {0.0: -1, 1.0: 1, None: 0 if name.startswith("host") else 1}[row.same]
+    return {"name": name, "title": title, "unit": row.unit, "direction": direction}

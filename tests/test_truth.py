@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import null_space
+from torch import nn
+
+from fidlib.measures import truth
+from fidlib.runs.keys import stream
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return digits.test.images[:200]
+
+
+def test_inputs_are_what_they_say(images):
+    pixels = images.double() / 255
+    found = truth.inputs(images, stream(0), count=50)
+    assert list(found) == ["images", "mixtures", "planes", "noise"]
+    assert all(x.shape == (50, 1, 8, 8) for x in found.values())
+    rows = {tuple(p) for p in pixels.flatten(1).float().tolist()}
+    assert all(tuple(p) in rows for p in found["images"].flatten(1).tolist())
+    assert 0 <= found["mixtures"].min() < found["mixtures"].max() <= 1
+    # Uniform: mean 1/2, variance 1/12, as no digit has.
+    assert found["noise"].mean() == pytest.approx(0.5, abs=0.02)
+    assert found["noise"].var() == pytest.approx(1 / 12, rel=0.05)
+    inside = found["planes"]  # of triangles, but for rounding
+    assert 0 <= inside.min() < inside.max() <= 1 + 1e-6
+    grey = truth.inputs(pixels.float(), stream(0), count=50)
+    assert torch.equal(grey["planes"], found["planes"])
+
+
+def asked():
+    """Logits of a host and three others on two kinds of input."""
+    generator = torch.Generator().manual_seed(0)
+    own = {k: torch.randn(40, 5, generator=generator) for k in ("images", "noise")}
+    moved = {k: logits + 1e-5 for k, logits in own.items()}  # all alike: no change
+    turned = {"images": own["images"], "noise": own["noise"].roll(1, 1)}
+    near = {k: logits + 0.1 * logits.cos() for k, logits in own.items()}
+    return {"host": own, "moved": moved, "turned": turned, "near": near}
+
+
+def test_what_should_be_the_same_is_checked_on_every_input():
+    logits = asked()
+    assert 0 <= truth.check_same(logits, ["host", "moved"]) < 1e-6
+    pair = (logits[n]["images"].softmax(1) for n in ("host", "near"))
+    images = np.abs(np.subtract(*(p.numpy() for p in pair))).max()
+    found = truth.check_same(logits, ["near"], most=1.0)
+    assert found >= images > 0
+    assert truth.check_same(logits, ["near"], most=found) == found
+    with pytest.raises(ValueError, match="rounding is too coarse"):
+        truth.check_same(logits, ["near"], most=0.99 * found)
+    with pytest.raises(ValueError, match=r"a probability moved by .* lower factors"):
+        truth.check_same(logits, ["moved", "turned"])
+
+
+def test_changed_answers_are_counted_by_kind_and_away_from_the_images():
+    logits = asked()
+    host = logits["host"]
+    logits["far"] = {"images": host["images"], "noise": -host["noise"]}
+    logits = {n: own | {"mixtures": own["images"]} for n, own in logits.items()}
+    found = truth.changed_answers(logits)
+    assert list(found.index) == ["moved", "turned", "near", "far"]
+    for name, row in found.iterrows():
+        for kind in ("images", "noise", "mixtures"):
+            answers = (logits[n][kind].numpy().argmax(1) for n in ("host", name))
+            assert row[kind] == pytest.approx(np.mean(np.not_equal(*answers)))
+        assert row.away == pytest.approx((row.noise + row.mixtures) / 2)
+    assert found.loc["moved"].eq(0).all()
+    assert found.noise["far"] == 1
+
+
+def test_moves_are_split_at_the_null_space_of_the_head():
+    generator = torch.Generator().manual_seed(0)
+    head = nn.Linear(8, 4, bias=False)
+    nn.init.normal_(head.weight, generator=generator)
+    weight = head.weight.detach().double().numpy()
+    blind = null_space(weight - weight.mean(0))
+    before = torch.randn(30, 8, generator=generator)
+    seen = before.double().numpy() - before.double().numpy() @ blind @ blind.T
+    noise = torch.randn(30, 8, generator=generator)
+    after = {
+        "unseen": before + torch.from_numpy(blind[:, 0]).float(),
+        "longer": before + 0.5 * torch.from_numpy(seen).float(),
+        "noise": before + noise,
+        "still": before,
+    }
+    found = truth.split_moves(head, before, after)
+    assert list(found.index) == list(after)
+    assert found.loc["unseen"].tolist() == pytest.approx([1, 0, 0], abs=1e-5)
+    assert found.loc["longer"].tolist() == pytest.approx([0, 1, 0], abs=1e-5)
+    assert found.loc["still"].isna().all()
+    move = (after["noise"] - before).double().numpy()
+    ray = seen / np.linalg.norm(seen, axis=1, keepdims=True)
+    shares = np.square(move @ blind).sum(), np.square((move * ray).sum(1)).sum()
+    expected = np.array(shares) / np.square(move).sum()
+    assert found.loc["noise"].tolist()[:2] == pytest.approx(expected, rel=1e-4)
+    assert found.loc["noise"].sum() == pytest.approx(1)
