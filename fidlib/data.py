@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,9 +92,10 @@ class Split:
         if isinstance(source, tuple | list) and len(source) == 2:
             return cls(*source)
         try:
-            whole = isinstance(source, DataLoader)
-            loader = source if whole else DataLoader(cast(Any, source), batch_size=256)
-            images, labels = map(torch.cat, zip(*loader, strict=True))
+            read: Any = source  # a list will do, too
+            if not isinstance(read, DataLoader):
+                read = DataLoader(read, batch_size=256)
+            images, labels = map(torch.cat, zip(*read, strict=True))
         except (TypeError, RuntimeError, LookupError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(

@@ -125,8 +125,6 @@ def train(
         ValueError: If triggers, host or gradients are missing.
         Diverged: If the loss or a weight is no longer a number.
     """
-    if torch.is_inference_mode_enabled():
-        raise ValueError("training needs gradients: leave torch.inference_mode.")
     device = images.images.device
     objective = Objective(
         model, plan, images, triggers=triggers, host=host, known=known

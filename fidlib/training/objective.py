@@ -20,7 +20,8 @@ class Objective:
     """The loss of one training, step by step; arguments as in `train`.
 
     Raises:
-        ValueError: If triggers or host are missing where the plan's method needs them.
+        ValueError: If triggers or host are missing where the plan's method needs them,
+            or `torch.inference_mode` allows no gradient.
     """
 
     def __init__(
@@ -34,6 +35,8 @@ class Objective:
         known: Outputs | None,
     ) -> None:
         method = plan.method
+        if torch.is_inference_mode_enabled():
+            raise ValueError("training needs gradients: leave torch.inference_mode.")
         if method.learns != "train" and triggers is None:
             raise ValueError(f"{method.name} learns {method.learns}: pass triggers.")
         if (method.preserves or method.keeps_body) and host is None:
