@@ -9,7 +9,7 @@ figures: .venv/ready
 	$(BIN)/fidlib figures --suite $(SUITE)
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lab: .venv/ready
 	$(BIN)/fidlib lab
