@@ -828,7 +828,7 @@ def test_study_names_what_is_unknown():
 
 def test_a_study_says_what_it_is(study):
     text = repr(study)
-    for part in ("digits: 400 train and 500 test images, 1x8x8, 10", "convnet, D = 2",
+    for part in ("digits: 400 train and 500 test images, 1x8x8, 10", "smallnet, D = 2",
                  "10 triggers (chain)", "float32"):  # fmt: skip
         assert part in text
     line = study.describe("FTAL")
