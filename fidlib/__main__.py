@@ -165,7 +165,7 @@ class Compare:
                 )
             if self.network:
                 return models.load(path, like=like).to(device)
-            if path.suffix in checkpoints.PICKLED:
+            if checkpoints.existing(path).suffix != ".safetensors":
                 return models.load_authors(path, dataset=dataset).to(device)
             return models.load(path).to(device)
 

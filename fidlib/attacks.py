@@ -5,6 +5,7 @@ model out. Host, triggers and test images cannot be passed, so nothing of them c
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -149,7 +150,10 @@ def find(text: str) -> Attack:
             "own to fidlib.ATTACKS."
         )
     try:
-        return Attack(name, ATTACKS[name], float(strength) if colon else None)
+        number = float(strength) if colon else None
+        if number is not None and not math.isfinite(number):
+            raise ValueError
+        return Attack(name, ATTACKS[name], number)
     except ValueError as error:
         raise ValueError(
             f"{text}: the strength {strength!r} is no number; write such as prune:0.4."

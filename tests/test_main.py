@@ -211,6 +211,7 @@ def broken(tmp_path):
     [
         (["make", "FTALL"], "unknown method 'FTALL'; use one of"),
         (["make", "FTAL/prune:x"], "the strength 'x' is no number"),
+        (["make", "FTAL/prune:nan"], "the strength 'nan' is no number"),
         (["make", "FTAL/burn"], "unknown attack 'burn'; use one of"),
         (["make", "--triggers", "stamp"], "unknown triggers 'stamp'; use one of"),
         (["table", "--models", "FTAL", "nope"], "unknown method 'nope'"),

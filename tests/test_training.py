@@ -7,6 +7,7 @@ import torch
 
 from fidlib import data, models, training
 from fidlib.methods import METHODS, Method, find
+from fidlib.networks import NETWORKS
 from fidlib.runs import keys
 from fidlib.training import HOST, Diverged, Plan, Recipe, Schedule, recipe
 from fidlib.training.loop import Objective
@@ -35,6 +36,25 @@ def secret():
     return data.Split(torch.rand(10, 1, 8, 8, generator=generator), torch.arange(10))
 
 
+@pytest.fixture
+def built(digits, monkeypatch):
+    """Makes a network a classifier that can be built anew, with other weights."""
+
+    def build(network):
+        def anew(num_classes, feature_dim):
+            made = copy.deepcopy(network)
+            for layer in made.modules():
+                if hasattr(layer, "reset_parameters"):
+                    layer.reset_parameters()
+            return made
+
+        monkeypatch.setitem(NETWORKS, "mine", anew)
+        told = {"num_classes": 10, "feature_dim": 16, "image_size": 8}
+        return models.build("mine", **told, mean=digits.mean, std=digits.std)
+
+    return build
+
+
 def fit(model, images, recipe=QUICK, *, seed=0, **options):
     """A host, trained in place from the given model."""
     return training.train(model, Plan.of(HOST, recipe, seed=seed), images, **options)
@@ -50,9 +70,8 @@ def embed(host, method, few, secret, recipe=QUICK, *, seed=0, **options):
 
 
 @pytest.fixture
-def host(network, digits, few):
-    model = models.wrap(network, mean=digits.mean, std=digits.std, image_size=8)
-    return fit(model, few).model
+def host(network, built, few):
+    return fit(built(network), few).model
 
 
 class Watch:
@@ -385,11 +404,10 @@ def test_a_method_trains_wrn28_10_at_its_real_shape():
 
 
 @pytest.fixture
-def dropping(network, digits, few):
+def dropping(network, built, few):
     """A host, trained with dropout between its body's layers."""
-    network = torch.nn.Sequential(network[:-1], torch.nn.Dropout(0.5), network[-1])
-    model = models.wrap(network, mean=digits.mean, std=digits.std, image_size=8)
-    return fit(model, few).model
+    layers = network[:-1], torch.nn.Dropout(0.5), network[-1]
+    return fit(built(torch.nn.Sequential(*layers)), few).model
 
 
 def test_dropout_is_drawn_from_the_seed_and_leaves_the_processs_draws(dropping, few):

@@ -81,8 +81,16 @@ def measure(pair: Pair, names: Sequence[str]) -> dict[str, Measured]:
             f"fidlib.MEASURES has {', '.join(odd)} for a measure of another name: give "
             "the row and its place one name."
         )
+    own = [row for row in rows if not row.of.__module__.startswith("fidlib.")]
+    # A measure of the user's own may change what it looks at.
+    measured = _measured(pair, [row for row in rows if row not in own])
+    measured |= _measured(pair, own)
+    return {name: measured[name] for name in names}
+
+
+def _measured(pair: Pair, rows: Sequence[Measure]) -> dict[str, Measured]:
     found: dict[str, list[Estimate]] = {row.name: [] for row in rows}
-    for group in (pair, *map(pair.only, range(pair.num_classes))):
+    for group in (pair, *map(pair.only, range(pair.num_classes))) if rows else ():
         asked = [row for row in rows if row.by_class or group is pair]
         values = {row.name: _of(row, group) for row in asked}
         for name, estimate in _estimates(values, pair.seed).items():

@@ -49,7 +49,7 @@ class ModelStore:
         self,
         config: Config,
         host: Classifier | None,
-        watermark: Split | None,
+        watermark: Split | Any | None,
     ) -> None:
         config.check()
         self.config = config
@@ -70,7 +70,7 @@ class ModelStore:
         self._images["sample"] = self._images["train"].sample(SAMPLE)
         self.given = None if host is None else self._checked_host(host)
         self.given_print = self.given and models.fingerprint(self.given)
-        self.watermark = None if watermark is None else watermark.copy()
+        self.watermark = None if watermark is None else Split.of(watermark).copy()
         if self.watermark is not None:
             self._images["triggers"] = self._checked(self.watermark)
         self._made: dict[str, Stored] = {}
