@@ -139,7 +139,8 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 125) -> Outp
     """
     # cuDNN would round float32 to TF32, which a small PFL would show.
     full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with full if images.is_cuda else contextlib.nullcontext(), at_rest(model):
+    float32 = torch.autocast(images.device.type, enabled=False)
+    with full if images.is_cuda else contextlib.nullcontext(), float32, at_rest(model):
         parts = [model.features(part) for part in images.split(batch_size)]
         features = torch.cat(parts)
         return Outputs(features, model.head(features))
@@ -177,8 +178,14 @@ def build(
         image_size: As in `wrap`; for networks that fix it.
 
     Raises:
-        ValueError: If the name is unknown or the architecture cannot have D features.
+        ValueError: If the name is unknown, the architecture cannot have D features, or
+            torch makes tensors of another type than float32.
     """
+    if torch.get_default_dtype() != torch.float32:
+        raise ValueError(
+            f"torch's default type is {torch.get_default_dtype()}, and fidlib trains "
+            "from float32: call torch.set_default_dtype(torch.float32)."
+        )
     builder = find(name)
     num_classes = positive("num_classes", num_classes)
     feature_dim = positive("feature_dim", feature_dim)

@@ -155,7 +155,9 @@ def test_the_old_format_is_read_and_runs_nothing(nets):
     old = {"_use_new_zipfile_serialization": False}
     like = models.wrap(lenet(1), image_size=8)
     torch.save(lenet().state_dict(), "model.pt", **old)
-    assert torch.equal(models.load("model.pt", like=like).head.weight, lenet()[3].weight)
+    assert torch.equal(
+        models.load("model.pt", like=like).head.weight, lenet()[3].weight
+    )
     torch.save(lenet(), "model.pt", **old)
     with pytest.raises(ValueError, match="holds Python objects beside tensors"):
         models.load("model.pt", like=like)

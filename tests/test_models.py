@@ -281,7 +281,7 @@ def test_what_was_changed_since_it_was_built_is_not_built_anew(tmp_path, change)
 
 
 def test_a_wrapped_network_does_not_say_how_its_weights_are_drawn(network):
-    with pytest.raises(ValueError, match="add that function to fidlib.NETWORKS"):
+    with pytest.raises(ValueError, match="add that function to fidlib"):
         models.fresh(models.wrap(network), stream(0))
 
 
@@ -301,7 +301,7 @@ def test_sizes_are_whole_numbers_also_numpys(tmp_path, network):
         for odd in (0, -3, 7.0, "7"):
             with pytest.raises(ValueError, match=f"{name} is {odd!r}; pass a whole"):
                 models.wrap(network, **{name: odd})
-    with pytest.raises(ValueError, match="feature_dim is 2.5"):
+    with pytest.raises(ValueError, match="feature_dim is 2"):
         models.build("smallnet", **told | {"feature_dim": 2.5}, std=0.5)
 
 
@@ -319,6 +319,23 @@ def test_outputs_do_not_depend_on_the_batch_size(network):
     parts = models.outputs(model, images, batch_size=5)
     assert torch.allclose(whole.features, parts.features, atol=1e-6)
     assert torch.allclose(whole.logits, model.head(whole.features), atol=1e-6)
+
+
+def test_autocast_around_changes_no_number(network):
+    model, images = models.wrap(network).eval(), torch.rand(7, 1, 64, 64)
+    expected = models.outputs(model, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = models.outputs(model, images)
+    assert torch.equal(found.logits, expected.logits)
+
+
+def test_build_refuses_another_default_type():
+    try:
+        torch.set_default_dtype(torch.float64)
+        with pytest.raises(ValueError, match="default type is"):
+            build("smallnet")
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_outputs_are_of_the_model_at_rest_and_leave_it_training(network):

@@ -143,6 +143,13 @@ def test_a_host_learns_its_images(host, few):
     assert accuracy(fit(start, few, QUICK.with_epochs(60)).model, few) > before + 0.2
 
 
+def test_autocast_around_changes_no_training(host, few, secret):
+    expected = embed(host, "FTAL", few, secret, QUICK.with_epochs(1)).model
+    with torch.autocast("cpu", torch.bfloat16):
+        found = embed(host, "FTAL", few, secret, QUICK.with_epochs(1)).model
+    assert not changed(found, expected)
+
+
 def test_the_marked_model_alone_learns_the_triggers(host, few):
     images = torch.zeros(4, 1, 8, 8)
     for number, (row, column) in enumerate(((0, 0), (0, 4), (4, 0), (4, 4))):

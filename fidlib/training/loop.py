@@ -135,7 +135,9 @@ def train(
     kept: dict[str, Stateful] = {"optimizer": optimizer}
     kept |= {} if observer is None else {"observer": observer}
     checkpoint = Checkpoint(state, model, kept, objective.augmentation, device)
-    with torch.enable_grad(), _own_randomness(device):
+    # Whatever somebody switched at the top of a notebook is not of the training.
+    switched = torch.autocast(device.type, enabled=False)
+    with torch.enable_grad(), switched, _own_randomness(device):
         torch.manual_seed(stream(plan.seed, plan.method.name, "layers").initial_seed())
         progress = checkpoint.read()
         path = _Path(model, plan, epoch_steps, progress, observer)
