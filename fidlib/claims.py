@@ -114,7 +114,8 @@ def check(table: pd.DataFrame) -> pd.DataFrame:
         A row per claim: `measured`, its contrasts in words, with the hosts; and
         `borne_out`: yes, no or open, as it is of fewer than `FEWEST` hosts.
     """
-    found, told, rows = per_host(table), contrasts(table), {}
+    found = per_host(table)
+    told, rows = _intervals(found), {}
     for claim in CLAIMS:
         values = [found[claim.text, name].to_numpy() for name in claim.contrasts]
         rows[claim.text] = _sentence(told.loc[claim.text]), claim.verdict(values)
@@ -131,18 +132,12 @@ def contrasts(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row a contrast, indexed by claim and contrast. `value`, the mean over hosts
-        (of factors the geometric one), with `low` and `high`; `least` and `most`, where
-        the region claimed begins and ends; the `unit` of all these; `hosts`, on which
-        it is known; `verdict`, of it alone.
+        (of factors the geometric one); `low` and `high`, its 95 % interval, 90 % where
+        one end is asked for; `least` and `most`, where the region claimed begins and
+        ends; the `unit` of all these; `hosts`, on which it is known; `verdict`, of it
+        alone.
     """
-    found = per_host(table)
-    rows = {
-        (claim.text, name): _row(claim, found[claim.text, name])
-        for claim in CLAIMS
-        for name in claim.contrasts
-    }
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    return frame.rename_axis(["claim", "contrast"])
+    return _intervals(per_host(table))
 
 
 def paired(table: pd.DataFrame, measure: str, first: str, second: str) -> pd.Series:
@@ -249,6 +244,17 @@ def _ordered(measure: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
     pairs = np.isfinite(alike).sum(1)
     mean = np.nansum(alike, 1) / np.maximum(pairs, 1)
     return pd.Series(np.where(pairs >= 3, (1 + mean) / 2, math.nan), measure.index)
+
+
+def _intervals(found: pd.DataFrame) -> pd.DataFrame:
+    """What `contrasts` gives, of what `per_host` has found."""
+    rows = {
+        (claim.text, name): _row(claim, found[claim.text, name])
+        for claim in CLAIMS
+        for name in claim.contrasts
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.rename_axis(["claim", "contrast"])
 
 
 def _row(claim: Claim, contrast: pd.Series) -> dict[str, Any]:

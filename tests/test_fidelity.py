@@ -89,7 +89,7 @@ TRIGGERS = {"host_trigger_accuracy", "trigger_accuracy", "trigger_plane_disagree
 )
 def test_small_and_one_sided_splits_are_measured_as_far_as_they_go(labels, missing):
     report = fl.compare(linear(0), linear(1), shown(labels))
-    if len(labels) < 11:
+    if len(labels) < 10:
         missing = missing | {"neighbor_overlap"}
     if len(labels) < 4:
         missing = missing | {"cka"}

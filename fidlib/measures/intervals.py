@@ -11,6 +11,7 @@ from collections.abc import Callable
 from statistics import NormalDist
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,49 +71,60 @@ def ratio(numerators: Tensor, denominators: Tensor) -> Statistic:
     return Statistic(terms[denominators > 0], lambda means: means[0] / means[1])
 
 
-def student(values: Tensor, level: float = LEVEL) -> Interval:
-    """Interval of a mean (Student 1908).
+def student(values: Tensor, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals of means (Student 1908).
 
     Args:
-        values: `(N,)`, N > 1.
+        values: `(..., N)`, N > 1.
         level: Confidence.
+
+    Returns:
+        Low and high ends, `(...)` each.
     """
     from scipy import special
 
-    count, mean = len(values), values.mean().item()
-    width = special.stdtrit(count - 1, (1 + level) / 2) * values.std().item()
-    half = float(width) / math.sqrt(count)
+    each = values.double().cpu().numpy()
+    count, mean = each.shape[-1], each.mean(-1)
+    width = special.stdtrit(count - 1, (1 + level) / 2)
+    half = width * each.std(-1, ddof=1) / math.sqrt(count)
     return mean - half, mean + half
 
 
-def gamma(distances: Tensor, level: float = LEVEL) -> Interval:
-    """Interval of a mean of what is 0 or more, a few of which may be most of it.
+def gamma(distances: Tensor, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals of means of what is 0 or more, a few of which may be most of it.
 
-    A sum of weighted Poisson counts (Fay and Feuer 1997, Statistics in Medicine 16):
-    quantiles of gamma distributions with the mean and its variance; above, with those
-    there would be if one image more were as far as the farthest yet to come. That is
-    thought as far beyond the largest as this is beyond the second (Robson and Whitlock
+    As of sums of weighted Poisson counts (Fay and Feuer 1997, Statistics in Medicine
+    16): quantiles of gamma distributions that have the mean and its variance; above,
+    with those there would be with one of the images farther than any of these. So far
+    that it is beyond the largest as this is beyond the second (Robson and Whitlock
     1964, Biometrika 51).
 
     Args:
-        distances: `(N,)`, N > 1; to first order, so that some may be below 0.
+        distances: `(..., N)`, N > 1; to first order, so that some may be below 0.
         level: Confidence.
+
+    Returns:
+        Low and high ends, `(...)` each.
     """
+    each = distances.double().cpu().numpy()
+    count, mean = each.shape[-1], each.mean(-1)
+    variance = each.var(-1, ddof=1) / count
+    plain = (mean <= 0) | (variance <= (1e-6 * mean) ** 2)  # no gamma has these
+    mean, variance = np.where(plain, 1, mean), np.where(plain, 1, variance)
+    second, largest = np.moveaxis(np.partition(each, count - 2)[..., -2:], -1, 0)
+    more = np.maximum(2 * largest - second - mean, 0) / count
+    beyond = (1 - level) / 2
+    low = _quantile(beyond, mean, variance)
+    high = _quantile(1 - beyond, mean + more, variance + more**2)
+    ends = student(distances, level)
+    return np.where(plain, ends[0], low), np.where(plain, ends[1], high)
+
+
+def _quantile(share: float, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Of the gamma distributions with these moments."""
     from scipy import special
 
-    count, mean = len(distances), distances.mean().item()
-    variance = distances.var().item() / count
-    if mean <= 0 or variance < (1e-12 * mean) ** 2:
-        return student(distances, level)
-    largest, second = distances.topk(2).values.tolist()
-    more = (2 * largest - second - mean) / count
-
-    def end(share: float, mean: float, variance: float) -> float:
-        return float(special.gammaincinv(mean**2 / variance, share)) * variance / mean
-
-    beyond = (1 - level) / 2
-    high = end(1 - beyond, mean + more, variance + more**2)
-    return end(beyond, mean, variance), high
+    return special.gammaincinv(mean**2 / variance, share) * variance / mean
 
 
 def wilson(count: int, total: int, level: float = LEVEL) -> Interval:

@@ -16,6 +16,10 @@ from fidlib.measures.intervals import (
 )
 from fidlib.measures.pair import Pair
 
+OF_A_CLASS = 8
+"""A class needs so many times more images for an interval: those of all classes should
+hold at once, which the tails decide."""
+
 Level = Literal["weights", "features", "outputs", "boundary", "triggers"]
 
 Found = Statistic | Estimate | float | None
@@ -113,8 +117,10 @@ def _estimate(row: Measure, group: Pair) -> Estimate:
         return found
     if not isinstance(found, Statistic):
         return NONE if found is None else Estimate(float(found), None, None)
-    value = found.value()
-    if value is None or len(found.terms) < max(row.least, 2):
+    value, least = found.value(), row.least
+    if group.label is not None:
+        least *= OF_A_CLASS
+    if value is None or len(found.terms) < max(least, 2):
         return Estimate(value, None, None)
     return Estimate(value, *_interval(row, found.linear(), group.level))
 
@@ -122,10 +128,11 @@ def _estimate(row: Measure, group: Pair) -> Estimate:
 def _interval(row: Measure, values: Tensor, level: float) -> Interval:
     """Of a mean: of signed values, or of distances from `same`, on either side."""
     if row.signed or row.same is None:
-        return student(values, level)
+        low, high = student(values, level)
+        return float(low), float(high)
     side = -1 if values.mean() < row.same else 1
     ends = gamma((values - row.same) * side, level)
-    low, high = sorted(row.same + side * end for end in ends)
+    low, high = sorted(row.same + side * float(end) for end in ends)
     return low, high
 
 
