@@ -12,7 +12,8 @@ import fidlib as fl
 from fidlib.study import jobs
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("0[1-9]*.ipynb"))  # 00 explores, and measures nothing
+# 00 explores, and measures nothing.
+NOTEBOOKS = sorted({*FOLDER.glob("*.ipynb")} - {FOLDER / "00_explore.ipynb"})
 OTHER_DEFAULTS = {
     ("05_yardsticks", "feature_dim"): 64,  # D = 2 leaves no null space
     ("06_tradeoffs", "model"): "smallnet",  # dozens of models are trained
@@ -20,6 +21,11 @@ OTHER_DEFAULTS = {
     ("06_tradeoffs", "epochs"): 8,
     ("06_tradeoffs", "feature_dim"): 16,
     ("06_tradeoffs", "train_images"): 600,
+    ("10_replicates", "model"): "smallnet",  # likewise
+    ("10_replicates", "scale"): "sweep",
+    ("10_replicates", "epochs"): 8,
+    ("10_replicates", "feature_dim"): 16,
+    ("10_replicates", "train_images"): 600,
 }
 
 
