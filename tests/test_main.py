@@ -52,7 +52,7 @@ def test_table_of_a_suite_is_of_its_configuration_and_seeds(
         (tmp_path / "notebooks" / path.name).symlink_to(path)
     own = {n: v for n, v in vars(SMALL).items() if n not in ("trigger_options", "seed")}
     own |= {"methods": ["FTAL", "FixLL+PFL"]}
-    own.pop("precision"), own.pop("embed_epochs")
+    own.pop("precision"), own.pop("embed_epochs"), own.pop("embed_rate")
     several = {"other_seeds": [1], "repeated": ["FTAL"]}
     text = {"about": "Two.", "parameters": own}
     text["notebooks"] = [

@@ -53,7 +53,7 @@ def test_a_study_makes_a_model_once_and_reads_it_back(bare, monkeypatch):
 
 SAME_HOST = [
     *({"embed_epochs": 2}, {"trigger_count": 20}, {"triggers": "patch"}),
-    {"trigger_options": {"links": 5}},
+    *({"trigger_options": {"links": 5}}, {"embed_rate": 1e-3}),
 ]
 OTHER_HOST = [
     *({"seed": 1}, {"feature_dim": 3}, {"train_images": 40}, {"epochs": 2}),
@@ -666,6 +666,11 @@ def test_a_curve_of_one_epoch_has_nine_points_too(study):
     assert len(short.curve("FTLL").logits) == len(short.history("FTLL")) == 9
 
 
+def test_the_rate_of_embedding_may_be_set(bare):
+    fast = bare_with(embed_rate=0.5)
+    assert fast.fidelity("FTLL").lp > 10 * bare.fidelity("FTLL").lp > 0
+
+
 def test_what_has_no_curve_says_so(bare):
     for name in ("FTAL/prune", "host/prune"):
         with pytest.raises(ValueError, match=f"no outputs were kept while {name}"):
@@ -818,6 +823,7 @@ def test_premise_holds_for_this_study_and_fails_for_others(study, monkeypatch):
         ({"dataset": 3}, "expected str, such as 'digits'"),
         ({"epochs": -1}, "at least 0"),
         ({"embed_epochs": -1}, "at least 0"),
+        ({"embed_rate": -0.1}, "embed_rate is -0.1; it must be at least 0"),
         ({"trigger_count": 0}, "trigger_count is 0; it must be at least 1"),
         ({"precision": "float16"}, "use auto, float32 or bfloat16"),
         ({"seed": True}, "expected int"),

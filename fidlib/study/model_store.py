@@ -174,9 +174,11 @@ class ModelStore:
 
     def _plan(self, lineage: Lineage) -> Plan:
         method = lineage.method or HOST
-        recipe, shorter = self.recipe, self.config.embed_epochs
-        if shorter and lineage.method is not None:
-            recipe = recipe.with_epochs(shorter)
+        recipe, config = self.recipe, self.config
+        if config.embed_epochs and lineage.method is not None:
+            recipe = recipe.with_epochs(config.embed_epochs)
+        if config.embed_rate and lineage.method is not None:
+            recipe = recipe.with_rate(config.embed_rate)
         return Plan.of(method, recipe, seed=self.config.seed, precision=self.precision)
 
     def _make_host(self, lineage: Lineage, folder: Path) -> float:
