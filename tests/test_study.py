@@ -71,7 +71,7 @@ def test_another_configuration_has_other_models(bare):
             assert other.folder("host") == bare.folder("host"), change
         else:
             hosts.append(other.folder("host"))
-    assert len(set(marked)) == 12
+    assert len(set(marked)) == 13
     assert len({*hosts, bare.folder("host")}) == 8
 
 
