@@ -21,12 +21,10 @@ OTHER_DEFAULTS = {
     ("06_tradeoffs", "epochs"): 8,
     ("06_tradeoffs", "feature_dim"): 16,
     ("06_tradeoffs", "train_images"): 600,
-    ("10_replicates", "model"): "smallnet",  # likewise
-    ("10_replicates", "scale"): "sweep",
-    ("10_replicates", "epochs"): 8,
-    ("10_replicates", "feature_dim"): 16,
-    ("10_replicates", "train_images"): 600,
 }
+for other in ("10_replicates", "11_trial"):
+    for name in ("model", "scale", "epochs", "feature_dim", "train_images"):
+        OTHER_DEFAULTS[other, name] = OTHER_DEFAULTS["06_tradeoffs", name]
 
 
 def cells(path, kind):
