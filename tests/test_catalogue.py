@@ -24,7 +24,7 @@ from tests.test_geometry import naive_cka, shared_neighbors
 SAMPLED = {n for n, row in MEASURES.items() if row.level != "weights"} - {"ece_change"}
 """Measures with an interval."""
 
-UNSURE = {"spl"}
+UNSURE = {"spl", "jensen_shannon"}
 """Of which 500 images are too few."""
 
 
