@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized
 
-from fidlib import methods, models
+from fidlib import methods, models, triggers
 from fidlib.data import Split
 from fidlib.measures import curve
 from fidlib.measures.catalogue import MEASURES
@@ -87,6 +87,14 @@ class Study:
         return self._store.data.image_shape
 
     @property
+    def labels(self) -> str:
+        """How its triggers are labelled, such as `random`; empty if that is unknown."""
+        config = self.config
+        if self._store.watermark is not None:
+            return ""
+        return triggers.policy(config.triggers, config.trigger_options)
+
+    @property
     def train(self) -> Split:
         """What the host was trained on."""
         return self.images("train")
@@ -104,9 +112,15 @@ class Study:
     def images(self, part: str) -> Split:
         """A copy of some of its images: `train`, `test`, `triggers`, or `sample`.
 
-        The sample is of at most 2,000 training images, spread over set and classes.
+        The sample is of at most 2,000 training images, spread over set and classes. Of
+        training images triggers are made of the `pool`, and models are marked and
+        attacked with the `rest`: both are all of them where the family allows it.
         """
         return self._store.split(part).copy()
+
+    def secret(self, seed: int) -> Split:
+        """The triggers of another seed, by the study's family and host: a fresh key."""
+        return self._store.secret(seed).copy()
 
     def model(self, of: Name = "host") -> Classifier:
         """A model by its lineage, in eval mode; trained or made when it is missing.
@@ -216,8 +230,14 @@ class Study:
     @property
     def key(self) -> str:
         """Alike for studies of the same configuration, host and triggers."""
+        return keys.digest([vars(self.config), self.given])
+
+    @property
+    def given(self) -> str | None:
+        """What tells a host and triggers of one's own; None: its configuration does."""
         secret = self._store.watermark and self._store.watermark.fingerprint
-        return keys.digest([vars(self.config), self._store.given_print, secret])
+        own = [self._store.given_print, secret]
+        return keys.digest(own) if any(own) else None
 
     @property
     def host_key(self) -> str:
@@ -275,7 +295,7 @@ class Study:
                 triggers, or no model learned them.
         """
         secret, classes = len(self._store.split("triggers")), len(self.classes)
-        return premise.check(self.table(models), classes, secret)
+        return premise.check(self.table(models), classes, secret, self.labels)
 
     def _how(self, lineage: Lineage) -> dict[str, Any]:
         folder = self.folder(lineage)
