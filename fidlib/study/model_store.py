@@ -23,9 +23,9 @@ SAMPLE = 2000
 """Training images whose outputs are kept of every model, at most."""
 
 PARTS = ("train", "test", "triggers", "sample", "pool", "rest")
-"""Images of a study. Of the training images `sample` is spread over the classes, `pool`
-is what triggers are made of, `rest` what models are marked and attacked with: all, but
-for a family that reserves its pool."""
+"""Images of a study. Of the training images `sample` is 2,000 at most, spread over set
+and classes; `pool` is what triggers are made of, `rest` what models are marked and
+attacked with: both all of them, but for a family that reserves its pool."""
 
 
 class Stored(NamedTuple):
@@ -89,6 +89,14 @@ class ModelStore:
         if part not in self._images:
             raise ValueError(f"images is {part!r}; use {', '.join(PARTS)}.")
         return self._images[part]
+
+    @property
+    def labels(self) -> str:
+        """The policy of the triggers' labels; empty if nobody knows."""
+        config = self.config
+        if self.watermark is not None:
+            return ""
+        return triggers.policy(config.triggers, config.trigger_options)
 
     def secret(self, seed: int) -> Split:
         """What the configuration's family makes of a seed."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized
 
-from fidlib import methods, models, triggers
+from fidlib import methods, models
 from fidlib.data import Split
 from fidlib.measures import curve
 from fidlib.measures.catalogue import MEASURES
@@ -88,11 +88,8 @@ class Study:
 
     @property
     def labels(self) -> str:
-        """How its triggers are labelled, such as `random`; empty if that is unknown."""
-        config = self.config
-        if self._store.watermark is not None:
-            return ""
-        return triggers.policy(config.triggers, config.trigger_options)
+        """How its triggers are labelled, of `triggers.Labels`; empty if unknown."""
+        return self._store.labels
 
     @property
     def train(self) -> Split:
@@ -110,12 +107,7 @@ class Study:
         return self.images("triggers")
 
     def images(self, part: str) -> Split:
-        """A copy of some of its images: `train`, `test`, `triggers`, or `sample`.
-
-        The sample is of at most 2,000 training images, spread over set and classes. Of
-        training images triggers are made of the `pool`, and models are marked and
-        attacked with the `rest`: both are all of them where the family allows it.
-        """
+        """A copy of some of its images, of those that `model_store.PARTS` names."""
         return self._store.split(part).copy()
 
     def secret(self, seed: int) -> Split:
@@ -165,8 +157,7 @@ class Study:
             images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels.
         """
         split = self._store.split(images) if isinstance(images, str) else images
-        shown = split.images if isinstance(split, Split) else split
-        shown = shown.to(self.device)
+        shown = (split.images if isinstance(split, Split) else split).to(self.device)
         found = self._find(of)
         return reports.outputs(found.model, found.fingerprint, shown)
 
@@ -230,14 +221,8 @@ class Study:
     @property
     def key(self) -> str:
         """Alike for studies of the same configuration, host and triggers."""
-        return keys.digest([vars(self.config), self.given])
-
-    @property
-    def given(self) -> str | None:
-        """What tells a host and triggers of one's own; None: its configuration does."""
         secret = self._store.watermark and self._store.watermark.fingerprint
-        own = [self._store.given_print, secret]
-        return keys.digest(own) if any(own) else None
+        return keys.digest([vars(self.config), self._store.given_print, secret])
 
     @property
     def host_key(self) -> str:
@@ -301,9 +286,8 @@ class Study:
         folder = self.folder(lineage)
         done = json.loads((folder / "done.json").read_text("utf-8"))
         made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
-        epochs = int(self.history(lineage).epoch.iloc[-1]) or "given"
-        if lineage.attacks:
-            epochs = None
+        ended = int(self.history(lineage).epoch.iloc[-1])
+        epochs = None if lineage.attacks else ended or "given"
         return {"epochs": epochs, "precision": came_about(folder)["precision"], **made}
 
     def _find(self, of: Name | Classifier) -> Stored:
