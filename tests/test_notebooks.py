@@ -24,6 +24,7 @@ OTHER_DEFAULTS = {
     ("08_ownership", "scale"): "sweep",
     ("08_ownership", "epochs"): 8,
     ("08_ownership", "feature_dim"): 16,
+    ("08_ownership", "train_images"): 600,
     ("08_ownership", "triggers"): "noise",  # its labels are random
 }
 

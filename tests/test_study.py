@@ -798,6 +798,15 @@ def test_a_family_that_reserves_its_pool_keeps_it_from_marked_and_attacked(root)
     assert plain.images("rest").content == plain.images("pool").content == train.content
 
 
+def test_margin_is_learned_by_its_own_way_of_showing_and_known_by_it(root):
+    study = fl.Study(dataclasses.replace(BARE, triggers="margin"))
+    key = json.loads((study.folder("FTAL") / "config.json").read_text())
+    assert key["plan"]["method"]["shows"] == ["ascended", None]
+    for lineage in ("host", "fine-tuned"):
+        key = json.loads((study.folder(lineage) / "config.json").read_text())
+        assert "shows" not in key["plan"]["method"]
+
+
 def test_true_labels_are_asked_the_hosts_rate_not_chance(study):
     table = study.table(["FTAL"])
     table.loc["host", "trigger_accuracy"] = 0.5
