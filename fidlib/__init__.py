@@ -34,7 +34,7 @@ _HOMES = {
 
 _MODULES = (
     *("attacks", "claims", "data", "measures", "methods", "models", "networks"),
-    *("plots", "runs", "study", "suites", "training", "triggers"),
+    *("ownership", "plots", "runs", "study", "suites", "training", "triggers"),
 )
 
 __all__ = [*_HOMES, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]

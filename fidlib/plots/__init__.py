@@ -24,6 +24,7 @@ from fidlib.plots.panels import (
     against_panels,
     boundary_panels,
     claim_panels,
+    contact_sheet,
     correlation_panels,
     feature_panels,
     map_panels,

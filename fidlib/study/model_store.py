@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -21,8 +22,10 @@ from fidlib.training import HOST, Diverged, Plan, Trained
 SAMPLE = 2000
 """Training images whose outputs are kept of every model, at most."""
 
-PARTS = ("train", "test", "triggers", "sample")
-"""Images of a study; `sample` is of the training images, spread over the classes."""
+PARTS = ("train", "test", "triggers", "sample", "pool", "rest")
+"""Images of a study. Of the training images `sample` is 2,000 at most, spread over set
+and classes; `pool` is what triggers are made of, `rest` what models are marked and
+attacked with: both all of them, but for a family that reserves its pool."""
 
 
 class Stored(NamedTuple):
@@ -68,6 +71,10 @@ class ModelStore:
             "test": self.data.test.to(self.device),
         }
         self._images["sample"] = self._images["train"].sample(SAMPLE)
+        reserved = watermark is None and triggers.RESERVED.get(config.triggers, 0)
+        self._images["pool"], self._images["rest"] = _apart(
+            self._images["train"], reserved * config.trigger_count, config.seed
+        )
         self.given = None if host is None else self._checked_host(host)
         self.given_print = self.given and models.fingerprint(self.given)
         self.watermark = None if watermark is None else watermark.copy()
@@ -78,17 +85,29 @@ class ModelStore:
     def split(self, part: str) -> Split:
         """Some of `PARTS`, not to be handed out; triggers may look at the host."""
         if part == "triggers" and part not in self._images:
-            made = triggers.find(self.config.triggers)(
-                self.split("train").copy(),
-                self.config.seed,
-                host=copy.deepcopy(self.find("host").model),
-                count=self.config.trigger_count,
-                **self.config.trigger_options,
-            )
-            self._images[part] = self._checked(made)
+            self._images[part] = self.secret(self.config.seed)
         if part not in self._images:
             raise ValueError(f"images is {part!r}; use {', '.join(PARTS)}.")
         return self._images[part]
+
+    @property
+    def labels(self) -> str:
+        """The policy of the triggers' labels; empty if nobody knows."""
+        config = self.config
+        if self.watermark is not None:
+            return ""
+        return triggers.policy(config.triggers, config.trigger_options)
+
+    def secret(self, seed: int) -> Split:
+        """What the configuration's family makes of a seed."""
+        made = triggers.find(self.config.triggers)(
+            self._images["pool"].copy(),
+            seed,
+            host=copy.deepcopy(self.find("host").model),
+            count=self.config.trigger_count,
+            **self.config.trigger_options,
+        )
+        return self._checked(made)
 
     def find(self, of: Name) -> Stored:
         """A model, made first when it is missing.
@@ -143,7 +162,7 @@ class ModelStore:
 
     def _key(self, lineage: Lineage) -> dict[str, object]:
         """All that decides a model, as JSON values."""
-        config, train = self.config, self._images["train"]
+        config, train = self.config, self._learned(lineage)
         key: dict[str, object] = {
             "data": self._manifest,
             "train": {"images": len(train), "sha256": train.content},
@@ -179,7 +198,14 @@ class ModelStore:
             recipe = recipe.with_epochs(config.embed_epochs)
         if config.embed_rate and lineage.method is not None:
             recipe = recipe.with_rate(config.embed_rate)
+        shown = triggers.SHOWN.get(self.config.triggers)
+        if shown and self.watermark is None and method.learns != "train":
+            method = replace(method, shows=method.shows or shown)
         return Plan.of(method, recipe, seed=self.config.seed, precision=self.precision)
+
+    def _learned(self, lineage: Lineage) -> Split:
+        """The training images of a model; a host's key knows no triggers."""
+        return self._images["train" if lineage.parent is None else "rest"]
 
     def _make_host(self, lineage: Lineage, folder: Path) -> float:
         watch = Watch(None, self._images["test"], None)
@@ -198,7 +224,7 @@ class ModelStore:
         watch = Watch(host, self._images["test"], secret)
         known = None
         if not (plan.augment or plan.method.mixes):
-            shown = self._images["train"].images
+            shown = self._learned(lineage).images
             known = reports.outputs(host, self.find("host").fingerprint, shown)
         trained = self._train(
             lineage,
@@ -231,7 +257,7 @@ class ModelStore:
 
     def _attackers(self) -> Split:
         """The attacker's images: a tenth of train, and of a small set a quarter."""
-        train = self._images["train"]
+        train = self._images["rest"]
         return train.sample(max(len(train) // 10, min(len(train) // 4, 500)))
 
     def _train(
@@ -239,7 +265,7 @@ class ModelStore:
     ) -> Trained:
         """Train; what was reached before a divergence is kept, apart from the runs."""
         kind, key, parent = _kind(lineage), self._key(lineage), lineage.parent
-        train = self._images["train"]
+        train = self._learned(lineage)
         circumstances = {
             "precision": text(self.precision),
             "torch": str(torch.__version__),
@@ -321,6 +347,21 @@ class ModelStore:
                 f"{len(self.data.classes)}; use the host's own data set."
             )
         return checked(host, self.data).to(self.device).eval()
+
+
+def _apart(train: Split, count: int, seed: int) -> tuple[Split, Split]:
+    """`count` training images, and the others; all and all if there are to be none."""
+    if not count:
+        return train, train
+    if count > len(train) // 2:
+        raise ValueError(
+            f"these triggers reserve {count} of {len(train)} training images, more "
+            "than half: lower trigger_count."
+        )
+    order = torch.randperm(len(train), generator=keys.stream(seed, "pool"))
+    parts = (part.sort().values for part in (order[:count], order[count:]))
+    pool, rest = (Split(train.images[rows], train.labels[rows]) for rows in parts)
+    return pool, rest
 
 
 def _kind(lineage: Lineage) -> str:

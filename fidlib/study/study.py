@@ -87,6 +87,11 @@ class Study:
         return self._store.data.image_shape
 
     @property
+    def labels(self) -> str:
+        """How its triggers are labelled, of `triggers.Labels`; empty if unknown."""
+        return self._store.labels
+
+    @property
     def train(self) -> Split:
         """What the host was trained on."""
         return self.images("train")
@@ -102,11 +107,12 @@ class Study:
         return self.images("triggers")
 
     def images(self, part: str) -> Split:
-        """A copy of some of its images: `train`, `test`, `triggers`, or `sample`.
-
-        The sample is of at most 2,000 training images, spread over set and classes.
-        """
+        """A copy of some of its images, of those that `model_store.PARTS` names."""
         return self._store.split(part).copy()
+
+    def secret(self, seed: int) -> Split:
+        """The triggers of another seed, by the study's family and host: a fresh key."""
+        return self._store.secret(seed).copy()
 
     def model(self, of: Name = "host") -> Classifier:
         """A model by its lineage, in eval mode; trained or made when it is missing.
@@ -151,8 +157,7 @@ class Study:
             images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels.
         """
         split = self._store.split(images) if isinstance(images, str) else images
-        shown = split.images if isinstance(split, Split) else split
-        shown = shown.to(self.device)
+        shown = (split.images if isinstance(split, Split) else split).to(self.device)
         found = self._find(of)
         return reports.outputs(found.model, found.fingerprint, shown)
 
@@ -275,15 +280,14 @@ class Study:
                 triggers, or no model learned them.
         """
         secret, classes = len(self._store.split("triggers")), len(self.classes)
-        return premise.check(self.table(models), classes, secret)
+        return premise.check(self.table(models), classes, secret, self.labels)
 
     def _how(self, lineage: Lineage) -> dict[str, Any]:
         folder = self.folder(lineage)
         done = json.loads((folder / "done.json").read_text("utf-8"))
         made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
-        epochs = int(self.history(lineage).epoch.iloc[-1]) or "given"
-        if lineage.attacks:
-            epochs = None
+        ended = int(self.history(lineage).epoch.iloc[-1])
+        epochs = None if lineage.attacks else ended or "given"
         return {"epochs": epochs, "precision": came_about(folder)["precision"], **made}
 
     def _find(self, of: Name | Classifier) -> Stored:
