@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from fidlib import data, models, networks, training, triggers, weights
+from fidlib.attacks import attacker
 from fidlib.data import Split
 from fidlib.measures.curve import Watch
 from fidlib.models import Classifier
@@ -23,6 +24,11 @@ SAMPLE = 2000
 
 PARTS = ("train", "test", "triggers", "sample")
 """Images of a study; `sample` is of the training images, spread over the classes."""
+
+ATTACKERS = ("attacker", "validation", "unlabelled", "photographs")
+"""What its attackers have: images of their own and those that they try their models on,
+a tenth of the training images; all of these, without labels; images of something else.
+None are triggers or test images."""
 
 
 class Stored(NamedTuple):
@@ -86,9 +92,23 @@ class ModelStore:
                 **self.config.trigger_options,
             )
             self._images[part] = self._checked(made)
+        if part in ATTACKERS and part not in self._images:
+            self._images |= self._attackers(part)
         if part not in self._images:
-            raise ValueError(f"images is {part!r}; use {', '.join(PARTS)}.")
+            known = ", ".join(PARTS + ATTACKERS)
+            raise ValueError(f"images is {part!r}; use {known}.")
         return self._images[part]
+
+    def _attackers(self, part: str) -> dict[str, Split]:
+        """Some of `ATTACKERS`, made of what no model is judged on."""
+        train, seed = self.split("train"), self.config.seed
+        if part == "photographs":
+            return {part: attacker.photographs(train, len(train), seed)}
+        judged = [self.split(name) for name in ("test", "triggers")]
+        free = attacker.apart(train, judged)
+        if part == "unlabelled":
+            return {part: Split(free.images, torch.zeros_like(free.labels))}
+        return dict(zip(ATTACKERS[:2], attacker.drawn(free, seed), strict=True))
 
     def find(self, of: Name) -> Stored:
         """A model, made first when it is missing.
@@ -137,7 +157,9 @@ class ModelStore:
     def _read(self, lineage: Lineage, folder: Path) -> Classifier:
         path = folder / "model.safetensors"
         if lineage.parent is not None:
-            return models.load(path, like=self.find(lineage.parent).model)
+            like = self.find(lineage.parent).model
+            like = lineage.attacks[-1].like(like) if lineage.attacks else like
+            return models.load(path, like=like)
         like = self._blank() if self.given is None else self.given
         return models.load(path, like=like)
 
@@ -163,11 +185,12 @@ class ModelStore:
             return key | {"plan": self._plan(lineage).key()}
         key["parent"] = keys.digest(self._key(parent))
         if lineage.attacks:
-            split = self._attackers()
+            attack = lineage.attacks[-1]
+            split = self.split(attack.preset.images)
             key["train"] = {"images": len(split), "sha256": split.content}
-            key["attack"] = lineage.attacks[-1].definition()
+            key["attack"] = attack.definition()
             return key | {"seed": config.seed}
-        if lineage.method is not None and lineage.method.learns != "train":
+        if lineage.method is not None and lineage.method.learns_triggers:
             secret = self.split("triggers")
             key["triggers"] = {"images": len(secret), "sha256": secret.fingerprint}
         return key | {"plan": self._plan(lineage).key()}
@@ -191,8 +214,7 @@ class ModelStore:
 
     def _make_marked(self, lineage: Lineage, folder: Path) -> float:
         host, plan = self.find("host").model, self._plan(lineage)
-        learns = plan.method.learns != "train"
-        secret = self.split("triggers") if learns else None
+        secret = self.split("triggers") if plan.method.learns_triggers else None
         watch = Watch(host, self._images["test"], secret)
         known = None
         if not (plan.augment or plan.method.mixes):
@@ -212,12 +234,13 @@ class ModelStore:
     def _make_attacked(self, lineage: Lineage, folder: Path) -> float:
         assert lineage.parent is not None
         victim = copy.deepcopy(self.find(lineage.parent).model)
-        split = self._attackers().copy()
         attack = lineage.attacks[-1]
+        like = attack.like(copy.deepcopy(victim))
+        split = self.split(attack.preset.images).copy()
         attacked = attack(victim, split, self.config.seed)
         wanted = models.fingerprint(attacked)
         models.save(attacked, folder / "model.safetensors")
-        found = models.load(folder / "model.safetensors", like=victim)
+        found = models.load(folder / "model.safetensors", like=like)
         if models.fingerprint(found) != wanted:
             raise ValueError(
                 f"{attack} gave a model that its weights alone do not tell: an attack "
@@ -227,10 +250,15 @@ class ModelStore:
         row = {"epoch": 0, "loss": None, "seconds": 0.0} | watch(attacked)
         return self._store(lineage, folder, Trained(attacked, [row]))
 
-    def _attackers(self) -> Split:
-        """The attacker's images: a tenth of train, and of a small set a quarter."""
-        train = self._images["train"]
-        return train.sample(max(len(train) // 10, min(len(train) // 4, 500)))
+    def _attacker(self, part: str) -> dict[str, Any]:
+        """What an attacker had, and that he had nothing that his model is judged on."""
+        his, judged = self.split(part), ("validation", "test", "triggers")
+        if part == "unlabelled":
+            judged = judged[1:]
+        shared = {name: attacker.shared(his, self.split(name)) for name in judged}
+        assert not any(shared.values()), shared
+        told = {"part": part, "images": len(his), "sha256": his.content}
+        return told | {"shared": shared}
 
     def _train(
         self, lineage: Lineage, model: Classifier, watch: Watch, **options: Any
@@ -267,6 +295,8 @@ class ModelStore:
             "precision": None if given or lineage.attacks else text(self.precision),
             "parent": None if parent is None else self._seal(parent),
         }
+        if lineage.attacks:
+            how["attacker"] = self._attacker(lineage.attacks[-1].preset.images)
         store.write_json(folder / "training.json", how)
         return trained.before
 
@@ -339,7 +369,8 @@ def checked(model: Classifier, images: data.ImageSet) -> Classifier:
 
 
 def came_about(folder: Path) -> dict[str, Any]:
-    """Of a model's run: the `precision` it was trained in, its `parent`'s checksum."""
+    """Of a model's run: the `precision` it was trained in, its `parent`'s checksum; of
+    an attacked one, what the `attacker` had."""
     return json.loads((folder / "training.json").read_text("utf-8"))
 
 

@@ -104,7 +104,8 @@ class Study:
     def images(self, part: str) -> Split:
         """A copy of some of its images: `train`, `test`, `triggers`, or `sample`.
 
-        The sample is of at most 2,000 training images, spread over set and classes.
+        The sample is of at most 2,000 training images, spread over set and classes. Of
+        attackers these are `attacker`, `validation`, `unlabelled` and `photographs`.
         """
         return self._store.split(part).copy()
 

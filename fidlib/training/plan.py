@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 
 from fidlib.methods import Method, Term
 from fidlib.training.recipes import Decay, Recipe
+
+Optimizer = Literal["adam", "sgd"]
 
 HOST = Method("host", start="random", learns="train")
 """A host's own training, described as if it were a method."""
@@ -22,15 +24,16 @@ class Plan:
     epochs: int
     """Passes over the training images."""
     learning_rate: float
-    """Adam's, at its highest."""
+    """The optimizer's, at its highest."""
     batch_size: int
     """Training images in a step."""
     seed: int
     """Decides random starts, the order of images and triggers, augmentation, dropout;
     each method has draws of its own, by its name."""
     decay: Decay = "cosine"
-    """Not at all; x 0.1 after half the epochs; or up over the first tenth, then along
-    a cosine to 0."""
+    """constant; half: x 0.1 after half the epochs; steps: x 0.5 after each sixth;
+    cosine: up over the first tenth, then along a cosine to 0; anneal: along a cosine
+    from the first step."""
     coarse: float = 0.0
     """Share of the steps, from the first, that see images of half the side, in a third
     of the time; for a body that is trained and takes any size. A preserving term holds
@@ -46,6 +49,12 @@ class Plan:
     directions are used."""
     precision: torch.dtype = torch.float32
     """Type of the forward and backward pass."""
+    optimizer: Optimizer = "adam"
+    """Adam with its own betas, or SGD with momentum .9."""
+    weight_decay: float = 0.0
+    """SGD's."""
+    trains_norm: bool = False
+    """Whether BatchNorm is trained from the host as well, and follows the batches."""
 
     @classmethod
     def of(
@@ -78,7 +87,7 @@ class Plan:
             seed=seed,
             decay=schedule.decay,
             coarse=schedule.coarse,
-            trigger_batch_size=0 if method.learns == "train" else triggers,
+            trigger_batch_size=triggers if method.learns_triggers else 0,
             augment=recipe.augment,
             weights=method.weighted({**recipe.weights["default"], **own}),
             quiet=recipe.quiet if method.quiet is None else method.quiet,
@@ -86,15 +95,24 @@ class Plan:
         )
 
     def __post_init__(self) -> None:
-        learns_triggers = self.method.learns != "train"
-        least = {"epochs": 1, "batch_size": 1, "trigger_batch_size": learns_triggers}
+        least = {"epochs": 1, "batch_size": 1}
+        least |= {"trigger_batch_size": int(self.method.learns_triggers)}
         for name, number in least.items():
             if (value := getattr(self, name)) < number:
                 raise ValueError(f"{name} is {value}; use {number:d} or more.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it is above 0.")
-        if self.decay not in get_args(Decay):
-            raise ValueError(f"decay is {self.decay!r}; use constant, half or cosine.")
+        for name, choices in {"decay": Decay, "optimizer": Optimizer}.items():
+            if (value := getattr(self, name)) not in get_args(choices):
+                known = ", ".join(get_args(choices))
+                raise ValueError(f"{name} is {value!r}; use one of {known}.")
+        adam = self.optimizer == "adam"
+        if (adam and self.weight_decay) or (self.quiet and not adam):
+            raise ValueError(
+                f"optimizer is {self.optimizer}, weight_decay {self.weight_decay:g}, "
+                f"quiet {self.quiet:g}: weights decay under sgd, and move in quiet "
+                "directions under adam."
+            )
         if not 0 <= self.coarse < 1:
             raise ValueError(f"coarse is {self.coarse:g}; use a share in [0, 1).")
         terms = [name for name, _ in self.method.terms]
@@ -123,6 +141,10 @@ class Plan:
             factor = 0.1
         elif self.decay == "cosine" and progress < warm:
             factor = max(progress / warm, 0.01)  # Adam's first steps are its largest
+        elif self.decay == "anneal":
+            factor = 0.5 * (1 + math.cos(math.pi * progress))
+        elif self.decay == "steps":
+            factor = 0.5 ** int(6 * progress)
         elif self.decay == "cosine":
             along = (progress - warm) / (1 - warm)
             factor = 0.5 * (1 + math.cos(math.pi * along))
@@ -138,7 +160,10 @@ class Plan:
         values: dict[str, object]
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         del values["precision"]
-        if self.method.learns == "train":
+        for later in ("optimizer", "weight_decay", "trains_norm"):
+            if values[later] == getattr(Plan, later):
+                del values[later]  # what was trained before them keeps its key
+        if not self.method.learns_triggers:
             del values["trigger_batch_size"]
         values["weights"] = [list(pair) for pair in self.weights]
         values["method"] = self.method.definition()

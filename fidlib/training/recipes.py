@@ -9,7 +9,7 @@ from typing import Literal
 
 from fidlib.methods import Method
 
-Decay = Literal["constant", "half", "cosine"]
+Decay = Literal["constant", "half", "steps", "cosine", "anneal"]
 
 
 @dataclass(frozen=True)
