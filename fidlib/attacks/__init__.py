@@ -16,7 +16,7 @@ _EPOCHS = Strength("the number of epochs", 1, 10_000, whole=True)
 _BITS = Strength("the number of bits", 1, 16, whole=True)
 
 _ADAM = {"learning_rate": 1e-3, "epochs": 5, "optimizer": "adam"}
-_ADAM |= {"decay": "cosine", "weight_decay": 0.0, "trains_norm": False}
+_ADAM |= {"weight_decay": 0.0, "trains_norm": False}
 _STRONG = {"learning_rate": 0.05, "decay": "steps", "epochs": 30}
 _ANEW = {"fresh_head": True, "asks_victim": True}
 

@@ -13,8 +13,7 @@ from fidlib.methods import METHODS, Method, Step, Trained
 from fidlib.models import Classifier
 from fidlib.runs.keys import stream
 from fidlib.training import Plan
-from fidlib.training.plan import Optimizer
-from fidlib.training.recipes import Decay
+from fidlib.training.recipes import Decay, Optimizer
 from fidlib.weights import Mask
 
 
@@ -28,7 +27,7 @@ def tune(
     epochs: int = 20,
     batch_size: int = 64,
     optimizer: Optimizer = "sgd",
-    decay: Decay = "anneal",
+    decay: Decay = "cosine",
     weight_decay: float = 5e-4,
     trains_norm: bool = True,
     fresh_head: bool = False,
@@ -47,9 +46,9 @@ def tune(
         trained: `all` layers, or the `head`.
         epochs: Passes over the images.
         batch_size: Images in a step.
-        optimizer: `sgd`, with momentum .9, or `adam`.
-        decay: As in `training.Plan`.
-        weight_decay: SGD's.
+        optimizer: As in `training.Plan`.
+        decay: Likewise.
+        weight_decay: Likewise.
         trains_norm: Whether BatchNorm is trained and follows the batches, unless the
             head is trained alone.
         fresh_head: Whether the head starts at random.
@@ -211,7 +210,6 @@ def wrk(
         learning_rate=learning_rate,
         batch_size=32,
         seed=seed,
-        decay="anneal",
         optimizer="sgd",
         trains_norm=True,
         weights=method.weighted({}),

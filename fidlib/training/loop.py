@@ -31,9 +31,6 @@ CURVE_POINTS = 8
 ends of epochs if there are so many, else within them too; one a step if there are
 fewer steps."""
 
-MOMENTUM = 0.9
-"""SGD's."""
-
 Row = dict[str, float | None]
 
 
@@ -255,7 +252,7 @@ def _drawn(
 
 
 def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Optimizer:
-    """The plan's, on the trained part; from the host, BatchNorm may stay as it is."""
+    """That of the trained part; from the host, BatchNorm may stay as it is."""
     part = plan.method.trained
     frozen_norm = plan.method.start == "host" and not plan.trains_norm
     model.train(not frozen_norm)
@@ -270,8 +267,12 @@ def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Opti
             parameter.requires_grad_(wanted and not (norm and frozen_norm))
     trained = [p for p in model.parameters() if p.requires_grad]
     if plan.optimizer == "sgd":
-        decay = {"momentum": MOMENTUM, "weight_decay": plan.weight_decay}
-        return torch.optim.SGD(trained, plan.learning_rate, **decay, fused=True)
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1]},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        how = {"weight_decay": plan.weight_decay, "momentum": 0.9, "nesterov": True}
+        return torch.optim.SGD(groups, plan.learning_rate, **how, fused=True)
     if not plan.quiet:
         return torch.optim.Adam(trained, plan.learning_rate, fused=True)
     where = projections(model, images.images, plan.quiet)

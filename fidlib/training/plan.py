@@ -2,17 +2,20 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from fidlib.methods import Method, Term
-from fidlib.training.recipes import Decay, Recipe
-
-Optimizer = Literal["adam", "sgd"]
+from fidlib.training.recipes import Decay, Optimizer, Recipe
 
 HOST = Method("host", start="random", learns="train")
 """A host's own training, described as if it were a method."""
+
+_LATER: dict[str, object]
+_LATER = {"optimizer": "adam", "weight_decay": 0.0, "trains_norm": False}
+"""Settings that came after models were released, whose keys do not name them: they were
+trained at these values, and at these a key is silent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +27,15 @@ class Plan:
     epochs: int
     """Passes over the training images."""
     learning_rate: float
-    """The optimizer's, at its highest."""
+    """Of the optimizer, at its highest."""
     batch_size: int
     """Training images in a step."""
     seed: int
     """Decides random starts, the order of images and triggers, augmentation, dropout;
     each method has draws of its own, by its name."""
     decay: Decay = "cosine"
-    """constant; half: x 0.1 after half the epochs; steps: x 0.5 after each sixth;
-    cosine: up over the first tenth, then along a cosine to 0; anneal: along a cosine
-    from the first step."""
+    """Not at all; x 0.1 after half the epochs; x 0.5 after each sixth; or up over the
+    first tenth, then along a cosine, or a straight line, to 0."""
     coarse: float = 0.0
     """Share of the steps, from the first, that see images of half the side, in a third
     of the time; for a body that is trained and takes any size. A preserving term holds
@@ -47,14 +49,15 @@ class Plan:
     quiet: float = 0.0
     """Energy, in means over a layer's inputs, up to which a direction is quiet; 0: all
     directions are used."""
+    optimizer: Optimizer = "adam"
+    """`sgd` has Nesterov's momentum, 0.9."""
+    weight_decay: float = 0.0
+    """Of sgd: times a weight, it is added to its gradient; not to those of BatchNorm,
+    nor to biases."""
+    trains_norm: bool = False
+    """Whether BatchNorm is trained, and follows the batches, from the host as well."""
     precision: torch.dtype = torch.float32
     """Type of the forward and backward pass."""
-    optimizer: Optimizer = "adam"
-    """Adam with its own betas, or SGD with momentum .9."""
-    weight_decay: float = 0.0
-    """SGD's."""
-    trains_norm: bool = False
-    """Whether BatchNorm is trained from the host as well, and follows the batches."""
 
     @classmethod
     def of(
@@ -83,7 +86,7 @@ class Plan:
             method=method,
             epochs=schedule.epochs,
             learning_rate=schedule.learning_rate,
-            batch_size=recipe.batch_size,
+            batch_size=schedule.images or recipe.batch_size,
             seed=seed,
             decay=schedule.decay,
             coarse=schedule.coarse,
@@ -91,6 +94,8 @@ class Plan:
             augment=recipe.augment,
             weights=method.weighted({**recipe.weights["default"], **own}),
             quiet=recipe.quiet if method.quiet is None else method.quiet,
+            optimizer=schedule.optimizer,
+            weight_decay=schedule.weight_decay,
             precision=precision,
         )
 
@@ -103,15 +108,20 @@ class Plan:
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it is above 0.")
         for name, choices in {"decay": Decay, "optimizer": Optimizer}.items():
-            if (value := getattr(self, name)) not in get_args(choices):
-                known = ", ".join(get_args(choices))
-                raise ValueError(f"{name} is {value!r}; use one of {known}.")
-        adam = self.optimizer == "adam"
-        if (adam and self.weight_decay) or (self.quiet and not adam):
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; use one of "
+                    f"{', '.join(get_args(choices))}."
+                )
+        sgd = self.optimizer == "sgd"
+        if self.weight_decay < 0 or (self.weight_decay and not sgd):
             raise ValueError(
-                f"optimizer is {self.optimizer}, weight_decay {self.weight_decay:g}, "
-                f"quiet {self.quiet:g}: weights decay under sgd, and move in quiet "
-                "directions under adam."
+                f"weight_decay is {self.weight_decay:g} with {self.optimizer}; it is 0 "
+                "or more, and sgd's alone."
+            )
+        if self.quiet and sgd:
+            raise ValueError(
+                f"quiet is {self.quiet:g} with sgd; quiet directions are adam's alone."
             )
         if not 0 <= self.coarse < 1:
             raise ValueError(f"coarse is {self.coarse:g}; use a share in [0, 1).")
@@ -137,17 +147,17 @@ class Plan:
     def rate(self, progress: float) -> float:
         """The learning rate after `progress` of the steps, a share in [0, 1)."""
         factor, warm = 1.0, 0.1
+        along = (progress - warm) / (1 - warm)
         if self.decay == "half" and progress >= 0.5:
             factor = 0.1
-        elif self.decay == "cosine" and progress < warm:
-            factor = max(progress / warm, 0.01)  # Adam's first steps are its largest
-        elif self.decay == "anneal":
-            factor = 0.5 * (1 + math.cos(math.pi * progress))
         elif self.decay == "steps":
             factor = 0.5 ** int(6 * progress)
+        elif self.decay in ("cosine", "linear") and progress < warm:
+            factor = max(progress / warm, 0.01)  # Adam's first steps are its largest
         elif self.decay == "cosine":
-            along = (progress - warm) / (1 - warm)
             factor = 0.5 * (1 + math.cos(math.pi * along))
+        elif self.decay == "linear":
+            factor = 1 - along
         return self.learning_rate * factor
 
     def key(self) -> dict[str, object]:
@@ -159,10 +169,8 @@ class Plan:
         """
         values: dict[str, object]
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {n: v for n, v in values.items() if n not in _LATER or v != _LATER[n]}
         del values["precision"]
-        for later in ("optimizer", "weight_decay", "trains_norm"):
-            if values[later] == getattr(Plan, later):
-                del values[later]  # what was trained before them keeps its key
         if not self.method.learns_triggers:
             del values["trigger_batch_size"]
         values["weights"] = [list(pair) for pair in self.weights]
