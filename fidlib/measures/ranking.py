@@ -96,7 +96,7 @@ def rank_correlations(
             )
     return pd.DataFrame(
         {
-            name: {n: _value(x.to_numpy(), y.to_numpy()) for n, x in measures.items()}
+            name: {n: spearman(x.to_numpy(), y.to_numpy()) for n, x in measures.items()}
             for name, y in others.items()
         }
     )
@@ -125,7 +125,11 @@ def with_truth(measures: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(ranks, axis=1)
 
 
-def _value(x: np.ndarray, y: np.ndarray) -> float:
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's rank correlation of those `(M,)` of which both are known, alone.
+
+    NaN where one of the two orders nothing, and for fewer than three.
+    """
     known = ~(np.isnan(x) | np.isnan(y))
     x, y = x[known], y[known]
     few = len(x) < 3 or any(np.ptp(values) == 0 for values in (x, y))

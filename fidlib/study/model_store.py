@@ -370,7 +370,8 @@ def checked(model: Classifier, images: data.ImageSet) -> Classifier:
 
 def came_about(folder: Path) -> dict[str, Any]:
     """Of a model's run: the `precision` it was trained in, its `parent`'s checksum; of
-    an attacked one, what the `attacker` had."""
+    an attacked one, what the `attacker` had.
+    """
     return json.loads((folder / "training.json").read_text("utf-8"))
 
 

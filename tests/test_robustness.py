@@ -1,0 +1,133 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from fidlib import robustness
+
+
+def curve():
+    """Two marked models and a host, as `attack_curve` might find them."""
+    rows = []
+
+    def add(model, path):
+        for attack, strength, lost, tried, removed, spl in path:
+            row = {"model": model, "attack": attack, "strength": strength}
+            row |= {"lost": lost, "tried": tried, "removed": removed, "host_spl": spl}
+            rows.append(row)
+
+    add("host", [("none", math.nan, 0, 0, True, 0.0)])
+    add("host", [("prune", 0.2, 0.01, 0.0, True, 0.1)])
+    add("host", [("prune", 0.6, 0.07, 0.05, True, 0.2)])
+    add("host", [("smooth", math.nan, 0.02, 0.0, True, 0.2)])
+    add("A", [("none", math.nan, 0, 0, False, 0.5)])
+    add("A", [("prune", 0.2, 0.0, 0.01, False, 0.6)])
+    add("A", [("prune", 0.6, 0.05, 0.04, True, 0.7)])
+    add("A", [("smooth", math.nan, 0.03, 0.02, True, 0.6)])
+    add("B", [("none", math.nan, 0, 0, False, 0.1)])
+    add("B", [("prune", 0.2, -0.01, -0.02, False, 0.1)])
+    add("B", [("prune", 0.6, 0.04, 0.0, False, 0.2)])
+    add("B", [("smooth", math.nan, 0.03, 0.03, False, 0.2)])
+    return pd.DataFrame(rows)
+
+
+def test_an_attacker_goes_as_far_as_his_validation_set_allows():
+    found = robustness.chosen(curve(), 0.02)
+    settled = [tuple(row) for row in found[["model", "attack", "strength"]].to_numpy()]
+    assert settled[0] == ("host", "prune", 0.2)  # .6 would cost him .05 there
+    assert [s[:2] for s in settled[1:]] == [
+        *(("host", "smooth"), ("A", "prune"), ("A", "smooth")),
+        ("B", "prune"),  # not smooth, which costs .03
+    ]
+    assert settled[2][2] == 0.2
+    assert settled[4][2] == 0.6  # his set sees nothing of what the test set lost
+    assert len(robustness.chosen(curve(), -1.0)) == 0
+
+
+def test_the_cheapest_removal_is_what_a_claim_is_worth():
+    found = robustness.given_up(curve())
+    assert list(found.index) == ["A", "B"]  # the host claims nothing
+    assert found.attack["A"] == "smooth"  # .03, where prune:0.6 loses .05
+    assert math.isnan(found.strength["A"])
+    assert (found.lost["A"], found.host_lost["A"]) == (0.03, 0.02)
+    assert found.attack["B"] == "none"
+    assert math.isinf(found.lost["B"])
+    assert list(found.distance) == [0.5, 0.1]
+
+
+def test_a_removal_that_gains_accuracy_costs_nothing():
+    better = curve()
+    better.loc[(better.model == "A") & (better.attack == "smooth"), "lost"] = -0.2
+    found = robustness.given_up(better)
+    assert found.lost["A"] == 0
+
+
+def test_a_model_that_never_learned_its_mark_gives_up_nothing():
+    lost = curve()
+    lost.loc[lost.model == "A", "removed"] = True
+    assert list(robustness.given_up(lost).index) == ["B"]
+
+
+def table(orders):
+    """A row for each marked model of each host, in the order of its distance."""
+    rows = [
+        {"host": host, "distance": float(i), "lost": lost}
+        for host, losses in enumerate(orders)
+        for i, lost in enumerate(losses)
+    ]
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
+
+
+def test_h1_is_spearman_within_hosts_and_student_over_them():
+    orders = [(0.01, 0.02, 0.05, 0.03), (0.2, 0.3, 0.1, 0.5), (0.01, 0.4, 0.3, 0.2)]
+    found = robustness.fidelity_costs(table(orders))
+    each = [stats.spearmanr(range(4), losses).statistic for losses in orders]
+    assert found.value == pytest.approx(np.mean(each))
+    test = stats.ttest_1samp(each, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((test.low, test.high))
+
+
+def test_h1_is_not_moved_by_differences_between_hosts():
+    # Over all models together they would correlate with 1; within hosts with -1.
+    rows = table([(0.03, 0.02, 0.01), (0.9, 0.8, 0.7)])
+    rows.loc[rows.host == 1, "distance"] += 100
+    assert robustness.fidelity_costs(rows).value == pytest.approx(-1)
+
+
+def test_h1_ranks_a_mark_that_nothing_removes_highest():
+    assert robustness.fidelity_costs(
+        table([(0.1, 0.2, math.inf)] * 2)
+    ).value == pytest.approx(1)
+    alike = robustness.fidelity_costs(table([(math.inf,) * 3, (0.1, 0.3, 0.2)]))
+    assert alike.value == pytest.approx(0.5)  # of the one host that orders them
+    assert alike.low is None
+
+
+def test_h2_is_what_a_quiet_mark_keeps_more_under_sgd_than_under_adam():
+    kept = {  # host: quiet under sgd, plain under sgd, quiet under adam, plain
+        0: (0.9, 0.5, 0.4, 0.3),
+        1: (0.8, 0.5, 0.5, 0.4),
+        2: (0.6, 0.6, 0.2, 0.4),
+    }
+    places = [(m, o) for o in ("sgd", "adam") for m in ("quiet", "plain")]
+    rows = [
+        {"host": host, "mark": mark, "optimizer": optimizer, "kept": value}
+        for host, values in kept.items()
+        for (mark, optimizer), value in zip(places, values, strict=True)
+    ]
+    found = robustness.quiet_resists(pd.DataFrame(rows).sample(frac=1, random_state=1))
+    each = [(a - b) - (c - d) for a, b, c, d in kept.values()]
+    assert each == pytest.approx([0.3, 0.2, 0.2])
+    test = stats.ttest_1samp(each, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((test.low, test.high))
+    assert found.value == pytest.approx(np.mean(each))
+
+
+def test_h2_compares_costs_by_their_ratio():
+    costs = pd.DataFrame({"quiet-noise": [0.01, 0.04], "ft-all": [0.2, 0.2]})
+    found = robustness.times_cheaper(costs)
+    assert found.value == pytest.approx(0.1)
+    assert found.low < 0.1 < found.high
+    assert found.low * found.high == pytest.approx(0.01)  # alike in logarithms
