@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fidlib.data import Split
 from fidlib.runs.keys import stream
+from fidlib.triggers.drawings import patches
 
 
 def apart(split: Split, others: Iterable[Split]) -> Split:
@@ -58,26 +58,13 @@ def photographs(like: Split, count: int, seed: int) -> Split:
         seed: Decides the places.
 
     Returns:
-        uint8 images, all of class 0.
+        Float images, all of class 0.
     """
-    from sklearn.datasets import load_sample_images
-
     channels, height, width = like.images.shape[1:]
-    draws = stream(seed, "photographs")
-    patches = []
-    for photograph in load_sample_images().images:
-        whole = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)
-        if channels == 1:
-            whole = whole.float().mean(0, keepdim=True).byte()
-        reach = [
-            full - side + 1
-            for full, side in zip(whole.shape[1:], (height, width), strict=True)
-        ]
-        for _ in range(-(-count // 2)):
-            top, left = (int(torch.randint(n, (), generator=draws)) for n in reach)
-            patches.append(whole[:, top : top + height, left : left + width])
-    images = torch.stack(patches[:count]).to(like.images.device)
-    return Split(images, torch.zeros(len(images)).long().to(images.device))
+    images = patches(count, height, width, stream(seed, "photographs"))
+    images = images.mean(1, keepdim=True) if channels == 1 else images
+    images = images.to(like.images.device)
+    return Split(images, torch.zeros(count).long().to(images.device))
 
 
 def _taken(split: Split, rows: list[Tensor]) -> Split:

@@ -155,6 +155,30 @@ def boundary_panels(
     return figure
 
 
+def contact_sheet(
+    rows: Mapping[str, np.ndarray], labels: Mapping[str, Sequence[int]]
+) -> Figure:
+    """Some images of several sets, a set a row, each below its label.
+
+    Args:
+        rows: Set -> `(N, C, H, W)`; what is beyond [0, 1] is drawn black or white.
+        labels: Set -> N of them, or more.
+    """
+    count = max(map(len, rows.values()))
+    side = DOUBLE / (count + 1.5)
+    size = (DOUBLE, 1.25 * side * len(rows))
+    figure, axs = plt.subplots(len(rows), count, figsize=size, squeeze=False)
+    for row, (name, images) in zip(axs, rows.items(), strict=True):
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        for ax, image, label in zip(row, images, labels[name], strict=False):
+            shown = image.transpose(1, 2, 0).clip(0, 1)
+            ax.imshow(shown, cmap="gray", vmin=0, vmax=1)
+            ax.set_title(str(label), pad=2)
+    for ax in axs.flat:
+        ax.set(xticks=[], yticks=[], frame_on=False)
+    return figure
+
+
 def tradeoff_panels(
     models: pd.DataFrame,
     sweeps: Mapping[str, Sequence[tuple]],

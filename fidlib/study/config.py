@@ -34,11 +34,11 @@ class Config:
     train_images: int = 0
     """Train on so many images, spread over set and classes; 0: on all."""
     triggers: str = "chain"
-    """The watermark: chain (the paper's), patch, or your own of fidlib.TRIGGERS."""
+    """The watermark: chain (the paper's), noise, patch, or any of fidlib.TRIGGERS."""
     trigger_count: int = 100
     """How many triggers."""
     trigger_options: Mapping[str, Any] = field(default_factory=dict)
-    """Options of their family, such as links of a chain, by name."""
+    """Options of their family by name, such as labels, or links of a chain."""
     precision: Precision = "auto"
     """Type to train in; auto: bfloat16 where the hardware is fast at it. What another
     machine made with auto is read back in the type that it chose."""

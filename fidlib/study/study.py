@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized
 
-from fidlib import methods, models
+from fidlib import methods, models, triggers
 from fidlib.data import Split
 from fidlib.measures import curve
 from fidlib.measures.catalogue import MEASURES
@@ -59,8 +59,8 @@ class Study:
     def __repr__(self) -> str:
         config, shape = self.config, "x".join(map(str, self.image_shape))
         network = self._network()
-        train, test = (len(self._store.split(part)) for part in ("train", "test"))
-        own = self._store.watermark
+        train, test = (len(self._store.images[part]) for part in ("train", "test"))
+        own = self._store.images.watermark
         secret = f"{config.trigger_count} triggers ({config.triggers})"
         return (
             f"{config.dataset}: {train:,} train and {test:,} test images, {shape}, "
@@ -87,6 +87,14 @@ class Study:
         return self._store.data.image_shape
 
     @property
+    def labels(self) -> str:
+        """How its triggers are labelled, such as `random`; empty if that is unknown."""
+        config = self.config
+        if self._store.images.watermark is not None:
+            return ""
+        return triggers.policy(config.triggers, config.trigger_options)
+
+    @property
     def train(self) -> Split:
         """What the host was trained on."""
         return self.images("train")
@@ -105,9 +113,15 @@ class Study:
         """A copy of some of its images: `train`, `test`, `triggers`, or `sample`.
 
         The sample is of at most 2,000 training images, spread over set and classes. Of
-        attackers these are `attacker`, `validation`, `unlabelled` and `photographs`.
+        training images triggers are made of the `pool`, and models are marked and
+        attacked with the `rest`: both are all of them where the family allows it.
+        Attackers have `attacker`, `validation`, `unlabelled` and `photographs`.
         """
-        return self._store.split(part).copy()
+        return self._store.images[part].copy()
+
+    def secret(self, seed: int) -> Split:
+        """The triggers of another seed, by the study's family and host: a fresh key."""
+        return self._store.images.secret(seed).copy()
 
     def model(self, of: Name = "host") -> Classifier:
         """A model by its lineage, in eval mode; trained or made when it is missing.
@@ -140,7 +154,7 @@ class Study:
                 f"no outputs were kept while {of} was trained: train it anew with "
                 "fidlib, in another run store."
             )
-        return curve.read(path, self._store.split("test"))
+        return curve.read(path, self._store.images["test"])
 
     def outputs(
         self, of: Name | Classifier = "host", images: str | Tensor | Split = "test"
@@ -151,7 +165,7 @@ class Study:
             of: A lineage, or any classifier.
             images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels.
         """
-        split = self._store.split(images) if isinstance(images, str) else images
+        split = self._store.images[images] if isinstance(images, str) else images
         shown = split.images if isinstance(split, Split) else split
         shown = shown.to(self.device)
         found = self._find(of)
@@ -211,14 +225,22 @@ class Study:
         jobs.make([(self, models)], **options)
 
     def __reduce__(self) -> tuple:
-        given, secret = self._store.given, self._store.watermark
+        given, secret = self._store.given, self._store.images.watermark
         return _restored, (registries.own(), self.config, given, secret)
 
     @property
     def key(self) -> str:
         """Alike for studies of the same configuration, host and triggers."""
-        secret = self._store.watermark and self._store.watermark.fingerprint
-        return keys.digest([vars(self.config), self._store.given_print, secret])
+        return keys.digest([vars(self.config), self.given])
+
+    @property
+    def given(self) -> str | None:
+        """What tells a host and triggers of one's own; None: its configuration does."""
+        secret = (
+            self._store.images.watermark and self._store.images.watermark.fingerprint
+        )
+        own = [self._store.given_print, secret]
+        return keys.digest(own) if any(own) else None
 
     @property
     def host_key(self) -> str:
@@ -236,16 +258,16 @@ class Study:
             The configuration, with the images and the precisions that it came to, and
             `models`: name -> epochs ("given" for a host that came trained, None for an
             attacked model), precision, seconds, when, where and with which commit it
-            was made.
+            was made, and of an attacked model what its attacker had.
         """
         asked = several(models)
         found = {str(m): self._how(m) for m in [Lineage(), *asked]}
         types = {how["precision"] for how in found.values()} - {None}
         came_to: dict[str, object] = {
             "epochs": self.config.epochs or "the recipe's",
-            "train_images": len(self._store.split("train")),
-            "test_images": len(self._store.split("test")),
-            "trigger_count": len(self._store.split("triggers")),
+            "train_images": len(self._store.images["train"]),
+            "test_images": len(self._store.images["test"]),
+            "trigger_count": len(self._store.images["triggers"]),
             "precision": ", ".join(sorted(types)),
         }
         came_to["models"] = found if asked else {}
@@ -275,8 +297,8 @@ class Study:
             ValueError: If the host is no better than a guess, already answers the
                 triggers, or no model learned them.
         """
-        secret, classes = len(self._store.split("triggers")), len(self.classes)
-        return premise.check(self.table(models), classes, secret)
+        secret, classes = len(self._store.images["triggers"]), len(self.classes)
+        return premise.check(self.table(models), classes, secret, self.labels)
 
     def _how(self, lineage: Lineage) -> dict[str, Any]:
         folder = self.folder(lineage)
@@ -285,7 +307,9 @@ class Study:
         epochs = int(self.history(lineage).epoch.iloc[-1]) or "given"
         if lineage.attacks:
             epochs = None
-        return {"epochs": epochs, "precision": came_about(folder)["precision"], **made}
+        about = came_about(folder)
+        made |= {"attacker": about["attacker"]} if "attacker" in about else {}
+        return {"epochs": epochs, "precision": about["precision"], **made}
 
     def _find(self, of: Name | Classifier) -> Stored:
         """A model, not to be handed out; of one that was handed in, a copy."""
@@ -300,8 +324,8 @@ class Study:
         """What tells a pair from others, and the pair on outputs that are kept."""
         host, marked = self._find(against), self._find(of)
         # A copy's content is computed anew, whatever became of the images since.
-        images = self._store.split(split) if isinstance(split, str) else split.copy()
-        images, secret = images.to(self.device), self._store.split("triggers")
+        images = self._store.images[split] if isinstance(split, str) else split.copy()
+        images, secret = images.to(self.device), self._store.images["triggers"]
         key: dict[str, object] = {
             "host": host.fingerprint,
             "marked": marked.fingerprint,
@@ -358,7 +382,7 @@ class Study:
             return True
         fingerprint = self._store.find(lineage).fingerprint
         return any(
-            not reports.is_kept(fingerprint, self._store.split(part).images)
+            not reports.is_kept(fingerprint, self._store.images[part].images)
             for part in parts
         )
 
