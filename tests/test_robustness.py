@@ -1,11 +1,16 @@
+import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
+import fidlib as fl
 from fidlib import robustness
+from fidlib.attacks import attacker
+from tests.conftest import BARE
 
 
 def curve():
@@ -131,3 +136,116 @@ def test_h2_compares_costs_by_their_ratio():
     assert found.value == pytest.approx(0.1)
     assert found.low < 0.1 < found.high
     assert found.low * found.high == pytest.approx(0.01)  # alike in logarithms
+
+
+@pytest.fixture
+def attacked(bare):
+    """A study and its curve; nothing is learned."""
+    key = fl.ownership.commit(bare)
+    listed = ["prune:0.2", "prune:0.9", "smooth"]
+    return bare, fl.attack_curve(bare, ["FTAL"], listed, key=key, alpha=0.01)
+
+
+def test_a_curve_has_a_row_for_each_model_and_attack_the_host_first(attacked):
+    _, found = attacked
+    assert list(found.model) == ["host"] * 4 + ["FTAL"] * 4
+    assert list(found.attack) == ["none", "prune", "prune", "smooth"] * 2
+    assert list(found.strength.fillna(-1)) == [-1, 0.2, 0.9, -1] * 2
+
+
+def test_a_curve_says_what_each_attack_took_and_left(attacked):
+    study, found = attacked
+    test, secret = study.test, study.triggers
+    held = study.images("validation")
+
+    def answers(name, images):
+        return study.model(name)(images).argmax(1)
+
+    def kl(a, b):
+        p, q = (
+            study.model(m)(test.images).detach().softmax(1).double() for m in (a, b)
+        )
+        return stats.entropy(p.numpy(), q.numpy(), axis=1).mean()
+
+    names = [f"{m}{a}" for m in ("host", "FTAL") for a in ("", "/prune:0.2")]
+    names[2:2] = ["host/prune:0.9", "host/smooth"]
+    names += ["FTAL/prune:0.9", "FTAL/smooth"]
+    for name, row in zip(names, found.itertuples(), strict=True):
+        of = row.model
+        assert row.triggers == len(secret)
+        assert row.matches == (answers(name, secret.images) == secret.labels).sum()
+        right, before = (answers(m, test.images) == test.labels for m in (name, of))
+        assert row.accuracy == pytest.approx(right.double().mean().item())
+        assert row.lost == pytest.approx(
+            (before.double() - right.double()).mean().item()
+        )
+        assert row.low <= row.lost <= row.high
+        tried = [(answers(m, held.images) == held.labels).double() for m in (of, name)]
+        assert row.tried == pytest.approx((tried[0] - tried[1]).mean().item())
+        assert row.spl == pytest.approx(kl(of, name), abs=1e-6)
+        assert row.host_spl == pytest.approx(kl("host", name), abs=1e-6)
+        restored = kl("host", of) - kl("host", name)
+        assert row.restored == pytest.approx(restored, abs=1e-6)
+        assert row.removed == (row.threshold is None or row.matches < row.threshold)
+
+
+def test_an_attacker_holds_nothing_that_his_model_is_judged_on(root):
+    digits = fl.data.load("digits")
+    kept = digits.train.sample(48)
+    own = fl.data.Split(kept.images[:9], (kept.labels[:9] + 1) % 10)
+    study = fl.Study(BARE, watermark=own)
+    others = [study.images(part) for part in ("validation", "triggers", "test")]
+    his = study.images("attacker")
+    assert [attacker.shared(his, other) for other in others] == [0, 0, 0]
+    assert attacker.shared(his, study.train) == len(his) > 0
+    free = study.images("unlabelled")
+    assert attacker.shared(free, own) == 0
+    assert len(free) == 39
+    assert not free.labels.any()
+    for attack, part in (("ft-last", "attacker"), ("distil:1", "unlabelled")):
+        folder = study.folder(f"host/{attack}")
+        told = json.loads((folder / "training.json").read_text())["attacker"]
+        assert (told["part"], told["images"]) == (part, len(study.images(part)))
+        assert told["sha256"] == study.images(part).content
+        assert told["shared"]["triggers"] == told["shared"]["test"] == 0
+        assert study.record([f"host/{attack}"])["models"][f"host/{attack}"][
+            "attacker"
+        ] == (told)
+
+
+def test_a_reserved_pool_is_not_the_attackers(root):
+    study = fl.Study(fl.Config(**vars(BARE) | {"triggers": "mislabelled"}))
+    his, pool = study.images("attacker"), study.images("pool")
+    assert attacker.shared(his, pool) == 0
+    told = json.loads((study.folder("host/ft-last") / "training.json").read_text())
+    assert told["attacker"]["shared"] == {
+        "test": 0,
+        "triggers": 0,
+        "validation": 0,
+        "pool": 0,
+    }
+
+
+def test_an_attacker_with_a_trigger_is_caught(bare, monkeypatch):
+    monkeypatch.setattr(attacker, "apart", lambda split, others: others[0])
+    with pytest.raises(AssertionError, match="'test': "):
+        bare.model("host/ft-last")
+
+
+def test_a_filter_is_read_back_as_it_was_made(bare):
+    images = bare.test.images[:20]
+    made = bare.model("host/smooth:noise:0.2")(images)
+    again = fl.Study(BARE).model("host/smooth:noise:0.2")
+    assert torch.equal(again(images), made)
+    assert not torch.equal(bare.model("host")(images), made)
+    assert bare.fidelity("host/smooth").twl is None  # of other parameters
+    report = bare.fidelity("host/smooth:noise:0.2/prune:0.1")  # and is attacked again
+    assert report.spl > 0
+
+
+def test_a_changed_default_makes_another_run(bare, monkeypatch):
+    before = bare.folder("host/quantise")
+    assert bare.folder("host/quantise:4") == before
+    monkeypatch.setattr(fl.attacks.edits.quantise, "__defaults__", (3,))
+    assert bare.folder("host/quantise") != before
+    assert bare.folder("host/quantise") == bare.folder("host/quantise:3")

@@ -40,6 +40,7 @@ number: int = 1
 fraction: float = 0.5
 scale: str = "default"
 methods: list = []
+attacks: list = []
 other_seeds: list = []
 output: str = "runs/x"
 """
@@ -278,6 +279,7 @@ def test_run_takes_a_dask_cluster(project):
         ("[{notebook: good, scale: papr}]", "unknown scale 'papr' for digits; use"),
         ("[{notebook: good, methods: [FTALL]}]", "unknown method 'FTALL'; use one of"),
         ("[{notebook: good, methods: [2]}]", "a model is named by 2; use a name"),
+        ("[{notebook: good, attacks: ['prune:2']}]", "the share of weights is 2"),
         ("[{notebook: good, other_seeds: [a]}]", "use whole numbers"),
         ("[]", "lists no notebook"),
         ("[{notebook: god}]", "no notebook 'god'; use one of bad, good"),

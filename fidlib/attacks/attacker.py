@@ -37,13 +37,13 @@ def drawn(free: Split, seed: int) -> tuple[Split, Split]:
     """
     generator = stream(seed, "attacker")
     classes, total = free.labels.unique(), len(free)
-    count = max(1, max(total // 10, min(total // 4, 500)) // len(classes))
+    count = max(2, max(total // 10, min(total // 4, 500)) // len(classes))
     his, tried = [], []
     for label in classes:
         rows = (free.labels == label).nonzero()[:, 0]
         order = torch.randperm(len(rows), generator=generator)[:count]
         rows = rows[order.to(rows.device)]
-        fifth = len(rows) // 5
+        fifth = max(1, len(rows) // 5)
         tried.append(rows[:fifth])
         his.append(rows[fifth:])
     return _taken(free, his), _taken(free, tried)

@@ -236,10 +236,8 @@ class Study:
     @property
     def given(self) -> str | None:
         """What tells a host and triggers of one's own; None: its configuration does."""
-        secret = (
-            self._store.images.watermark and self._store.images.watermark.fingerprint
-        )
-        own = [self._store.given_print, secret]
+        watermark = self._store.images.watermark
+        own = [self._store.given_print, watermark and watermark.fingerprint]
         return keys.digest(own) if any(own) else None
 
     @property
