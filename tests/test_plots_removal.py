@@ -12,9 +12,8 @@ from fidlib.palette import method_style
 def curve():
     rows = []
     for model, left in {"host": (9, 8, 11), "FTAL": (100, 90, 20)}.items():
-        for attack, strength, matches, lost in zip(
-            ("none", "prune", "prune"), (math.nan, 0.2, 0.6), left, (0, 0.01, 0.3)
-        ):
+        paths = ("none", "prune", "prune"), (math.nan, 0.2, 0.6), left, (0, 0.01, 0.3)
+        for attack, strength, matches, lost in zip(*paths, strict=True):
             row = {"model": model, "attack": attack, "strength": strength}
             row |= {"matches": matches, "triggers": 100, "lost": lost, "spl": 2 * lost}
             rows.append(row | {"threshold": 28})
