@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+import fidlib as fl
 from fidlib import models
 from fidlib.methods import (
     FLOORS,
@@ -186,6 +189,19 @@ def test_an_overview_says_what_each_method_does():
     }
     with pytest.raises(ValueError, match="unknown method 'FTALL'"):
         overview(["FTALL"])
+
+
+def test_a_way_of_showing_triggers_changes_a_definition_and_its_lack_does_not():
+    def mine(step, images, labels):
+        return images
+
+    plain = METHODS["FTAL"].definition()
+    assert "shows" not in plain  # known as before there was a way
+    ways = (fl.triggers.ascended, mine)
+    shown = [replace(METHODS["FTAL"], shows=way).definition() for way in ways]
+    assert shown[0] == plain | {"shows": ["ascended", None]}
+    assert shown[1]["shows"][0] == "mine"
+    assert "return images" in str(shown[1]["shows"][1])
 
 
 def test_an_overview_tells_all_methods_apart():

@@ -19,7 +19,7 @@ from fidlib.measures.catalogue import MEASURES
 from fidlib.measures.curve import OF_MARKED
 from fidlib.runs import machine, store
 from fidlib.study import images as parts
-from fidlib.study import reports
+from fidlib.study import premise, reports
 from fidlib.study.lineage import Lineage
 from tests.conftest import BARE, SMALL
 
@@ -781,6 +781,46 @@ def test_a_host_of_other_classes_is_refused(network):
 # What makes no sense
 
 
+def test_a_family_that_reserves_its_pool_keeps_it_from_marked_and_attacked(root):
+    plain = fl.Study(BARE)
+    own = fl.Study(dataclasses.replace(BARE, triggers="mislabelled"))
+    assert own.host_key == plain.host_key  # a host's key knows no triggers
+    train, pool, rest = (own.images(n) for n in ("train", "pool", "rest"))
+    assert len(pool) == BARE.trigger_count
+    parts = torch.cat([pool.images, rest.images])
+    both = fl.data.Split(parts, torch.cat([pool.labels, rest.labels]))
+    assert both.content == train.content
+    images = (own.triggers.images * 255).round().byte()
+    secret = {image.numpy().tobytes() for image in images}
+    assert secret == {image.numpy().tobytes() for image in pool.images}
+    for lineage in ("FTAL", "FTAL/fine-tune:1"):
+        key = json.loads((own.folder(lineage) / "config.json").read_text())
+        assert key["train"]["images"] <= len(rest) < len(train)
+    assert plain.images("rest").content == plain.images("pool").content == train.content
+
+
+def test_true_labels_are_asked_the_hosts_rate_not_chance(study):
+    table = study.table(["FTAL"])
+    table.loc["host", "trigger_accuracy"] = 0.5
+    with pytest.raises(ValueError, match="prove no watermark"):
+        premise.check(table, 10, 10, "random")
+    assert premise.check(table, 10, 10, "true") == ["FTAL"]
+    table.loc["host", "trigger_accuracy"] = 0.95
+    with pytest.raises(ValueError, match="prove no watermark"):
+        premise.check(table, 10, 10, "true")
+
+
+def test_a_study_says_how_its_triggers_are_labelled(root):
+    def mine(pool, seed, *, host, count):
+        return pool.sample(count)
+
+    assert fl.Study(BARE).labels == "chain"
+    fixed = {"triggers": "noise", "trigger_options": {"labels": "fixed"}}
+    assert fl.Study(dataclasses.replace(BARE, **fixed)).labels == "fixed"
+    secret = fl.data.Split(torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]))
+    assert fl.Study(BARE, watermark=secret).labels == ""
+
+
 def test_premise_holds_for_this_study_and_fails_for_others(study, monkeypatch):
     assert "FTAL" in study.check_premise(["FTAL", "FTLL"])
     table = study.table(["FTAL"])
@@ -808,7 +848,8 @@ def test_premise_holds_for_this_study_and_fails_for_others(study, monkeypatch):
         ({"trigger_count": 0}, "trigger_count is 0; it must be at least 1"),
         ({"precision": "float16"}, "use auto, float32 or bfloat16"),
         ({"seed": True}, "expected int"),
-        ({"triggers": "noise"}, "unknown triggers 'noise'; use one of chain"),
+        ({"triggers": "nois"}, "unknown triggers 'nois'; use one of chain"),
+        ({"triggers": "margin", "trigger_count": 700}, "more than half: lower"),
         ({"model": "resnet"}, "unknown network 'resnet'; use one of"),
         ({"scale": "hour"}, "unknown scale 'hour'"),
     ],

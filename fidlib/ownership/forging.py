@@ -1,7 +1,10 @@
 """How claims are forged: what each way costs, and how far it gets."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -16,36 +19,38 @@ from fidlib.triggers.adversarial import slope
 from fidlib.triggers.keychain import linked, seen
 from fidlib.weights import at_rest
 
+COLUMNS = ["effort", "matches", "p", "seconds"]
+
 
 def seed_search(model: Classifier, key: Key, tries: int) -> pd.DataFrame:
     """Seeds after one another, until one fits a model that knows none of them.
 
-    One that t of N random labels fit takes about one in the tail's chance of t.
+    A seed of t matches takes about one over the tail's probability of t.
 
     Args:
         model: The victim.
         key: Whose family makes the triggers; labels `random`, `other` or `permuted`.
-        tries: Seeds, from 0 on.
+        tries: Seeds, those after the key's own.
 
     Returns:
-        A row for each seed that is better than all before; columns `tries`, `matches`,
-        and `p`, what is claimed by it.
+        A row for each seed that is better than all before, and for the last; columns
+        `effort` (seeds so far), `matches`, `p` (as if it had been the only one) and
+        `seconds`.
+
+    Raises:
+        ValueError: If of the key's labels no exact p is known.
     """
-    rows, best = [], 2.0
-    for seed in range(tries):
+    started = time.perf_counter()
+    rows, best = [], (2.0, 0)
+    for tried in range(1, tries + 1):
+        seed = int(key.configuration["seed"]) + tried
         secret = key.fresh(seed) if key.fresh else key.triggers
-        named = answers(model, secret)
-        known = exact(key, named)
-        if known is None:
-            raise ValueError(
-                f"labels are {key.labels or 'your own'}: use random, other or permuted "
-                "ones, of which p is known."
-            )
-        hits = matches(named, secret)
-        if (p := float(known[1][hits])) < best:
-            best = p
-            rows.append({"tries": seed + 1, "matches": hits, "p": p})
-    return pd.DataFrame(rows)
+        found = _claim(model, replace(key, triggers=secret))
+        if found < best or tried == tries:
+            best = min(best, found)
+            seconds = time.perf_counter() - started
+            rows.append((tried, best[1], best[0], seconds))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def fitted(
@@ -126,3 +131,41 @@ def free_chain(
             loss.backward(inputs=[starts, turn])
         optimizer.step()
         yield images.detach()
+
+
+def judged(
+    forged: Iterable[Tensor], key: Key, judges: Sequence[Classifier]
+) -> pd.DataFrame:
+    """What a forger claims after each step, of models that need not be his victims.
+
+    Args:
+        forged: Images after each step, as from `fitted` or `free_chain`.
+        key: Whose labels are claimed, and the null that its policy has.
+        judges: Of several, the median is given.
+
+    Returns:
+        A row a step; columns `effort` (steps so far), `matches`, `p` and `seconds`,
+        those of judging not counted.
+    """
+    rows, seconds, begun = [], 0.0, time.perf_counter()
+    for step, images in enumerate(forged, 1):
+        seconds += time.perf_counter() - begun
+        claimed = replace(key, triggers=Split(images, key.triggers.labels))
+        found = [_claim(model, claimed) for model in judges]
+        p, hits = np.median(found, axis=0)
+        rows.append((step, hits, p, seconds))
+        begun = time.perf_counter()
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _claim(model: Classifier, key: Key) -> tuple[float, int]:
+    """The p that is claimed of a model by one key alone, and the matches."""
+    named = answers(model, key.triggers)
+    known = exact(key, named)
+    if known is None:
+        raise ValueError(
+            f"labels are {key.labels or 'your own'}: use random, other or permuted "
+            "ones, of which p is known."
+        )
+    hits = matches(named, key.triggers)
+    return float(known[1][hits]), hits

@@ -61,9 +61,8 @@ class Key:
 
 def of(study: Study) -> Key:
     """The key of a study, not committed: its host is made if it is missing."""
-    given = {} if study.given is None else {"given": study.given}
     return Key(
-        configuration=vars(study.config) | given,
+        configuration=vars(study.config),
         triggers=study.triggers,
         classes=len(study.classes),
         labels=study.labels,
@@ -90,7 +89,7 @@ def load(path: str | Path, study: Study | None = None) -> Key:
 
     Args:
         path: What `Key.save` wrote.
-        study: Needed if it had a host or triggers of one's own.
+        study: Needed for triggers of one's own.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -99,7 +98,6 @@ def load(path: str | Path, study: Study | None = None) -> Key:
     try:
         told = json.loads(Path(path).read_text("utf-8"))
         configuration, commitment = told["configuration"], told["commitment"]
-        given = configuration.pop("given", None)
         config, committed = Config(**configuration), str(told["committed"])
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no key at {path}: check the path.") from None
@@ -107,16 +105,12 @@ def load(path: str | Path, study: Study | None = None) -> Key:
         raise ValueError(
             f"{path} is no key ({error}): write one by fidlib commit."
         ) from error
-    if given and study is None:
-        raise ValueError(
-            f"the key {path} is of a host or triggers of your own: pass the study, "
-            "fl.ownership.load(path, study)."
-        )
     key = replace(of(study or Study(config)), committed=committed)
     if key.commitment != commitment:
         raise ValueError(
             f"from the key {path} other triggers follow than were committed "
-            f"({key.commitment[:16]}, not {commitment[:16]}): it proves nothing; bring "
-            "back the configuration, data and host that it was made with."
+            f"({key.commitment[:16]}, not {commitment[:16]}): bring back the data and "
+            "host that it was made with, or pass the study whose triggers they are, to "
+            "fidlib.ownership.load."
         )
     return key

@@ -22,6 +22,7 @@ from fidlib.plots.charts import (
 from fidlib.plots.panels import (
     against_panels,
     boundary_panels,
+    claim_panels,
     contact_sheet,
     correlation_panels,
     feature_panels,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fidlib.palette import OTHERS, SERIES
 from fidlib.plots import charts, spaces
 from fidlib.plots.spaces import Extent
 from fidlib.plots.style import DOUBLE
@@ -216,6 +217,39 @@ def tradeoff_panels(
     for ax in axs[-1]:
         ax.set_xlabel("trigger accuracy")
     charts.legend_below(figure, axs[0, 0], columns=3)
+    return figure
+
+
+def claim_panels(
+    claims: pd.DataFrame, thresholds: Mapping[str, float], units: Mapping[str, str]
+) -> Figure:
+    """How unlikely claims are by chance, against what they took; a panel a unit.
+
+    Args:
+        claims: Indexed by claim, several rows each; columns `unit`, `effort`, 1 or
+            more, and `p`. One of a single row is drawn as a star.
+        thresholds: What is written beside a line across -> its p.
+        units: Of the effort -> what stands above its panel.
+    """
+    size, shared = (DOUBLE, 3.2), {"sharey": True, "squeeze": False}
+    figure, axs = plt.subplots(1, len(units), figsize=size, **shared)
+    colors = dict(zip(claims.index.unique(), (*SERIES, *OTHERS), strict=False))
+    for ax, (unit, title) in zip(axs[0], units.items(), strict=True):
+        for text, p in thresholds.items():
+            ax.axhline(-np.log10(p), color="0.7", linewidth=0.6, zorder=0)
+            if ax is axs[0, -1]:
+                beside: dict[str, Any] = {"xycoords": ("axes fraction", "data")}
+                beside |= {"fontsize": 7, "color": "0.4", "va": "center"}
+                ax.annotate(f" {text}", (1, -np.log10(p)), **beside)
+        for name, rows in claims[claims.unit == unit].groupby(level=0, sort=False):
+            look: dict[str, Any] = {"color": colors[name], "label": name}
+            look |= {"marker": "*", "markersize": 9} if len(rows) == 1 else {}
+            ax.step(rows.effort, -np.log10(rows.p), where="post", **look)
+        ax.set(xscale="log", xlabel=unit, title=title)
+        ax.legend(loc="best")
+    axs[0, 0].set_yscale("symlog", linthresh=1, linscale=0.4)
+    axs[0, 0].set_yticks([0, 1, 3, 10, 30, 100], ["0", "1", "3", "10", "30", "100"])
+    axs[0, 0].set(ylabel=r"$-\log_{10}$ p", ylim=(-0.1, 150))
     return figure
 
 

@@ -60,6 +60,13 @@ class Images:
         if self.watermark is not None:
             parts["triggers"] = self._checked(self.watermark)
 
+    @property
+    def labels(self) -> str:
+        """The policy of the triggers' labels; empty if nobody knows."""
+        if self.watermark is not None:
+            return ""
+        return triggers.policy(self.config.triggers, self.config.trigger_options)
+
     def __getitem__(self, part: str) -> Split:
         """Some of `PARTS` or `ATTACKERS`, not to be handed out."""
         if part == "triggers" and part not in self._parts:

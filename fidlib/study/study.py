@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized
 
-from fidlib import methods, models, triggers
+from fidlib import methods, models
 from fidlib.data import Split
 from fidlib.measures import curve
 from fidlib.measures.catalogue import MEASURES
@@ -88,11 +88,8 @@ class Study:
 
     @property
     def labels(self) -> str:
-        """How its triggers are labelled, such as `random`; empty if that is unknown."""
-        config = self.config
-        if self._store.images.watermark is not None:
-            return ""
-        return triggers.policy(config.triggers, config.trigger_options)
+        """How its triggers are labelled, of `triggers.Labels`; empty if unknown."""
+        return self._store.images.labels
 
     @property
     def train(self) -> Split:
@@ -110,13 +107,7 @@ class Study:
         return self.images("triggers")
 
     def images(self, part: str) -> Split:
-        """A copy of some of its images: `train`, `test`, `triggers`, or `sample`.
-
-        The sample is of at most 2,000 training images, spread over set and classes. Of
-        training images triggers are made of the `pool`, and models are marked and
-        attacked with the `rest`: both are all of them where the family allows it.
-        Attackers have `attacker`, `validation`, `unlabelled` and `photographs`.
-        """
+        """A copy of some of its images, by their names in `study.images`."""
         return self._store.images[part].copy()
 
     def secret(self, seed: int) -> Split:
@@ -166,8 +157,7 @@ class Study:
             images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels.
         """
         split = self._store.images[images] if isinstance(images, str) else images
-        shown = split.images if isinstance(split, Split) else split
-        shown = shown.to(self.device)
+        shown = (split.images if isinstance(split, Split) else split).to(self.device)
         found = self._find(of)
         return reports.outputs(found.model, found.fingerprint, shown)
 
@@ -231,14 +221,9 @@ class Study:
     @property
     def key(self) -> str:
         """Alike for studies of the same configuration, host and triggers."""
-        return keys.digest([vars(self.config), self.given])
-
-    @property
-    def given(self) -> str | None:
-        """What tells a host and triggers of one's own; None: its configuration does."""
-        watermark = self._store.images.watermark
-        own = [self._store.given_print, watermark and watermark.fingerprint]
-        return keys.digest(own) if any(own) else None
+        secret = self._store.images.watermark
+        own = [self._store.given_print, secret and secret.fingerprint]
+        return keys.digest([vars(self.config), *own])
 
     @property
     def host_key(self) -> str:
@@ -302,9 +287,8 @@ class Study:
         folder = self.folder(lineage)
         done = json.loads((folder / "done.json").read_text("utf-8"))
         made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
-        epochs = int(self.history(lineage).epoch.iloc[-1]) or "given"
-        if lineage.attacks:
-            epochs = None
+        ended = int(self.history(lineage).epoch.iloc[-1])
+        epochs = None if lineage.attacks else ended or "given"
         about = came_about(folder)
         made |= {"attacker": about["attacker"]} if "attacker" in about else {}
         return {"epochs": epochs, "precision": about["precision"], **made}

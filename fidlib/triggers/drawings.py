@@ -97,13 +97,13 @@ def unrelated(
 
 
 def patches(count: int, height: int, width: int, draws: torch.Generator) -> Tensor:
-    """`(count, 3, H, W)` of two photographs, there up to four times as large."""
+    """`(count, 3, H, W)` of two photographs, a quarter as high where shrunk."""
     from sklearn.datasets import load_sample_images
 
     both = load_sample_images().images
     photographs = [torch.tensor(one).permute(2, 0, 1) for one in both]
     high, wide = photographs[0].shape[1:]
-    zoom = max(1, min(4, high // height, wide // width))
+    zoom = max(1, min(high // (4 * height), wide // (4 * width)))
     found = []
     for _ in range(count):
         which = torch.randint(len(photographs), (), generator=draws)
