@@ -260,7 +260,7 @@ class Study:
         """One line on a model, made first when it is missing."""
         lineage = Lineage.read(of)
         done = json.loads((self.folder(lineage) / "done.json").read_text("utf-8"))
-        report = self.fidelity(lineage)
+        report = self.fidelity(lineage, measures=("accuracy", "trigger_accuracy"))
         return (
             f"{lineage!s:20} test accuracy {report.accuracy:.3f}, triggers "
             f"{report.trigger_accuracy:.2f}; made {done['made'][:16]} in "
@@ -357,11 +357,9 @@ class Study:
         """
         if not self._store.is_made(lineage):
             return True
-        if reports.missing(self._pair(lineage, "host", "test")[0], _asked("test")):
-            return True
-        train = self._pair(lineage, "host", "train")[0]
-        if reports.missing(train, ON_TRAIN):
-            return True
+        for split, names in _along_with(lineage).items():
+            if reports.missing(self._pair(lineage, "host", split)[0], names):
+                return True
         fingerprint = self._store.find(lineage).fingerprint
         return any(
             not reports.is_kept(fingerprint, self._store.images[part].images)
@@ -371,7 +369,8 @@ class Study:
     def complete(self, lineage: Lineage, parts: Iterable[str]) -> None:
         """Make a model, its reports and its outputs on some images."""
         trained = self._store.is_made(lineage)
-        self._row(lineage)
+        for split, names in _along_with(lineage).items():
+            self._fidelity(lineage, "host", split, names)
         for part in {*parts} | (set() if trained else {"test", "triggers", "sample"}):
             self.outputs(lineage, part)
 
@@ -396,6 +395,16 @@ def _asked(split: str | Split) -> list[str]:
     """Measures of a report: the boundary is looked at from one split."""
     skipped = "boundary" if split == "train" else ""
     return [name for name, row in MEASURES.items() if row.level != skipped]
+
+
+def _along_with(lineage: Lineage) -> dict[str, list[str]]:
+    """What is measured as soon as a model is there: split -> measures.
+
+    Attacked models come by the dozen: of them the rest is measured when it is asked.
+    """
+    if lineage.attacks:
+        return {"test": _asked("train")}
+    return {"test": _asked("test"), "train": [*ON_TRAIN]}
 
 
 def _short(path: Path) -> str:
