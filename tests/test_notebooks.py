@@ -15,13 +15,16 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("0[1-9]*.ipynb"))  # 00 explores, and measures nothing
 OTHER_DEFAULTS = {
     ("05_yardsticks", "feature_dim"): 64,  # D = 2 leaves no null space
-    ("07_robustness", "feature_dim"): 64,
-    ("07_robustness", "triggers"): "abstract",  # of its labels chance is known exactly
     ("06_tradeoffs", "model"): "convnet",  # dozens of models are trained
     ("06_tradeoffs", "scale"): "sweep",
     ("06_tradeoffs", "epochs"): 8,
     ("06_tradeoffs", "feature_dim"): 16,
     ("06_tradeoffs", "train_images"): 600,
+    ("07_robustness", "model"): "convnet",  # over a hundred models are made
+    ("07_robustness", "scale"): "sweep",
+    ("07_robustness", "epochs"): 8,
+    ("07_robustness", "feature_dim"): 16,
+    ("07_robustness", "triggers"): "noise",  # its labels are random
     ("08_ownership", "model"): "convnet",  # a dozen hosts are trained
     ("08_ownership", "scale"): "sweep",
     ("08_ownership", "epochs"): 8,

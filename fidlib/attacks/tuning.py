@@ -95,15 +95,17 @@ def fine_prune(
         learning_rate: As in `tune`, which follows.
         epochs: Likewise.
     """
-    model = copy.deepcopy(model)
-    layer, activity = _last_stage(model, split)
+    masked = copy.deepcopy(model)
+    layer, activity = _last_stage(masked, split)
     count = min(round(share * len(activity)), len(activity) - 1)
     kept = torch.ones_like(activity)
     kept[activity.argsort(stable=True)[:count]] = 0
     parametrize.register_parametrization(layer, "weight", Mask(kept))
-    tuned = tune(model, split, seed, learning_rate, epochs=epochs)
-    layer, _ = _last_stage(tuned, split)
+    masked = tune(masked, split, seed, learning_rate, epochs=epochs)
+    layer, _ = _last_stage(masked, split)
     parametrize.remove_parametrizations(layer, "weight")
+    tuned = copy.deepcopy(model)  # where parameters have their places
+    tuned.load_state_dict(masked.state_dict())
     return tuned
 
 
