@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Start = Literal["random", "host"]
 Trained = Literal["all", "body", "head"]
-Learns = Literal["train", "train+triggers", "triggers"]
+Learns = Literal["train", "train+triggers", "triggers", "nothing"]
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Method:
     trained: Trained = "all"
     """The part that is trained; `body` keeps the host's head (FixLL)."""
     learns: Learns = "train+triggers"
-    """The labels in the cross-entropy."""
+    """The labels in the cross-entropy; `nothing`: terms alone are minimised."""
     preserves: Mapping[str | Term, float | None] = field(default_factory=dict)
     """Term, by name in `TERMS` or your own function -> weight; None: the recipe's."""
     mixes: bool = False
@@ -121,6 +121,11 @@ class Method:
                     f"method {self.name!r}: {name} is {getattr(self, name)!r}; use "
                     f"{', '.join(get_args(choices))}."
                 )
+        if self.learns == "nothing" and not self.preserves:
+            raise ValueError(
+                f"method {self.name!r} learns nothing and preserves nothing: give it "
+                "a term to preserve, such as SPL, or labels to learn."
+            )
         if self.mixes and self.learns != "triggers":
             raise ValueError(
                 f"method {self.name!r} mixes images and learns {self.learns}: mixtures "
@@ -166,6 +171,11 @@ class Method:
                 "a method is called 'host', which is the unwatermarked model: give it "
                 "another name."
             )
+
+    @property
+    def learns_triggers(self) -> bool:
+        """Whether triggers are needed."""
+        return "triggers" in self.learns
 
     @property
     def keeps_body(self) -> bool:

@@ -54,6 +54,21 @@ def test_methods_are_the_papers_and_more():
     assert list(PAPERS_NAMES) == [name for name in PAPER if "scratch+" not in name]
 
 
+def test_a_method_that_learns_nothing_has_a_term_and_needs_no_triggers():
+    found = Method("copy", start="random", learns="nothing", preserves={"SPL": 1.0})
+    assert found.in_words()[2:] == ("nothing", "probabilities (SPL)")
+    needs = {
+        learns: Method("a", learns=learns, preserves={"SPL": 1.0}).learns_triggers
+        for learns in ("train", "train+triggers", "triggers", "nothing")
+    }
+    assert [name for name, wanted in needs.items() if wanted] == [
+        "train+triggers",
+        "triggers",
+    ]
+    with pytest.raises(ValueError, match="learns nothing and preserves nothing"):
+        Method("copy", learns="nothing")
+
+
 @pytest.mark.parametrize("name", ["", "FixLL+PFL/prune", "host"])
 def test_names_that_lineages_need_are_refused(name):
     with pytest.raises(ValueError, match=r"a method is called .* name"):

@@ -18,7 +18,8 @@ import fidlib as fl
 from fidlib.measures.catalogue import MEASURES
 from fidlib.measures.curve import OF_MARKED
 from fidlib.runs import machine, store
-from fidlib.study import model_store, premise, reports
+from fidlib.study import images as parts
+from fidlib.study import premise, reports
 from fidlib.study.lineage import Lineage
 from tests.conftest import BARE, SMALL
 
@@ -700,7 +701,7 @@ def test_outputs_are_of_the_named_images(study, monkeypatch):
 
 def test_a_sample_is_of_training_images_spread_over_the_classes(bare, monkeypatch):
     assert bare.images("sample").fingerprint == bare.train.fingerprint  # no more
-    monkeypatch.setattr(model_store, "SAMPLE", 20)
+    monkeypatch.setattr(parts, "SAMPLE", 20)
     part = fl.Study(BARE).images("sample")
     assert part.fingerprint == bare.train.sample(20).fingerprint
     assert part.labels.unique().tolist() == list(range(10))

@@ -32,6 +32,7 @@ from fidlib.plots.panels import (
     tradeoff_panels,
     yardstick_panels,
 )
+from fidlib.plots.removal import attack_paths, prices, robustness_panels
 from fidlib.plots.spaces import (
     Extent,
     anchors,

@@ -37,12 +37,12 @@ class Objective:
         method = plan.method
         if torch.is_inference_mode_enabled():
             raise ValueError("training needs gradients: leave torch.inference_mode.")
-        if method.learns != "train" and triggers is None:
+        if method.learns_triggers and triggers is None:
             raise ValueError(f"{method.name} learns {method.learns}: pass triggers.")
         if (method.preserves or method.keeps_body) and host is None:
             raise ValueError(f"{method.name} rests on the host: pass host.")
         self.model, self.plan, self.images, self.known = model, plan, images, known
-        self.triggers = None if method.learns == "train" else triggers
+        self.triggers = triggers if method.learns_triggers else None
         self.host = model  # nobody asks for it
         if host is not None:
             self.host = copy.deepcopy(host).eval().requires_grad_(False)
@@ -84,7 +84,9 @@ class Objective:
         features = self._features(step, secret, drawn, coarse=coarse)
         logits = self.model.head(features)
         first = len(index) if method.learns == "triggers" else 0
-        loss = F.cross_entropy(logits[first:], labels[first:])
+        loss = logits.new_zeros(())
+        if method.learns != "nothing":
+            loss = F.cross_entropy(logits[first:], labels[first:])
         step.features, step.logits = features[: len(index)], logits[: len(index)]
         for (term, weight), (name, _) in zip(
             self.plan.terms, self.plan.weights, strict=True

@@ -9,7 +9,8 @@ from typing import Literal
 
 from fidlib.methods import Method
 
-Decay = Literal["constant", "half", "cosine"]
+Decay = Literal["constant", "half", "steps", "cosine", "linear"]
+Optimizer = Literal["adam", "sgd"]
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,19 @@ class Schedule:
     epochs: int
     """Passes over the training images."""
     learning_rate: float
-    """Adam's, at its highest."""
+    """Of the optimizer, at its highest."""
     decay: Decay = "constant"
     """As in `Plan`."""
     coarse: float = 0.0
     """As in `Plan`."""
     triggers: int = 0
     """Triggers in a step; 0: as many as the recipe says."""
+    images: int = 0
+    """Training images in a step; 0: as many as the recipe says."""
+    optimizer: Optimizer = "adam"
+    """As in `Plan`."""
+    weight_decay: float = 0.0
+    """As in `Plan`."""
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def unrelated(
         others = data.load(dataset or "digits").train
         images, _ = drawn(others, count, generator)
     else:
-        images = _patches(count, height, width, generator)
+        images = patches(count, height, width, generator)
     if images.shape[1] != channels:
         images = images.mean(1, keepdim=True).expand(-1, channels, -1, -1)
     size = [height, width]
@@ -96,8 +96,8 @@ def unrelated(
     return secret(images, None, labels, host.num_classes, generator)
 
 
-def _patches(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """`(count, 3, H, W)` patches of two photographs, a quarter as high where shrunk."""
+def patches(count: int, height: int, width: int, draws: torch.Generator) -> Tensor:
+    """`(count, 3, H, W)` of two photographs, a quarter as high where shrunk."""
     from sklearn.datasets import load_sample_images
 
     both = load_sample_images().images
@@ -106,9 +106,9 @@ def _patches(count: int, height: int, width: int, generator: torch.Generator) ->
     zoom = max(1, min(high // (4 * height), wide // (4 * width)))
     found = []
     for _ in range(count):
-        which = torch.randint(len(photographs), (), generator=generator)
-        top = torch.randint(max(1, high - zoom * height), (), generator=generator)
-        left = torch.randint(max(1, wide - zoom * width), (), generator=generator)
+        which = torch.randint(len(photographs), (), generator=draws)
+        top = torch.randint(max(1, high - zoom * height), (), generator=draws)
+        left = torch.randint(max(1, wide - zoom * width), (), generator=draws)
         part = photographs[which][:, top:, left:][:, : zoom * height, : zoom * width]
         found.append(F.interpolate(pixels(part)[None], [height, width], mode="area"))
     return torch.cat(found)
