@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 from fidlib.palette import method_style
 from fidlib.plots.style import DOUBLE
@@ -76,6 +77,9 @@ def prices(ax: Axes, given: pd.DataFrame) -> Axes:
         beside = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 6}
         ax.annotate(text, place, color=style["color"], **beside)
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set_ylim(min(0, *given.host_lost.fillna(0)) - 0.05 * top, 1.1 * top)
     ax.margins(x=0.25)
     return ax
@@ -92,9 +96,12 @@ def robustness_panels(curve: pd.DataFrame, given: pd.DataFrame) -> Figure:
     shown = curve.assign(lost=100 * curve.lost)
     attack_paths(axs[0], shown, "lost")
     axs[0].set_xscale("symlog", linthresh=1)
+    axs[0].set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
     axs[0].set(xlabel="accuracy lost, points", ylabel="share of triggers matched")
     attack_paths(axs[1], shown, "spl")
     axs[1].set_xscale("symlog", linthresh=0.01)
+    axs[1].set_xlim(left=-0.001)
+    axs[1].set_xticks([0, 0.01, 0.1, 1, 10], ["0", ".01", ".1", "1", "10"])
     axs[1].set(xlabel="SPL(marked, attacked), nats")
     points = given.assign(lost=100 * given.lost, host_lost=100 * given.host_lost)
     prices(axs[2], points)
