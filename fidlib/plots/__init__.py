@@ -26,6 +26,7 @@ from fidlib.plots.panels import (
     claim_panels,
     contact_sheet,
     correlation_panels,
+    evidence_panels,
     feature_panels,
     map_panels,
     null_space_panels,

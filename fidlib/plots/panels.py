@@ -220,7 +220,7 @@ def tradeoff_panels(
     return figure
 
 
-def claim_panels(
+def evidence_panels(
     claims: pd.DataFrame, thresholds: Mapping[str, float], units: Mapping[str, str]
 ) -> Figure:
     """How unlikely claims are by chance, against what they took; a panel a unit.
