@@ -20,7 +20,7 @@ OTHER_DEFAULTS = {
     ("06_tradeoffs", "epochs"): 8,
     ("06_tradeoffs", "feature_dim"): 16,
     ("06_tradeoffs", "train_images"): 600,
-    ("08_ownership", "model"): "convnet",  # a dozen hosts are trained
+    ("08_ownership", "model"): "smallnet",  # a dozen hosts are trained
     ("08_ownership", "scale"): "sweep",
     ("08_ownership", "epochs"): 8,
     ("08_ownership", "feature_dim"): 16,
