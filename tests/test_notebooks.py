@@ -21,12 +21,12 @@ OTHER_DEFAULTS = {
     ("06_tradeoffs", "epochs"): 8,
     ("06_tradeoffs", "feature_dim"): 16,
     ("06_tradeoffs", "train_images"): 600,
-    ("07_robustness", "model"): "convnet",  # over a hundred models are made
+    ("07_robustness", "model"): "smallnet",  # over a hundred models are made
     ("07_robustness", "scale"): "sweep",
     ("07_robustness", "epochs"): 8,
     ("07_robustness", "feature_dim"): 16,
     ("07_robustness", "triggers"): "noise",  # its labels are random
-    ("08_ownership", "model"): "convnet",  # a dozen hosts are trained
+    ("08_ownership", "model"): "smallnet",  # a dozen hosts are trained
     ("08_ownership", "scale"): "sweep",
     ("08_ownership", "epochs"): 8,
     ("08_ownership", "feature_dim"): 16,
