@@ -1,4 +1,4 @@
-"""What a suite publishes in `figures/`: files, tables read back, and `index.html`."""
+"""What a suite publishes in `figures/`: files, tables read back, its two pages."""
 
 import html
 import io
@@ -17,7 +17,7 @@ from fidlib.suites.read import Job, Result, Suite
 
 
 def publish(suite: Suite, results: Mapping[str, Result]) -> Path:
-    """Copy finished pictures to `figures/<suite>/` and write its page.
+    """Copy finished pictures to `figures/<suite>/`; write its page and README.md.
 
     Jobs that were not run this time are shown as they were last published.
     """
@@ -35,6 +35,7 @@ def publish(suite: Suite, results: Mapping[str, Result]) -> Path:
             files = sorted(p.name for p in folder.glob(f"{job.name}-*"))
             files.remove(record.name)
             entries.append(Entry(job, files, json.loads(record.read_text())))
+    readme.write_readme(folder, suite.name, suite.about, entries)
     return write_page(folder, suite.name, suite.about, entries)
 
 
