@@ -40,7 +40,7 @@ def test_a_scene_is_unpacked_as_it_was(packed):
         assert np.allclose(found[f"head {m}"].reshape(-1, 3), model.head)
     film = whole.models[1].film
     assert np.array_equal(found["film answers 1"].reshape(-1, count), film.answers)
-    frames = found["film 0 1"].reshape(-1, count, 2)
+    frames = found["film place 0 1"].reshape(-1, count, 2)
     assert np.abs(frames - whole.maps[0].films["FTAL"]).max() < 1e-3
     for m, name in enumerate(NAMES):
         cells = whole.planes[0].cells[name]
@@ -160,7 +160,7 @@ def test_a_page_holds_its_data_and_no_markup_of_names(packed, tmp_path):
     text = path.read_text()
     assert "<b>three" not in text
     assert "<i>small" not in text
-    assert "http" not in text.replace("http-equiv", "")
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
     assert f"{IMAGES} images and 6 triggers" in text
     path.write_text("<html></html>")
     with pytest.raises(ValueError, match=r"no page of fidlib's explorer"):

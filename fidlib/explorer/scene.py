@@ -13,7 +13,7 @@ a number. Of M models and R rows, N images and then T triggers, the arrays are:
     moved a b (R,)                how far features are apart, where a < b share their D
     place p m (R, 2)              on map p
     head m (K, D + 1)             where D = 2: weight and bias behind an exact map
-    film p m (P, R, 2)            places while model m was trained
+    film place p m (P, R, 2)      places while model m was trained
     film answers m (P, R)         likewise; film head m (P, K, 3) where D = 2
     plane i m (S, S)              kept cells of plane i, as in `live`
     edge i m (3, L, K)            probabilities along its edges
@@ -186,7 +186,7 @@ class Scene:
             for p, one in enumerate(self.maps):
                 yield f"place {p} {m}", one.places[model.name]
                 if model.name in one.films:
-                    yield f"film {p} {m}", one.films[model.name]
+                    yield f"film place {p} {m}", one.films[model.name]
             for i, kept in enumerate(self.planes):
                 yield f"plane {i} {m}", kept.cells[model.name].astype(small)
                 yield f"edge {i} {m}", kept.edges[model.name]
