@@ -1,5 +1,5 @@
 /**
- * What is shown: the unpacked scene.
+ * What is shown and what is chosen: the unpacked scene and the state.
  *
  * @typedef {{name: string, common: boolean, note: string}} Layer
  * @typedef {{title: string, classes: string[], colors: string[], viridis: string[],
@@ -21,28 +21,23 @@ const KINDS = {
   f4: Float32Array,
 };
 
-/** The arrays of the blob, by name. @param {About} about @param {BufferSource} blob */
-export async function unpack(about, blob) {
-  const stream = new Blob([blob]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const raw = await new Response(stream).arrayBuffer();
-  const arrays = {};
-  for (const [name, { kind, start, count, scale }] of Object.entries(about.arrays)) {
-    const part = new KINDS[kind](raw, start, count);
-    arrays[name] = scale ? Float32Array.from(part, (value) => value * scale) : part;
-  }
-  return arrays;
-}
-
 /** What is shown: N images and then T triggers, in rows; models by their place m. */
 export class Scene {
   /** @param {About} about @param {BufferSource} blob */
   static async read(about, blob) {
+    const stream = new Blob([blob]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const raw = await new Response(stream).arrayBuffer();
+    const arrays = {};
+    for (const [name, { kind, start, count, scale }] of Object.entries(about.arrays)) {
+      const part = new KINDS[kind](raw, start, count);
+      arrays[name] = scale ? Float32Array.from(part, (value) => value * scale) : part;
+    }
     const scene = new Scene();
-    const arrays = await unpack(about, blob);
     const sheet = new Blob([arrays.sheet], { type: "image/webp" });
     const names = about.models.map((model) => model.name);
-    Object.assign(scene, { about, arrays, names, images: about.images, labels: arrays.labels });
-    Object.assign(scene, { count: about.images + about.triggers, far: new Map() });
+    const tables = [{ title: "models shown here", rows: about.models }, ...about.tables];
+    Object.assign(scene, { about, arrays, names, tables, images: about.images });
+    Object.assign(scene, { labels: arrays.labels, count: about.images + about.triggers });
     scene.sheet = await createImageBitmap(sheet);
     scene.url = URL.createObjectURL(sheet);
     return scene;
@@ -74,14 +69,9 @@ export class Scene {
    * exceeds; null and 0 where D differs. @returns {[?Float32Array, number]} */
   moved(values) {
     const [a, b] = this.pair(values).sort((one, other) => one - other);
-    const name = `moved ${a} ${b}`;
-    if (a === b) this.arrays[name] ??= new Float32Array(this.count);
-    const moved = this.arrays[name] ?? null;
-    if (moved && !this.far.has(name)) {
-      const sorted = moved.slice(0, this.images).sort();
-      this.far.set(name, sorted[Math.floor(0.95 * (sorted.length - 1))]);
-    }
-    return [moved, this.far.get(name) ?? 0];
+    const moved = a === b ? new Float32Array(this.count) : this.arrays[`moved ${a} ${b}`];
+    const sorted = moved?.slice(0, this.images).sort();
+    return [moved ?? null, sorted?.[Math.floor(0.95 * (sorted.length - 1))] ?? 0];
   }
 
   /** What an image is called, and the name of its class. @returns {[string, string]} */
@@ -107,5 +97,34 @@ export class Scene {
     const context = new OffscreenCanvas(w, h).getContext("2d");
     context.drawImage(this.sheet, -(i % columns) * w, -Math.floor(i / columns) * h);
     return context.getImageData(0, 0, w, h).data;
+  }
+}
+
+/** What is chosen, as plain JSON, and who wants to know when it changes. */
+export class State {
+  /** @param {Object} values */
+  constructor(values) {
+    Object.assign(this, { values, listeners: [] });
+  }
+
+  /** Call a function when one of these names changes. @param {string} names */
+  on(names, listener) {
+    this.listeners.push([names.split(" "), listener]);
+  }
+
+  /** The same, and call it at once. @param {string} names */
+  now(names, listener) {
+    this.on(names, listener);
+    listener([]);
+  }
+
+  /** Change some values. @param {Object} values */
+  set(values) {
+    const changed = Object.keys(values).filter(
+      (name) => JSON.stringify(values[name]) !== JSON.stringify(this.values[name]),
+    );
+    Object.assign(this.values, values);
+    for (const [names, listener] of this.listeners)
+      if (names.some((name) => changed.includes(name))) listener(changed);
   }
 }

@@ -12,9 +12,9 @@ export function put(node, properties) {
 }
 
 /**
- * An element: `make("div.bar", ...)` with properties and children in any order. Texts
- * become text, never markup.
- * @param {string} tag @param {...(Node|string|Object)} parts
+ * An element: `make("div.bar", ...)` with properties and children in any order; false is
+ * none. Texts become text, never markup.
+ * @param {string} tag @param {...(Node|string|Object|false)} parts
  */
 export function make(tag, ...parts) {
   const [name, ...classes] = tag.split(".");
@@ -22,7 +22,7 @@ export function make(tag, ...parts) {
     ? document.createElementNS("http://www.w3.org/2000/svg", name)
     : document.createElement(name);
   if (classes.length) node.setAttribute("class", classes.join(" "));
-  for (const part of parts) {
+  for (const part of parts.filter((one) => one !== false)) {
     if (part instanceof Node || typeof part !== "object") node.append(part);
     else put(node, part);
   }
@@ -33,10 +33,14 @@ export function make(tag, ...parts) {
 export const group = (tag, title, ...kids) =>
   make(tag, { role: "group", "aria-label": title }, ...kids);
 
-/** A `<select>`. @param {string[]} options @param {(value: string) => void} change */
+/**
+ * A `<select>`.
+ * @param {(string|[string, string])[]} options texts, or texts and values
+ * @param {(value: string) => void} change
+ */
 export function choice(title, options, change) {
   const node = make("select", { onchange: () => change(node.value), "aria-label": title });
-  node.append(...options.map((option) => new Option(option)));
+  node.append(...options.map((option) => new Option(...[option].flat())));
   return node;
 }
 
@@ -51,11 +55,15 @@ export function chosen(state, name, title, options) {
 export const button = (text, title, onclick) =>
   make("button", { type: "button", textContent: text, title, "aria-label": title, onclick });
 
-/** A button that sets a value of the state, and is pressed while it is set. */
-export function toggle(state, name, value, text, title) {
-  const node = button(text, title, () => state.set({ [name]: value }));
-  state.now(name, () => node.setAttribute("aria-pressed", state.values[name] === value));
-  return node;
+/** Buttons side by side, of which one is pressed: each sets a value of the state.
+ * @param {[any, string, string][]} options value, text and what it does, in words */
+export function toggles(state, name, title, options) {
+  const nodes = options.map(([value, text, what]) => {
+    const node = button(text, what, () => state.set({ [name]: value }));
+    state.now(name, () => node.setAttribute("aria-pressed", state.values[name] === value));
+    return node;
+  });
+  return group("div.joined", title, ...nodes);
 }
 
 /** A slider with its name for a screen reader. @param {Object} props */
@@ -63,12 +71,8 @@ export const slider = (title, props) =>
   make("input", { type: "range", title, "aria-label": title, ...props });
 
 /** A number in at most four digits. @param {?number} value */
-export function short(value) {
-  if (!Number.isFinite(value)) return "–";
-  const size = Math.abs(value);
-  if (size >= 1000) return Math.round(value).toLocaleString("en");
-  return size && size < 0.001 ? value.toExponential(1) : String(+value.toPrecision(3));
-}
+export const short = (value) =>
+  Number.isFinite(value) ? value.toLocaleString("en", { maximumSignificantDigits: 4 }) : "–";
 
 /** Red, green and blue of `#rrggbb`. @param {string} color @returns {number[]} */
 export const rgb = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
@@ -83,11 +87,15 @@ export function raster(side, color) {
   return canvas;
 }
 
-/** Where an event is on an element, CSS pixels from its inner corner. */
-export function spot(event, node) {
+/** Where an event is on an element that is so many units wide. @returns {number[]} */
+export function spot(event, node, width = node.clientWidth) {
   const box = node.getBoundingClientRect();
-  return [event.clientX - box.left - node.clientLeft, event.clientY - box.top - node.clientTop];
+  return [event.clientX - box.left, event.clientY - box.top].map((v) => (v * width) / box.width);
 }
+
+/** A list with a value, or without it where it has it. */
+export const toggled = (list, value) =>
+  list.includes(value) ? list.filter((other) => other !== value) : [...list, value];
 
 /** A point of an array that has two numbers for each. @returns {number[]} */
 export const point = (xy, i) => [xy[2 * i], xy[2 * i + 1]];

@@ -1,11 +1,11 @@
 /** The explorer: its controls, its state, and where its parts stand. */
-import { Scene } from "./data.js";
-import { button, chosen, download, group, make, put, slider, toggle } from "./dom.js";
+import { Scene, State } from "./data.js";
+import { button, chosen, download, group, make, put, slider, toggled, toggles } from "./dom.js";
 import { Maps, RIGHT, WRONG } from "./maps.js";
 import { Models } from "./models.js";
 import { Planes } from "./planes.js";
 import { Point, Selection } from "./point.js";
-import { COLORED, SHOWN, State, THEMES, beginning, choices, sensible } from "./state.js";
+import { COLORED, SHOWN, THEMES, beginning, choices, sensible } from "./state.js";
 
 /** Controls above the maps. */
 function controls(scene, state, maps) {
@@ -20,15 +20,13 @@ function controls(scene, state, maps) {
   const names = scene.about.maps.map((one) => one.name);
   return make(
     "div.bar",
-    ...(names.length > 1 ? [bound("map", "map", names)] : []),
+    names.length > 1 && bound("map", "map", names),
     bound("color", "colour", COLORED),
     bound("show", "show", SHOWN),
-    group(
-      "div.joined",
-      "what dragging does",
-      toggle(state, "tool", "lasso", "lasso", "dragging selects images"),
-      toggle(state, "tool", "move", "move", "dragging moves the map, the wheel zooms"),
-    ),
+    toggles(state, "tool", "what dragging does", [
+      ["lasso", "lasso", "dragging selects images"],
+      ["move", "move", "dragging moves the map, the wheel zooms"],
+    ]),
     linked,
   );
 }
@@ -100,11 +98,9 @@ function chips(scene, state) {
   const keys = [...classes.keys(), ...(triggers ? ["triggers"] : [])];
   const nodes = keys.map((key) => {
     const name = classes[key] ?? "× triggers";
-    const chip = button("", `show or hide ${name}; double-click: this one alone`, () => {
-      const hidden = new Set(state.values.hidden);
-      if (!hidden.delete(key)) hidden.add(key);
-      state.set({ hidden: [...hidden] });
-    });
+    const chip = button("", `show or hide ${name}; double-click: this one alone`, () =>
+      state.set({ hidden: toggled(state.values.hidden, key) }),
+    );
     chip.ondblclick = () => state.set({ hidden: keys.filter((other) => other !== key) });
     if (key in classes) chip.append(dot(colors[key]));
     chip.append(make("span", name));
@@ -114,17 +110,10 @@ function chips(scene, state) {
     return chip;
   });
   const ramp = make("span.ramp", { style: `background:linear-gradient(90deg,${viridis})` });
-  const legends = {
-    "right or wrong": [dot(RIGHT), "right", dot(WRONG), "wrong"],
-    "distance moved": ["little", ramp, "far"],
-  };
-  const legend = make("span.legend.soft");
-  const node = group("div.chips", "classes shown", ...nodes, legend);
-  state.now("color", () => {
-    const parts = legends[state.values.color];
-    node.classList.toggle("plain", Boolean(parts));
-    legend.replaceChildren(...(parts ?? []));
-  });
+  const right = make("span.legend.right", dot(RIGHT), "right", dot(WRONG), "wrong");
+  const moved = make("span.legend.moved", "little", ramp, "far");
+  const node = group("div.chips", "classes shown", ...nodes, right, moved);
+  state.now("color", () => (node.dataset.color = state.values.color));
   return node;
 }
 
@@ -138,14 +127,12 @@ function picture({ left, right }, views) {
   context.fillStyle = backgroundColor;
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.fillStyle = color;
-  context.strokeStyle = "#8888";
   context.font = `600 ${gap}px system-ui, sans-serif`;
   [left, right].forEach((name, n) => {
     const { base } = [views.left, views.right][n];
     const x = gap + n * (width + gap);
     context.fillText(name, x, top - 0.75 * gap);
     context.drawImage(base, x, top);
-    context.strokeRect(x, top, width, width);
   });
   canvas.toBlob((blob) => download("explorer.png", blob), "image/png");
 }
@@ -153,18 +140,15 @@ function picture({ left, right }, views) {
 /** Keep the state where it is shared, and follow it there. */
 function shared(state, table, model) {
   let timer;
-  let given = model.get("state");
   state.on(Object.keys(table).join(" "), () => {
     clearTimeout(timer);
     timer = setTimeout(() => {
-      given = Object.fromEntries(Object.keys(table).map((name) => [name, state.values[name]]));
-      model.set("state", given);
+      const entries = Object.keys(table).map((name) => [name, state.values[name]]);
+      model.set("state", Object.fromEntries(entries));
       model.save_changes();
     }, 150);
   });
-  model.on("change:state", () => {
-    if (model.get("state") !== given) state.set(sensible(table, model.get("state")));
-  });
+  model.on("change:state", () => state.set(sensible(table, model.get("state"))));
 }
 
 /** What anywidget calls, and a page with a stand-in for the kernel's model. */
@@ -175,12 +159,7 @@ async function render({ model, el }) {
   const heads = { left: head(scene, state, "left"), right: head(scene, state, "right") };
   const maps = new Maps(scene, state, heads);
   const point = new Point(scene, state);
-  const selection = new Selection(scene, state, [
-    button("CSV", "save what is selected as a table", () =>
-      download("selected.csv", new Blob([selection.csv()], { type: "text/csv" })),
-    ),
-    button("clear", "select nothing", () => state.set({ selected: [] })),
-  ]);
+  const selection = new Selection(scene, state);
   const corner = make(
     "div.bar",
     button("PNG", "save both maps as a picture", () => picture(state.values, maps.views)),

@@ -1,5 +1,5 @@
 /** What mouse, fingers and keys do on a map. */
-import { apart, point, spot } from "./dom.js";
+import { apart, point, spot, toggled } from "./dom.js";
 
 const CLICK = 5; // CSS pixels: what moves less is a click
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -44,16 +44,13 @@ function press(maps, side, event) {
   const { key } = event;
   const focus = hover >= 0 ? hover : pin;
   if (key in ARROWS) state.set({ hover: next(maps, side, focus, ARROWS[key]) });
-  else if (key in ZOOMS) maps.zoom(side, ZOOMS[key]);
+  else if (key in ZOOMS) maps.aim(side, ZOOMS[key]);
   else if (key === "Enter") state.set({ pin: focus });
   else if (key === "Escape") state.set({ selected: [], pin: -1, hover: -1 });
   else if (focus < 0) return;
   else if ("abc".includes(key)) state.set({ corners: corners.with("abc".indexOf(key), focus) });
-  else if (key === " ") {
-    const rows = new Set(selected);
-    if (!rows.delete(focus)) rows.add(focus);
-    state.set({ selected: ordered(rows) });
-  } else return;
+  else if (key === " ") state.set({ selected: ordered(toggled(selected, focus)) });
+  else return;
   event.preventDefault();
   event.stopPropagation(); // a notebook has commands of its own on these keys
 }
@@ -70,15 +67,10 @@ export function listen(maps, side) {
   const move = (id, at) => {
     const before = fingers.get(id);
     fingers.set(id, at);
-    const other = [...fingers.keys()].find((finger) => finger !== id);
-    const factor = fingers.has(other)
-      ? apart(before, fingers.get(other)) / (apart(at, fingers.get(other)) || 1)
-      : 1;
-    maps.aim(side, (x, y, half) => {
-      const unit = (2 * half) / view.size / fingers.size;
-      const [dx, dy] = [0, 1].map((n) => (at[n] - before[n]) * unit);
-      return [x - dx, y + dy, half * factor];
-    });
+    const other = [...fingers].find(([finger]) => finger !== id)?.[1];
+    const factor = other ? apart(before, other) / (apart(at, other) || 1) : 1;
+    const way = [0, 1].map((n) => (at[n] - before[n]) / view.size / fingers.size);
+    maps.aim(side, factor, [0.5, 0.5], way);
   };
 
   canvas.onpointerdown = (event) => {
@@ -115,8 +107,8 @@ export function listen(maps, side) {
     // Otherwise the page scrolls; a trackpad's pinch comes with ctrlKey.
     if (!event.ctrlKey && state.values.tool !== "move") return;
     event.preventDefault();
-    const at = spot(event, canvas).map((v) => v / view.size);
-    maps.zoom(side, Math.exp(event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)), at);
+    const factor = Math.exp(event.deltaY * (event.ctrlKey ? 0.01 : 0.0015));
+    maps.aim(side, factor, spot(event, canvas, 1));
   };
   canvas.ondblclick = () => maps.fit();
   canvas.onkeydown = (event) => press(maps, side, event);

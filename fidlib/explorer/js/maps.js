@@ -1,9 +1,8 @@
 /** Two maps of the same images: where they are, what is visible, and how it is drawn. */
-import { Scene } from "./data.js";
+import { Scene, State } from "./data.js";
 import { apart, button, make, point, raster, rgb } from "./dom.js";
 import { listen } from "./gestures.js";
 import { region } from "./mixes.js";
-import { State } from "./state.js";
 
 export const [RIGHT, WRONG] = ["#3f90da", "#e76300"];
 const SIDES = ["left", "right"];
@@ -11,12 +10,6 @@ const BLOWN_UP = 5; // times as wide as the other map: on shared axes that is a 
 const REACH = 14; // CSS pixels around a point that belong to it
 const CELLS = 150; // a side, of the regions behind a map
 const [DOT, CROSS] = ["M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0z", "M-1-1 1 1M1-1-1 1"];
-
-/** Numbers on the way between two arrays. @returns {ArrayLike<number>} */
-function mixed(from, to, share) {
-  if (share === 0) return from;
-  return share === 1 ? to : from.map((value, n) => value + share * (to[n] - value));
-}
 
 /** The square that holds all places of some arrays: [x, y, half its width]. */
 function around(...arrays) {
@@ -85,8 +78,8 @@ export class Maps {
     const top = make("svg", { tabindex: 0, role: "application", "aria-label": title });
     const zoom = make(
       "div.zoom.joined",
-      button("+", "zoom in", () => this.zoom(side, 0.7)),
-      button("−", "zoom out", () => this.zoom(side, 1 / 0.7)),
+      button("+", "zoom in", () => this.aim(side, 0.7)),
+      button("−", "zoom out", () => this.aim(side, 1 / 0.7)),
       button("⤢", "show all", () => this.fit()),
     );
     this.views[side] = { base, top, lasso: null };
@@ -107,7 +100,8 @@ export class Maps {
     const { film, t } = this.state.values;
     const name = this.name("right", kind);
     const [from, to] = [arrays[this.name("left", kind)], arrays[name]];
-    if (side === "left" || !to) return from;
+    if (side === "left") return from;
+    const mixed = (a, b, share) => (share ? a.map((v, n) => v + share * (b[n] - v)) : a);
     const frames = film === null ? null : arrays[`film ${name}`];
     if (frames) {
       const at = Math.min(film, frames.length / to.length - 1);
@@ -115,21 +109,21 @@ export class Maps {
       if (kind === "answers") return frame(Math.round(at));
       return mixed(frame(Math.floor(at)), frame(Math.ceil(at)), at % 1);
     }
-    const apart = kind === "answers" || !this.scene.map(this.state.values).common;
-    return apart ? to : mixed(from, to, t);
+    const whole = t === 1 || kind === "answers" || !this.scene.map(this.state.values).common;
+    return whole ? to : mixed(from, to, t);
+  }
+
+  /** Both models' places as they are in the end. */
+  whole() {
+    return SIDES.map((side) => this.scene.arrays[this.name(side, "place")]);
   }
 
   /** Whether both maps have the same axes: as chosen, or unless one were a dot on them. */
   get linked() {
     if (!this.scene.map(this.state.values).common) return false;
-    const [left, right] = SIDES.map((side) => around(this.whole(side))[2]);
+    const [left, right] = this.whole().map((places) => around(places)[2]);
     const alike = right / left < BLOWN_UP && left / right < BLOWN_UP;
     return this.state.values.linked ?? alike;
-  }
-
-  /** A model's places when it was trained. */
-  whole(side) {
-    return this.scene.arrays[this.name(side, "place")];
   }
 
   /** Show everything. */
@@ -137,29 +131,16 @@ export class Maps {
     this.state.set({ zoom: null, linked: null });
   }
 
-  /** Where each map looks: [x, y, half its width]. @returns {number[][]} */
-  look() {
-    const places = SIDES.map((side) => this.whole(side));
+  /** Zoom around a place and move, in shares of a map's sides: both if axes are linked. */
+  aim(side, factor, [u, v] = [0.5, 0.5], [dx, dy] = [0, 0]) {
     const { linked } = this;
-    return this.state.values.zoom ?? places.map((own) => around(...(linked ? places : [own])));
-  }
-
-  /** Change where maps look: both when they have the same axes. */
-  aim(side, change) {
-    const linked = this.linked;
     const zoom = SIDES.map((one) => {
-      const { range } = this.views[one];
-      return linked || one === side ? change(...range) : range;
+      const [x, y, half] = this.views[one].range;
+      if (!linked && one !== side) return [x, y, half];
+      const [across, up] = [(u - 0.5) * (1 - factor) - dx, (0.5 - v) * (1 - factor) + dy];
+      return [x + 2 * half * across, y + 2 * half * up, half * factor];
     });
     this.state.set({ zoom });
-  }
-
-  /** Zoom by a factor, around a place in shares of a map's sides. */
-  zoom(side, factor, [u, v] = [0.5, 0.5]) {
-    this.aim(side, (x, y, half) => {
-      const step = half * (1 - factor);
-      return [x + (2 * u - 1) * step, y - (2 * v - 1) * step, half * factor];
-    });
   }
 
   /** Places on a side's axes as CSS pixels. */
@@ -184,10 +165,11 @@ export class Maps {
 
   repaint() {
     if (!this.views.left.top.clientWidth) return;
-    const ranges = this.look();
+    const [{ linked }, places] = [this, this.whole()];
     this.rows = visible(this.scene, this.state.values);
     SIDES.forEach((side, n) => {
-      this.views[side].range = ranges[n];
+      const whole = around(...(linked ? places : [places[n]]));
+      this.views[side].range = this.state.values.zoom?.[n] ?? whole;
       this.paint(side);
     });
     this.overlay();
@@ -209,18 +191,18 @@ export class Maps {
     const color = this.colors(side);
     const { color: ink } = getComputedStyle(view.top);
     const stamps = new Map();
-    for (const first of some ? [true, false] : [false]) {
-      context.globalAlpha = first ? 0.13 : some ? 0.95 : 0.78;
-      for (const i of this.rows) {
-        if (some && selected.has(i) === first) continue;
-        const cross = i >= scene.images;
-        const tone = cross && values.color === "class" ? ink : color(i);
-        const key = tone + cross;
-        if (!stamps.has(key)) stamps.set(key, stamp(tone, radius * ratio, cross));
-        const picture = stamps.get(key);
-        const [x, y] = point(view.xy, i).map((v) => v * ratio - picture.width / 2);
-        context.drawImage(picture, x, y);
-      }
+    const [behind, front] = [false, true].map((v) =>
+      this.rows.filter((i) => selected.has(i) === v),
+    );
+    for (const i of [...behind, ...front]) {
+      const cross = i >= scene.images;
+      const tone = cross && values.color === "class" ? ink : color(i);
+      const key = tone + cross;
+      if (!stamps.has(key)) stamps.set(key, stamp(tone, radius * ratio, cross));
+      const picture = stamps.get(key);
+      const [x, y] = point(view.xy, i).map((v) => v * ratio - picture.width / 2);
+      context.globalAlpha = selected.has(i) ? 0.95 : some ? 0.13 : 0.78;
+      context.drawImage(picture, x, y);
     }
     context.scale(ratio, ratio);
     if (side === "right" && some && scene.map(values).common) this.ways(context, selected, ink);
@@ -257,27 +239,25 @@ export class Maps {
 
   /** What is pointed at, the corners of the plane and the lasso. */
   overlay() {
-    SIDES.forEach((side, n) => {
-      const view = this.views[side];
-      if (view.xy) this.mark(view, this.scene.pair(this.state.values)[n]);
-    });
-  }
-
-  mark({ top, xy, lasso }, m) {
     const { corners, hover, pin } = this.state.values;
-    const ring = ([cx, cy], r) => make("circle", { cx, cy, r });
-    const parts = corners.flatMap((i, n) => {
-      const [x, y] = point(xy, i);
-      return [ring([x, y], 8), make("text", "ABC"[n], { x: x + 9, y: y - 7 })];
-    });
     const focus = hover >= 0 ? hover : pin;
-    if (focus >= 0) {
-      const near = [...this.scene.row(`neighbors ${m}`, focus)];
-      const d = near.map((i) => `M${point(xy, focus)}L${point(xy, i)}`).join("");
-      parts.push(ring(point(xy, focus), 6), make("path", { d }));
-    }
-    if (lasso) parts.push(make("polygon", { points: lasso.join(" ") }));
-    top.replaceChildren(...parts);
+    const ring = ([cx, cy], r) => make("circle", { cx, cy, r });
+    SIDES.forEach((side, n) => {
+      const { top, xy, lasso } = this.views[side];
+      if (!xy) return;
+      const parts = corners.flatMap((i, c) => {
+        const [x, y] = point(xy, i);
+        return [ring([x, y], 8), make("text", "ABC"[c], { x: x + 9, y: y - 7 })];
+      });
+      if (focus >= 0) {
+        const m = this.scene.pair(this.state.values)[n];
+        const near = [...this.scene.row(`neighbors ${m}`, focus)];
+        const d = near.map((i) => `M${point(xy, focus)}L${point(xy, i)}`).join("");
+        parts.push(ring(point(xy, focus), 6), make("path", { d }));
+      }
+      if (lasso) parts.push(make("polygon", { points: lasso.join(" ") }));
+      top.replaceChildren(...parts);
+    });
   }
 
   /** The visible image nearest to a point of the screen, or -1. */

@@ -1,10 +1,9 @@
 /** Trade-offs: linked panels of measures over models, a brush, a table. */
-import { Scene } from "./data.js";
-import { apart, button, choice, make, put, short, spot } from "./dom.js";
-import { State } from "./state.js";
+import { Scene, State } from "./data.js";
+import { apart, button, choice, chosen, make, put, short, spot } from "./dom.js";
 
 const PAIRS = [["trigger_accuracy", "pfl"], ["twl", "pfl"], ["twl", "agreement"]]; // prettier-ignore
-const [WIDE, HIGH] = [380, 330]; // a panel's units; the window decides their size
+const [ACROSS, DOWN] = [380, 330]; // a panel's units; the window decides their size
 const BOX = { left: 46, right: 366, top: 14, bottom: 304 };
 const NEAR = 14;
 const STILL = 5; // units: a box less wide is a click
@@ -46,31 +45,27 @@ const front = (points) =>
 export class Models {
   /** @param {Scene} scene @param {State} state */
   constructor(scene, state) {
-    Object.assign(this, { scene, state, panels: [], hot: -1, box: null });
-    this.groups = [{ title: "models shown here", rows: scene.about.models }, ...scene.about.tables];
+    Object.assign(this, { scene, state, panels: [], box: null });
     this.text = make("small", { role: "status" });
     this.grid = make("div.panels");
     this.table = make("table");
-    const titles = this.groups.map((group) => group.title);
-    const pick = choice("models", titles, (title) =>
-      state.set({ table: titles.indexOf(title), brushed: [], panels: null }),
-    );
-    this.clear = button("clear", "select no models", () => this.brush([], null));
-    const bar = make("div.bar", make("h2", "Trade-offs"));
-    if (titles.length > 1) bar.append(make("label", "models", pick));
-    bar.append(this.text, this.clear);
+    const titles = scene.tables.map((one) => one.title);
+    const pick = make("label", "models", chosen(state, "table", "models", titles));
+    pick.hidden = titles.length < 2;
+    const bar = make("div.bar", make("h2", "Trade-offs"), pick, this.text);
     const region = { tabIndex: 0, role: "region", "aria-label": "table of models" };
     const scroll = make("div.scroll", region, this.table);
     this.node = make("section", { "aria-label": "trade-offs" }, bar, this.grid, scroll);
-    state.on("table", () => (pick.value = titles[state.values.table]));
+    state.on("table", () => state.set({ brushed: [], panels: null }));
     state.now("table panels", () => this.build());
     state.on("brushed sort right", () => this.show());
+    state.on("hot", () => this.draw());
   }
 
   /** Rows of the chosen table, the measures that they have, and a panel for each pair. */
   build() {
     const { table, panels } = this.state.values;
-    this.rows = (this.groups[table] ?? this.groups[0]).rows;
+    this.rows = this.scene.tables.find((one) => one.title === table).rows;
     const some = ({ name }) =>
       this.rows.filter((row) => Number.isFinite(row.values[name])).length > 1;
     this.measures = this.scene.about.measures.filter(some);
@@ -89,18 +84,19 @@ export class Models {
 
   panel(pairs, pair, n) {
     const measures = pair.map((name) => this.measures.find((one) => one.name === name));
-    const titles = this.measures.map((one) => one.title);
+    const options = this.measures.map(({ title, name }) => [title, name]);
     const [across, up] = ["to the right", "upwards"].map((title, at) => {
-      const node = choice(title, titles, (chosen) => {
-        const { name } = this.measures[titles.indexOf(chosen)];
-        this.state.set({ panels: pairs.with(n, pair.with(at, name)) });
-      });
-      const { title: value, unit } = measures[at];
-      put(node, { value, title: `${value}: ${unit}` });
+      const change = (name) => this.state.set({ panels: pairs.with(n, pair.with(at, name)) });
+      const node = choice(title, options, change);
+      put(node, { value: pair[at], title: `${measures[at].title}: ${measures[at].unit}` });
       return node;
     });
     const title = `${pair[1]} against ${pair[0]} of all models`;
-    const chart = make("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": title });
+    const chart = make("svg", {
+      viewBox: `0 0 ${ACROSS} ${DOWN}`,
+      role: "img",
+      "aria-label": title,
+    });
     const panel = { pair, measures, chart };
     const head = make("div.bar", up, make("small", "over"), across);
     panel.node = make("div.panel", head, make("div.stage", chart));
@@ -110,7 +106,7 @@ export class Models {
 
   listen(panel) {
     const { chart } = panel;
-    const at = (event) => spot(event, chart).map((v) => (v * WIDE) / chart.clientWidth);
+    const at = (event) => spot(event, chart, ACROSS);
     let start = null;
     chart.onpointerdown = (event) => {
       chart.setPointerCapture(event.pointerId);
@@ -119,7 +115,7 @@ export class Models {
     chart.onpointermove = (event) => {
       const end = at(event);
       if (start) this.brush(this.within(panel, start, end), { panel, start, end });
-      else this.point(this.nearest(panel, end));
+      else this.state.set({ hot: this.nearest(panel, end) });
     };
     chart.onpointerup = (event) => {
       const still = start && apart(at(event), start) < STILL;
@@ -128,7 +124,7 @@ export class Models {
       start = null;
       if (n >= 0) this.open(n);
     };
-    chart.onpointerleave = () => this.point(-1);
+    chart.onpointerleave = () => this.state.set({ hot: -1 });
   }
 
   /** Rows of the models in a rectangle. */
@@ -149,21 +145,11 @@ export class Models {
     this.draw();
   }
 
-  point(hot) {
-    if (hot === this.hot) return;
-    this.hot = hot;
-    for (const row of this.table.tBodies[0].rows) row.classList.toggle("hot", row.place === hot);
-    this.draw();
-  }
-
   /** Show a model in the maps. */
   open(n) {
     const { name } = this.rows[n];
-    const known = this.scene.names.includes(name);
-    if (known) this.state.set({ right: name });
-    this.text.textContent = known
-      ? `${name} is in the maps now.`
-      : `${name}: its outputs are not kept here.`;
+    if (this.scene.names.includes(name)) this.state.set({ right: name });
+    else this.text.textContent = `${name}: its outputs are not kept here.`;
   }
 
   show() {
@@ -175,13 +161,11 @@ export class Models {
     if (by) order.sort((a, b) => (down ? -1 : 1) * (value(a) - value(b)) || 0);
     order.sort((a, b) => brushed.includes(b) - brushed.includes(a));
     const count = brushed.length ? `${brushed.length} of ${order.length}` : order.length;
-    this.text.textContent = `${count} models. Draw a box to select, click one to see it in the maps; dashed: none is better in both.`;
-    this.clear.style.visibility = brushed.length ? "" : "hidden";
+    this.text.textContent = `${count} models. Draw a box to select, click one to see it in the maps, or beside them to select none; dashed: none is better in both.`;
     const heads = this.measures.map(({ name, title, unit }) => {
-      const [arrow, sorted] =
-        by !== name ? ["", "none"] : down ? [" ▼", "descending"] : [" ▲", "ascending"];
+      const sorted = by !== name ? "none" : down ? "descending" : "ascending";
       const next = () => this.state.set({ sort: [name, by === name && !down] });
-      const node = button(`${title}${arrow}`, `${title}: ${unit}`, next);
+      const node = button(title, `${title}: ${unit}`, next);
       return make("th", { scope: "col", "aria-sort": sorted }, node);
     });
     const rows = order.map((n) => {
@@ -194,7 +178,7 @@ export class Models {
         ...cells,
       );
       row.onclick = () => this.open(n);
-      row.onmouseenter = row.onfocus = () => this.point(n);
+      row.onmouseenter = row.onfocus = () => this.state.set({ hot: n });
       row.onkeydown = (event) => event.key === "Enter" && this.open(n);
       row.classList.toggle("chosen", name === right);
       row.classList.toggle("faint", this.faint(n));
@@ -212,6 +196,8 @@ export class Models {
   }
 
   draw() {
+    const { hot } = this.state.values;
+    for (const row of this.table.tBodies[0].rows) row.classList.toggle("hot", row.place === hot);
     for (const panel of this.panels) panel.chart.replaceChildren(...this.parts(panel));
   }
 
@@ -253,14 +239,15 @@ export class Models {
   /** A model, hollow where it was attacked, and its name where it is chosen. */
   mark(n, [x, y]) {
     const { name, color, marker } = this.rows[n];
-    const chosen = n === this.hot || name === this.state.values.right;
+    const { hot, right } = this.state.values;
+    const chosen = n === hot || name === right;
     const fill = name.includes("/") ? "none" : color;
     const transform = `translate(${x} ${y}) scale(${chosen ? 6 : 4.5})`;
     const mark = make("path.mark", { d: MARKERS[marker], transform, fill, stroke: color });
     mark.classList.toggle("faint", this.faint(n));
     if (!chosen) return [mark];
     mark.classList.add("chosen");
-    const [tag, side] = x > WIDE / 2 ? ["text.name.up", -10] : ["text.name", 10];
+    const [tag, side] = x > ACROSS / 2 ? ["text.name.up", -10] : ["text.name", 10];
     return [mark, make(tag, name, { x: x + side, y: Math.max(y - 8, 12) })];
   }
 }

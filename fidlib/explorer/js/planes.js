@@ -1,9 +1,8 @@
 /** Planes through three images: what two models say of every mix of them. */
-import { Scene } from "./data.js";
-import { button, group, make, put, raster, rgb, short, slider, spot, toggle } from "./dom.js";
+import { Scene, State } from "./data.js";
+import { button, make, put, raster, rgb, slider, spot, toggles } from "./dom.js";
 import { blended, cells, differing, softmax, three } from "./mixes.js";
-import { bars } from "./point.js";
-import { State } from "./state.js";
+import { bars, images } from "./point.js";
 
 const LEVELS = [12, 24, 48, 96]; // cells a side that a kernel is asked for, in turn
 const FINE = 240; // cells a side in feature space, where a head is all there is to compute
@@ -48,34 +47,24 @@ export class Planes {
     this.stages = [0, 1, 2].map(() => this.stage());
     const kept = planes.map(({ corners }) => {
       const title = `plane through ${corners.join(", ")}, kept in pixel space`;
-      return this.images(corners, 20, title, { corners, space: "pixels" });
+      return images(scene, corners, 20, title, () => state.set({ corners, space: "pixels" }));
     });
     const others = button("three others", "three images of different classes, at random", () => {
       const draws = Array.from({ length: 200 }, () => Math.floor(Math.random() * scene.images));
       state.set({ corners: three(draws, scene.labels) });
     });
-    const spaces = ["features", "pixels"].map((space) =>
-      toggle(state, "space", space, space, `mixes of ${space}`),
-    );
+    const spaces = ["features", "pixels"].map((space) => [space, space, `mixes of ${space}`]);
     this.node = make(
       "section",
       { "aria-label": "planes" },
       make("div.bar", make("h2", "Planes"), this.slots, others),
-      make("div.bar", group("div.joined", "space", ...spaces), ...kept, this.note),
+      make("div.bar", toggles(state, "space", "space", spaces), ...kept, this.note),
       make("div.planes", ...this.stages.map((stage) => stage.node), this.side()),
     );
     model.on("change:plane", () => this.answer(model.get("plane")));
     state.now("left right corners space", () => this.show());
     state.on("mix edge along", () => this.look());
     state.on("edge along", () => this.plot());
-  }
-
-  /** Images as a button. */
-  images(rows, size, title, change) {
-    const node = button("", title, () => this.state.set(change));
-    node.className = "images";
-    node.append(...rows.map((i) => this.scene.picture(i, size)));
-    return node;
   }
 
   /** A picture of the plane, with what moves on it above. */
@@ -86,8 +75,7 @@ export class Planes {
     const triangle = make("polygon", { points: CORNERS.join(" ") });
     const top = make("svg", { viewBox: "0 0 100 100", role: "img" }, triangle, edge, dot);
     top.onpointermove = top.onpointerdown = (event) => {
-      const at = spot(event, top).map((v) => (100 * v) / top.clientWidth);
-      this.state.set({ mix: mixture(at) });
+      this.state.set({ mix: mixture(spot(event, top, 100)) });
     };
     top.onpointerleave = () => this.state.set({ mix: null });
     const node = make("div.panel", head, make("div.stage", canvas, top, ...corners));
@@ -97,16 +85,14 @@ export class Planes {
   /** What is said of a mix, and probabilities along an edge. */
   side() {
     const title = "probabilities along the edge";
-    const edges = EDGES.map((name, n) =>
-      toggle(this.state, "edge", n, name, `along the edge ${name}`),
-    );
+    const options = EDGES.map((name, n) => [n, name, `along the edge ${name}`]);
+    const edges = toggles(this.state, "edge", "edge", options);
     const oninput = () => this.state.set({ along: +this.slider.value, mix: null });
     const chart = { viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img" };
-    [this.text, this.chances] = [make("div.about"), make("div")];
+    [this.text, this.chances] = [make("div"), make("div")];
     this.chart = make("svg.chart", { ...chart, "aria-label": title });
     this.slider = slider("along the edge", { max: 1, step: 0.005, oninput });
-    const joined = group("div.joined", "edge", ...edges);
-    return (this.info = make("div.side", this.text, joined, this.chart, this.slider, this.chances));
+    return (this.info = make("div.side", this.text, edges, this.chart, this.slider, this.chances));
   }
 
   /** Both models' cells and probabilities in the chosen space; null where nothing is known. */
@@ -132,14 +118,14 @@ export class Planes {
   }
 
   /** Take a level from the kernel. */
-  answer({ error, models, corners, side, cells: levels, edges, seconds }) {
+  answer({ error, models, corners, side, cells: levels, edges }) {
     if (error) this.note.textContent = error;
     if (error || !models) return;
     const copy = ({ buffer, byteOffset, byteLength }) =>
       buffer.slice(byteOffset, byteOffset + byteLength);
     models.forEach((name, n) => {
       const [level, chances] = [new Uint16Array(copy(levels[n])), new Float32Array(copy(edges[n]))];
-      this.pixels.set(`${name} ${corners}`, { side, level, edges: chances, seconds });
+      this.pixels.set(`${name} ${corners}`, { side, level, edges: chances });
     });
     const { left, right, corners: now, space } = this.state.values;
     if (`${[left, right, now]}` === `${[models, corners]}` && space === "pixels") this.show();
@@ -149,16 +135,15 @@ export class Planes {
     const { left, right, corners, space } = this.state.values;
     const slots = corners.map((i, n) => {
       const title = `corner ${"ABC"[n]}: ${this.scene.title(i).join(", class ")}; click to look at it`;
-      return make("div.group", this.images([i], 22, title, { pin: i }), "ABC"[n]);
+      const look = () => this.state.set({ pin: i });
+      return make("div.group", images(this.scene, [i], 22, title, look), "ABC"[n]);
     });
     this.slots.replaceChildren("corners", ...slots);
     this.found = this.find();
-    const { side = 0, seconds } = this.found ?? {};
+    const { side = 0 } = this.found ?? {};
     const next = space === "pixels" && this.live && LEVELS.find((level) => level > side);
-    const time = seconds ? `, ${short(seconds)} s` : "";
     if (space === "features") this.note.textContent = "Mixes of features: the head alone, exact.";
-    else if (side)
-      this.note.textContent = `${side} cells a side${time}${next ? "; finer to come" : ""}.`;
+    else if (side) this.note.textContent = `${side} cells a side${next ? "; finer to come" : ""}.`;
     else if (next) this.note.textContent = "Asking the kernel …";
     else
       this.note.textContent = "Not kept, and no kernel is here: choose a kept plane, or features.";
@@ -223,19 +208,19 @@ export class Planes {
     const v = Math.min(side - 1 - u, Math.floor(weights[2] * side));
     const [before, after] = both.map((level) => about.classes[level[v * side + u]]);
     const mixed = weights.map((w, n) => `${w.toFixed(2)} ${"ABC"[n]}`).join(" + ");
+    const text = make(
+      "div",
+      make("div", `${left}: `, make("b", before)),
+      make("div", `${right}: `, make("b", after)),
+      before !== after && make("div.alarm", "they differ"),
+      make("div.soft", mixed),
+    );
     this.text.replaceChildren(
-      ...(space === "pixels" ? [this.blend(corners, weights)] : []),
-      make(
-        "div",
-        make("div", `${left}: `, make("b", before)),
-        make("div", `${right}: `, make("b", after)),
-        make("div.alarm", before === after ? "" : "they differ"),
-        make("div.soft", mixed),
-      ),
+      make("div.about", space === "pixels" && this.blend(corners, weights), text),
     );
     this.slider.value = share;
-    const chances = [left, right].map((name, n) => [name, chance(n, weights)]);
-    this.chances.replaceChildren(bars(about, new Map(chances.filter(([, values]) => values))));
+    const names = chance(0, weights) ? [...new Set([left, right])] : [];
+    this.chances.replaceChildren(...names.map((name, n) => bars(about, name, chance(n, weights))));
   }
 
   /** The corners' mix as an image. */

@@ -1,8 +1,7 @@
 /** What is said of one image, and of the selected ones. */
-import { Scene } from "./data.js";
-import { button, group, make, short } from "./dom.js";
+import { Scene, State } from "./data.js";
+import { button, download, group, make, put, short } from "./dom.js";
 import { softmax } from "./mixes.js";
-import { State } from "./state.js";
 
 const TOP = 3; // classes of which a probability is shown
 const STRIP = 160; // images in the strip, at most
@@ -12,31 +11,33 @@ const HELP = [
   "Ctrl and wheel, or two fingers, zoom; “move” drags the map.",
 ];
 
+/** Images as a button. @param {Scene} scene @param {number[]} rows @param {number} size */
+export function images(scene, rows, size, title, onclick) {
+  const node = button("", title, onclick);
+  node.className = "images";
+  node.append(...rows.map((i) => scene.picture(i, size)));
+  return node;
+}
+
 /** An image that can be pointed at and kept. */
 function thumb(scene, state, i, size, color) {
-  const node = button("", scene.title(i).join(", class "), () => state.set({ pin: i }));
-  node.className = "thumb";
-  node.style.borderColor = color;
-  node.append(scene.picture(i, size));
+  const title = scene.title(i).join(", class ");
+  const node = images(scene, [i], size, title, () => state.set({ pin: i }));
+  put(node, { className: "thumb", style: `border-color:${color}` });
   node.onmouseenter = node.onfocus = () => state.set({ hover: i });
   node.onmouseleave = () => state.set({ hover: -1 });
   return node;
 }
 
-/** Models' largest probabilities as bars. @param {Map<string, number[]>} chances by model */
-export function bars({ classes, colors }, chances) {
-  const rows = [...chances].map(([model, values]) => [
-    make("h3", model),
-    ...[...values.keys()]
-      .sort((a, b) => values[b] - values[a])
-      .slice(0, TOP)
-      .flatMap((k) => {
-        const style = `width:${100 * values[k]}%;background:${colors[k]}`;
-        const name = make("span", classes[k], { title: classes[k] });
-        return [name, make("i", { style }), make("b", values[k].toFixed(3))];
-      }),
+/** A model's largest probabilities as bars. @param {string} title @param {number[]} values */
+export function bars({ classes, colors }, title, values) {
+  const order = [...values.keys()].sort((a, b) => values[b] - values[a]).slice(0, TOP);
+  const rows = order.flatMap((k) => [
+    make("span", classes[k], { title: classes[k] }),
+    make("i", { style: `width:${100 * values[k]}%;background:${colors[k]}` }),
+    make("b", values[k].toFixed(3)),
   ]);
-  return make("div.probabilities", ...rows.flat());
+  return make("div.probabilities", make("h3", title), ...rows);
 }
 
 /** The image that is pointed at or kept: picture, probabilities, neighbours. */
@@ -66,15 +67,14 @@ export class Point {
       make("h3", what),
       make("div", `class ${label}`),
       make("div", moved ? `moved by ${short(moved[i])}` : "D differs: no distance"),
+      before !== after && make("div.alarm", `${before} → ${after}`),
+      i === pin && this.corners(i),
     );
-    if (before !== after) text.append(make("div.alarm", `${before} → ${after}`));
-    if (i === pin) text.append(this.corners(i));
-    const chances = pair.map((m) => [scene.names[m], softmax(scene.row(`logits ${m}`, i))]);
-    this.node.replaceChildren(
-      make("div.about", scene.picture(i, 96), text),
-      bars(scene.about, new Map(chances)),
-      ...this.neighbors(i, pair),
+    const chances = pair.map((m) =>
+      bars(scene.about, scene.names[m], softmax(scene.row(`logits ${m}`, i))),
     );
+    const about = make("div.about", scene.picture(i, 96), text);
+    this.node.replaceChildren(about, ...chances, ...this.neighbors(i, pair));
     this.spoken.textContent = `${what}, class ${label}; ${left} says ${before}, ${right} says ${after}`;
   }
 
@@ -97,20 +97,28 @@ export class Point {
       const color = (n) => scene.about.colors[scene.answers(m)[n]];
       return make("div.row", ...rows.map((n) => thumb(scene, state, n, 24, color(n))));
     };
-    const parts = [make("h3.soft", `Nearest under ${scene.names[left]}`), row(left, before)];
-    if (left === right) return parts;
     const title = `Under ${scene.names[right]}: ${kept} of ${before.length} kept`;
-    return [...parts, make("h3.soft", title), row(right, after)];
+    return [
+      make("h3.soft", `Nearest under ${scene.names[left]}`),
+      row(left, before),
+      make("h3.soft", title),
+      row(right, after),
+    ];
   }
 }
 
 /** The selected images: a sentence that counts them, and a strip of them. */
 export class Selection {
-  /** @param {Scene} scene @param {State} state @param {Node[]} tools behind the sentence */
-  constructor(scene, state, tools) {
+  /** @param {Scene} scene @param {State} state */
+  constructor(scene, state) {
     Object.assign(this, { scene, state });
     this.text = make("span", { role: "status" });
-    this.tools = make("span.bar", ...tools);
+    const save = () => download("selected.csv", new Blob([this.csv()], { type: "text/csv" }));
+    this.tools = make(
+      "span.bar",
+      button("CSV", "save what is selected as a table", save),
+      button("clear", "select nothing", () => state.set({ selected: [] })),
+    );
     this.strip = group("div.strip", "selected images");
     this.node = make("div", make("div.bar", this.text, this.tools), this.strip);
     this.strip.onkeydown = (event) => {
@@ -134,21 +142,15 @@ export class Selection {
     const rows = this.rows();
     const after = scene.answers(scene.pair(state.values)[1]);
     this.tools.hidden = !rows.length;
-    this.text.textContent = rows.length ? this.sentence(rows) : this.all();
+    const triggers = scene.count - scene.images;
+    const all = `${scene.images} images${triggers ? ` and ${triggers} triggers (×)` : ""}.`;
+    this.text.textContent = rows.length ? this.sentence(rows) : all;
     const thumbs = rows
       .slice(0, STRIP)
       .map((i) => thumb(scene, state, i, 28, scene.about.colors[after[i]]));
     thumbs.forEach((node, n) => (node.tabIndex = n ? -1 : 0));
     const rest = rows.length - thumbs.length;
     this.strip.replaceChildren(...thumbs, ...(rest ? [make("small", ` and ${rest} more`)] : []));
-  }
-
-  /** What there is to select. */
-  all() {
-    const { images, count } = this.scene;
-    const triggers = count - images;
-    const more = triggers ? ` and ${triggers.toLocaleString("en")} triggers (×)` : "";
-    return `${images.toLocaleString("en")} images${more}.`;
   }
 
   /** What is selected, counted. */

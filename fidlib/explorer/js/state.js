@@ -1,4 +1,4 @@
-/** What is chosen: its values at first, which of them make sense, and who wants to know. */
+/** What can be chosen: values at first, and which others make sense. */
 import { Scene } from "./data.js";
 import { three } from "./mixes.js";
 
@@ -20,12 +20,13 @@ const maybe = (test) => (v) => v === null || test(v);
  * What can be chosen and shared: its value at first, and a test of others.
  * @param {Scene} scene @returns {Object<string, [any, (value: any) => boolean]>}
  */
-export function choices({ about, names, count, images, labels, arrays }) {
+export function choices({ about, names, count, images, labels, arrays, tables }) {
   const rows = [...Array(images).keys()];
   const right = rows.filter((i) => arrays["answers 0"][i] === labels[i]);
   const marked = names.slice(1).find((name) => name !== "scratch"); // which shares nothing
   const maps = about.maps.map((one) => one.name);
   const measure = among(about.measures.map((one) => one.name));
+  const titles = tables.map((one) => one.title);
   const row = whole(0, count);
   const range = tuple(number(-1e9, 1e9), number(-1e9, 1e9), number(1e-9, 1e9));
   return {
@@ -47,7 +48,7 @@ export function choices({ about, names, count, images, labels, arrays }) {
     space: ["features", among(["features", "pixels"])],
     edge: [0, whole(0, 3)],
     along: [0.5, number(0, 1)],
-    table: [0, whole(0, about.tables.length + 1)],
+    table: [titles[0], among(titles)],
     panels: [null, maybe(list(tuple(measure, measure)))],
     brushed: [[], list(whole(0, 1e6))],
     sort: [null, maybe(tuple(measure, among([true, false])))],
@@ -57,7 +58,7 @@ export function choices({ about, names, count, images, labels, arrays }) {
 /** All values as they are at first; a pointer's are no part of what is shared. */
 export const beginning = (table) => ({
   ...Object.fromEntries(Object.entries(table).map(([name, [first]]) => [name, first])),
-  ...{ hover: -1, mix: null },
+  ...{ hover: -1, mix: null, hot: -1 },
 });
 
 /** Those of some values that make sense. @param {any} values from an address, or a notebook */
@@ -65,32 +66,3 @@ export const sensible = (table, values) =>
   Object.fromEntries(
     Object.entries(values ?? {}).filter(([name, value]) => table[name]?.[1](value)),
   );
-
-/** What is chosen, as plain JSON, and who wants to know when it changes. */
-export class State {
-  /** @param {Object} values */
-  constructor(values) {
-    Object.assign(this, { values, listeners: [] });
-  }
-
-  /** Call a function when one of these names changes. @param {string} names */
-  on(names, listener) {
-    this.listeners.push([names.split(" "), listener]);
-  }
-
-  /** The same, and call it at once. @param {string} names */
-  now(names, listener) {
-    this.on(names, listener);
-    listener([]);
-  }
-
-  /** Change some values. @param {Object} values */
-  set(values) {
-    const changed = Object.keys(values).filter(
-      (name) => JSON.stringify(values[name]) !== JSON.stringify(this.values[name]),
-    );
-    Object.assign(this.values, values);
-    for (const [names, listener] of this.listeners)
-      if (names.some((name) => changed.includes(name))) listener(changed);
-  }
-}
