@@ -170,7 +170,7 @@ def test_a_point_shows_probabilities_and_kept_neighbours(tab, shown):
     assert numbers[:3] == pytest.approx(expected, abs=2e-3)
     near = [tab.run(f"[...fx.scene.row('neighbors {m}', {i})]") for m in (0, 1)]
     kept = len(set(near[0]) & set(near[1]))
-    assert f"Under FTAL: {kept} of 8 kept" in tab.run("fx.textContent")
+    assert f"under FTAL: {kept} of 8 kept" in tab.run("fx.textContent")
 
 
 def test_planes_in_feature_space_are_numpys(tab, shown):

@@ -1,15 +1,13 @@
 /**
  * What is shown and what is chosen: the unpacked scene and the state.
  *
- * @typedef {{name: string, common: boolean, note: string}} Layer
  * @typedef {{title: string, classes: string[], colors: string[], viridis: string[],
  *   images: number, triggers: number, shape: [number, number], columns: number,
- *   models: {name: string, color: string, marker: string, values: Object<string, ?number>,
- *   film: ?number[]}[], maps: Layer[], planes: {corners: number[], side: number}[],
+ *   models: {name: string, color: string, marker: string, values: Object, film: ?number[]}[],
+ *   maps: {name: string, common: boolean, note: string}[], tables: Object[],
+ *   planes: {corners: number[], side: number}[],
  *   measures: {name: string, title: string, unit: string, direction: number}[],
- *   tables: {title: string, rows: {name: string, values: Object<string, ?number>}[]}[],
- *   arrays: Object<string, {kind: string, start: number, count: number, scale: ?number}>
- * }} About as `scene.py` packs it
+ *   arrays: Object<string, {kind: string, start: number, count: number, scale: ?number}>}} About
  */
 import { make } from "./dom.js";
 
@@ -48,14 +46,8 @@ export class Scene {
     return [this.names.indexOf(left), this.names.indexOf(right)];
   }
 
-  /** @returns {Layer} the chosen map */
   map(values) {
     return this.about.maps.find((one) => one.name === values.map);
-  }
-
-  /** @returns {ArrayLike<number>} class of each image, as a model names it */
-  answers(m) {
-    return this.arrays[`answers ${m}`];
   }
 
   /** An image's part of an array. @returns {ArrayLike<number>} */
@@ -65,13 +57,16 @@ export class Scene {
     return array.subarray(i * size, (i + 1) * size);
   }
 
-  /** How far features moved from left to right, and the distance that one in twenty
-   * exceeds; null and 0 where D differs. @returns {[?Float32Array, number]} */
-  moved(values) {
-    const [a, b] = this.pair(values).sort((one, other) => one - other);
-    const moved = a === b ? new Float32Array(this.count) : this.arrays[`moved ${a} ${b}`];
+  /** What two models answer, how far features moved from one to the other, null where D
+   * differs, and the distance that one in twenty exceeds. */
+  compare(values) {
+    const pair = this.pair(values);
+    const [before, after] = pair.map((m) => this.arrays[`answers ${m}`]);
+    const name = `moved ${Math.min(...pair)} ${Math.max(...pair)}`;
+    const moved = pair[0] === pair[1] ? new Float32Array(this.count) : this.arrays[name];
     const sorted = moved?.slice(0, this.images).sort();
-    return [moved ?? null, sorted?.[Math.floor(0.95 * (sorted.length - 1))] ?? 0];
+    const far = sorted?.[Math.floor(0.95 * (sorted.length - 1))] || 1;
+    return { before, after, moved: moved ?? null, far };
   }
 
   /** What an image is called, and the name of its class. @returns {[string, string]} */

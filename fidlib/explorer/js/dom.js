@@ -11,11 +11,8 @@ export function put(node, properties) {
   }
 }
 
-/**
- * An element: `make("div.bar", ...)` with properties and children in any order; false is
- * none. Texts become text, never markup.
- * @param {string} tag @param {...(Node|string|Object|false)} parts
- */
+/** An element such as `make("div.bar", ...)`. Texts become text, never markup; false is none.
+ * @param {string} tag @param {...(Node|string|Object|false)} parts children and properties */
 export function make(tag, ...parts) {
   const [name, ...classes] = tag.split(".");
   const node = SHAPES.test(name)
@@ -33,11 +30,7 @@ export function make(tag, ...parts) {
 export const group = (tag, title, ...kids) =>
   make(tag, { role: "group", "aria-label": title }, ...kids);
 
-/**
- * A `<select>`.
- * @param {(string|[string, string])[]} options texts, or texts and values
- * @param {(value: string) => void} change
- */
+/** A `<select>`. @param {(string|[string, string])[]} options texts, or texts and values */
 export function choice(title, options, change) {
   const node = make("select", { onchange: () => change(node.value), "aria-label": title });
   node.append(...options.map((option) => new Option(...[option].flat())));
@@ -60,7 +53,7 @@ export const button = (text, title, onclick) =>
 export function toggles(state, name, title, options) {
   const nodes = options.map(([value, text, what]) => {
     const node = button(text, what, () => state.set({ [name]: value }));
-    state.now(name, () => node.setAttribute("aria-pressed", state.values[name] === value));
+    state.now(name, () => (node.ariaPressed = state.values[name] === value));
     return node;
   });
   return group("div.joined", title, ...nodes);

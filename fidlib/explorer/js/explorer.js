@@ -15,7 +15,7 @@ function controls(scene, state, maps) {
   );
   state.now("map left right linked", () => {
     linked.disabled = !scene.map(state.values).common;
-    linked.setAttribute("aria-pressed", maps.linked);
+    linked.ariaPressed = maps.linked;
   });
   const names = scene.about.maps.map((one) => one.name);
   return make(
@@ -41,23 +41,19 @@ function sliders(scene, state) {
     ...{ step: 0.05, className: "film" },
     oninput: () => state.set({ film: +film.value, t: 1 }),
   });
-  const [from, to, epoch] = ["span", "span", "small"].map((tag) => make(tag));
+  const epoch = make("small");
   state.on("right", (changed) => changed.includes("film") || state.set({ film: null }));
   state.now("t film left right map", () => {
     const { values } = state;
     const [a, b] = scene.pair(values);
     const epochs = scene.about.models[b].film;
-    [from.textContent, to.textContent] = [values.left, values.right];
     put(way, { value: values.t, disabled: a === b || !scene.map(values).common });
     const last = (epochs?.length ?? 2) - 1;
     put(film, { max: last, value: values.film ?? last, disabled: !epochs });
     epoch.textContent = epochs ? `epoch ${+epochs[Math.round(film.value)].toFixed(2)}` : "not kept";
   });
-  return make(
-    "div.bar.sliders",
-    make("label", from, way, to),
-    make("label", "training", film, epoch),
-  );
+  const labels = [make("label", "left", way, "right"), make("label", "training", film, epoch)];
+  return make("div.bar.sliders", ...labels);
 }
 
 /** Models that differ from one in the strength of their last attack alone, by strength. */
@@ -98,23 +94,18 @@ function chips(scene, state) {
   const keys = [...classes.keys(), ...(triggers ? ["triggers"] : [])];
   const nodes = keys.map((key) => {
     const name = classes[key] ?? "× triggers";
-    const chip = button("", `show or hide ${name}; double-click: this one alone`, () =>
+    const chip = button(name, `show or hide ${name}; double-click: this one alone`, () =>
       state.set({ hidden: toggled(state.values.hidden, key) }),
     );
     chip.ondblclick = () => state.set({ hidden: keys.filter((other) => other !== key) });
-    if (key in classes) chip.append(dot(colors[key]));
-    chip.append(make("span", name));
-    state.now("hidden", () =>
-      chip.setAttribute("aria-pressed", !state.values.hidden.includes(key)),
-    );
+    if (key in classes) chip.prepend(dot(colors[key]));
+    state.now("hidden", () => (chip.ariaPressed = !state.values.hidden.includes(key)));
     return chip;
   });
   const ramp = make("span.ramp", { style: `background:linear-gradient(90deg,${viridis})` });
   const right = make("span.legend.right", dot(RIGHT), "right", dot(WRONG), "wrong");
   const moved = make("span.legend.moved", "little", ramp, "far");
-  const node = group("div.chips", "classes shown", ...nodes, right, moved);
-  state.now("color", () => (node.dataset.color = state.values.color));
-  return node;
+  return group("div.chips", "classes shown", ...nodes, right, moved);
 }
 
 /** Both maps with their titles, as one picture. */
@@ -185,7 +176,8 @@ async function render({ model, el }) {
   );
   const root = make("div.fx", frame);
   el.append(root);
-  state.now("theme", () => (root.dataset.theme = state.values.theme));
+  for (const name of ["theme", "tool", "color"])
+    state.now(name, () => (root.dataset[name] = state.values[name]));
   root.ontransitionend = () => maps.repaint(); // its ink: by the system, a notebook or a choice
   shared(state, table, model);
   const resized = new ResizeObserver(() => state.set({ size: root.clientWidth }));

@@ -63,14 +63,15 @@ export function listen(maps, side) {
   const fingers = new Map();
   let start = null;
 
-  /** Move a map by what one of the fingers moved; zoom it by how far two are apart. */
+  /** Move a map with a finger; zoom it by how far two are apart. */
   const move = (id, at) => {
     const before = fingers.get(id);
     fingers.set(id, at);
     const other = [...fingers].find(([finger]) => finger !== id)?.[1];
-    const factor = other ? apart(before, other) / (apart(at, other) || 1) : 1;
-    const way = [0, 1].map((n) => (at[n] - before[n]) / view.size / fingers.size);
-    maps.aim(side, factor, [0.5, 0.5], way);
+    const shares = (a, b) => [0, 1].map((n) => (a[n] - b[n]) / view.size);
+    const factor = other && apart(before, other) / (apart(at, other) || 1);
+    if (other) maps.aim(side, factor, shares(other, [0, 0]));
+    else maps.aim(side, 1, [0.5, 0.5], shares(at, before));
   };
 
   canvas.onpointerdown = (event) => {
@@ -100,9 +101,7 @@ export function listen(maps, side) {
     view.lasso = null;
     maps.overlay();
   };
-  canvas.onpointerleave = () => {
-    if (!view.lasso) state.set({ hover: -1 });
-  };
+  canvas.onpointerleave = () => view.lasso || state.set({ hover: -1 });
   canvas.onwheel = (event) => {
     // Otherwise the page scrolls; a trackpad's pinch comes with ctrlKey.
     if (!event.ctrlKey && state.values.tool !== "move") return;

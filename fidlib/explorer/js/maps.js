@@ -1,11 +1,11 @@
 /** Two maps of the same images: where they are, what is visible, and how it is drawn. */
-import { Scene, State } from "./data.js";
 import { apart, button, make, point, raster, rgb } from "./dom.js";
 import { listen } from "./gestures.js";
 import { region } from "./mixes.js";
 
 export const [RIGHT, WRONG] = ["#3f90da", "#e76300"];
 const SIDES = ["left", "right"];
+const PAINTED = "left right map color show hidden t film selected linked zoom size";
 const BLOWN_UP = 5; // times as wide as the other map: on shared axes that is a dot
 const REACH = 14; // CSS pixels around a point that belong to it
 const CELLS = 150; // a side, of the regions behind a map
@@ -40,8 +40,7 @@ function stamp(color, radius, cross) {
 /** Rows that pass the filters. @param {Scene} scene @returns {number[]} */
 function visible(scene, values) {
   const { labels, images, count } = scene;
-  const [before, after] = scene.pair(values).map((m) => scene.answers(m));
-  const [moved, far] = scene.moved(values);
+  const { before, after, moved, far } = scene.compare(values);
   const hidden = new Set(values.hidden);
   const tests = {
     all: () => true,
@@ -62,14 +61,8 @@ export class Maps {
     Object.assign(this, { scene, state, views: {} });
     this.panels = SIDES.map((side) => this.panel(side, heads[side]));
     state.on("left right map", () => this.fit());
-    state.on("left right map color show hidden t film selected linked zoom size", () =>
-      this.repaint(),
-    );
+    state.on(PAINTED, () => this.repaint());
     state.on("hover pin corners", () => this.overlay());
-    state.now("tool", () => {
-      for (const { top } of Object.values(this.views))
-        top.classList.toggle("moving", state.values.tool === "move");
-    });
   }
 
   panel(side, head) {
@@ -87,23 +80,24 @@ export class Maps {
     return make("div.panel", head, make("div.stage", base, top, zoom));
   }
 
-  /** What an array of a side's model is called. @param {string} kind */
-  name(side, kind) {
+  /** Arrays of a kind of both models, and of the right one's training. */
+  arrays(kind) {
+    const { arrays, about } = this.scene;
     const [left, right] = this.scene.pair(this.state.values);
-    const p = this.scene.about.maps.indexOf(this.scene.map(this.state.values));
-    return `${kind === "place" ? `place ${p}` : kind} ${side === "left" ? left : right}`;
+    const p = about.maps.indexOf(this.scene.map(this.state.values));
+    const stem = kind === "place" ? `place ${p}` : kind;
+    return [`${stem} ${left}`, `${stem} ${right}`, `film ${stem} ${right}`].map((n) => arrays[n]);
   }
 
-  /** An array of a side as it is now: on the way from left to right, or in a training. */
+  places = () => this.arrays("place").slice(0, 2);
+
+  /** One of a side as it is now: on the way from left to right, or in a training. */
   now(side, kind) {
-    const { arrays } = this.scene;
     const { film, t } = this.state.values;
-    const name = this.name("right", kind);
-    const [from, to] = [arrays[this.name("left", kind)], arrays[name]];
+    const [from, to, frames] = this.arrays(kind);
     if (side === "left") return from;
     const mixed = (a, b, share) => (share ? a.map((v, n) => v + share * (b[n] - v)) : a);
-    const frames = film === null ? null : arrays[`film ${name}`];
-    if (frames) {
+    if (frames && film !== null) {
       const at = Math.min(film, frames.length / to.length - 1);
       const frame = (n) => frames.subarray(n * to.length, (n + 1) * to.length);
       if (kind === "answers") return frame(Math.round(at));
@@ -113,20 +107,14 @@ export class Maps {
     return whole ? to : mixed(from, to, t);
   }
 
-  /** Both models' places as they are in the end. */
-  whole() {
-    return SIDES.map((side) => this.scene.arrays[this.name(side, "place")]);
-  }
-
   /** Whether both maps have the same axes: as chosen, or unless one were a dot on them. */
   get linked() {
     if (!this.scene.map(this.state.values).common) return false;
-    const [left, right] = this.whole().map((places) => around(places)[2]);
+    const [left, right] = this.places().map((one) => around(one)[2]);
     const alike = right / left < BLOWN_UP && left / right < BLOWN_UP;
     return this.state.values.linked ?? alike;
   }
 
-  /** Show everything. */
   fit() {
     this.state.set({ zoom: null, linked: null });
   }
@@ -158,14 +146,15 @@ export class Maps {
     if (values.color === "class") return (i) => about.colors[labels[i]];
     if (values.color === "answer") return (i) => about.colors[answers[i]];
     if (values.color === "right or wrong") return (i) => (answers[i] === labels[i] ? RIGHT : WRONG);
-    const [moved, far] = this.scene.moved(values);
-    const share = (i) => Math.min(1, (moved?.[i] ?? 0) / (far || 1));
+    const { moved, far } = this.scene.compare(values);
+    const share = (i) => Math.min(1, (moved?.[i] ?? 0) / far);
     return (i) => about.viridis[Math.round((about.viridis.length - 1) * share(i))];
   }
 
   repaint() {
     if (!this.views.left.top.clientWidth) return;
-    const [{ linked }, places] = [this, this.whole()];
+    const { linked } = this;
+    const places = this.places();
     this.rows = visible(this.scene, this.state.values);
     SIDES.forEach((side, n) => {
       const whole = around(...(linked ? places : [places[n]]));

@@ -1,9 +1,8 @@
 /** Trade-offs: linked panels of measures over models, a brush, a table. */
-import { Scene, State } from "./data.js";
 import { apart, button, choice, chosen, make, put, short, spot } from "./dom.js";
 
-const PAIRS = [["trigger_accuracy", "pfl"], ["twl", "pfl"], ["twl", "agreement"]]; // prettier-ignore
-const [ACROSS, DOWN] = [380, 330]; // a panel's units; the window decides their size
+const PAIRS = ["trigger_accuracy pfl", "twl pfl", "twl agreement"].map((pair) => pair.split(" "));
+const [ACROSS, VIEW] = [380, "0 0 380 330"]; // a panel's units: the window decides their size
 const BOX = { left: 46, right: 366, top: 14, bottom: 304 };
 const NEAR = 14;
 const STILL = 5; // units: a box less wide is a click
@@ -71,7 +70,7 @@ export class Models {
     this.measures = this.scene.about.measures.filter(some);
     const names = this.measures.map((one) => one.name);
     this.node.hidden = names.length < 2;
-    if (this.node.hidden) return;
+    if (names.length < 2) return;
     this.grid.hidden = this.rows.length < 3; // two models are told by the table alone
     const pairs = PAIRS.map((pair, n) => {
       const other = [0, 1].map((at) => names[(2 * n + at) % names.length]);
@@ -92,20 +91,10 @@ export class Models {
       return node;
     });
     const title = `${pair[1]} against ${pair[0]} of all models`;
-    const chart = make("svg", {
-      viewBox: `0 0 ${ACROSS} ${DOWN}`,
-      role: "img",
-      "aria-label": title,
-    });
+    const chart = make("svg", { viewBox: VIEW, role: "img", "aria-label": title });
     const panel = { pair, measures, chart };
     const head = make("div.bar", up, make("small", "over"), across);
     panel.node = make("div.panel", head, make("div.stage", chart));
-    this.listen(panel);
-    return panel;
-  }
-
-  listen(panel) {
-    const { chart } = panel;
     const at = (event) => spot(event, chart, ACROSS);
     let start = null;
     chart.onpointerdown = (event) => {
@@ -125,9 +114,9 @@ export class Models {
       if (n >= 0) this.open(n);
     };
     chart.onpointerleave = () => this.state.set({ hot: -1 });
+    return panel;
   }
 
-  /** Rows of the models in a rectangle. */
   within({ places }, [a, b], [c, d]) {
     const inside = ([, [x, y]]) => (x - a) * (x - c) <= 0 && (y - b) * (y - d) <= 0;
     return [...places].filter(inside).map(([n]) => n);
@@ -145,7 +134,6 @@ export class Models {
     this.draw();
   }
 
-  /** Show a model in the maps. */
   open(n) {
     const { name } = this.rows[n];
     if (this.scene.names.includes(name)) this.state.set({ right: name });
@@ -171,12 +159,8 @@ export class Models {
     const rows = order.map((n) => {
       const { name, values } = this.rows[n];
       const cells = this.measures.map((one) => make("td", short(values[one.name])));
-      const row = make(
-        "tr",
-        { tabIndex: 0, place: n },
-        make("th", { scope: "row" }, name),
-        ...cells,
-      );
+      const title = make("th", { scope: "row" }, name);
+      const row = make("tr", { tabIndex: 0, place: n }, title, ...cells);
       row.onclick = () => this.open(n);
       row.onmouseenter = row.onfocus = () => this.state.set({ hot: n });
       row.onkeydown = (event) => event.key === "Enter" && this.open(n);
@@ -189,7 +173,6 @@ export class Models {
     this.draw();
   }
 
-  /** Whether others are selected. */
   faint(n) {
     const { brushed } = this.state.values;
     return brushed.length > 0 && !brushed.includes(n);

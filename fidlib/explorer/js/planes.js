@@ -1,5 +1,4 @@
 /** Planes through three images: what two models say of every mix of them. */
-import { Scene, State } from "./data.js";
 import { button, make, put, raster, rgb, slider, spot, toggles } from "./dom.js";
 import { blended, cells, differing, softmax, three } from "./mixes.js";
 import { bars, images } from "./point.js";
@@ -13,7 +12,7 @@ const PIXELS = 480; // a side of a picture, whatever its size on the screen
 
 /** Where a mix of the corners is on a picture, in hundredths of its sides. */
 const place = ([, b, c]) => [LEFT + WIDE * (b + c / 2), LOW - HIGH * c];
-const CORNERS = [[1, 0, 0], [0, 1, 0], [0, 0, 1]].map(place); // prettier-ignore
+const CORNERS = [0, 1, 2].map((n) => place(along(n, 0)));
 
 /** The mix at a place; null outside the triangle. */
 function mixture([x, y]) {
@@ -112,7 +111,7 @@ export class Planes {
     const chance = (n, weights) => {
       const edge = [0, 1, 2].find((e) => weights[(e + 2) % 3] === 0); // known on edges alone
       const start = (edge * steps + Math.round(weights[(edge + 1) % 3] * (steps - 1))) * classes;
-      return edge === undefined ? null : [...parts[n].edges.subarray(start, start + classes)];
+      return edge === undefined ? null : [...parts[n].edges.slice(start, start + classes)];
     };
     return { ...parts[0], steps, both: parts.map((part) => part.level), chance };
   }
@@ -121,12 +120,9 @@ export class Planes {
   answer({ error, models, corners, side, cells: levels, edges }) {
     if (error) this.note.textContent = error;
     if (error || !models) return;
-    const copy = ({ buffer, byteOffset, byteLength }) =>
-      buffer.slice(byteOffset, byteOffset + byteLength);
-    models.forEach((name, n) => {
-      const [level, chances] = [new Uint16Array(copy(levels[n])), new Float32Array(copy(edges[n]))];
-      this.pixels.set(`${name} ${corners}`, { side, level, edges: chances });
-    });
+    models.forEach((name, n) =>
+      this.pixels.set(`${name} ${corners}`, { side, level: levels[n], edges: edges[n] }),
+    );
     const { left, right, corners: now, space } = this.state.values;
     if (`${[left, right, now]}` === `${[models, corners]}` && space === "pixels") this.show();
   }
@@ -158,37 +154,34 @@ export class Planes {
     this.plot();
   }
 
+  /** Titles, corners, and the cells in the triangle between them. */
   paint() {
     const { left, right, corners } = this.state.values;
     const { side, both } = this.found ?? {};
-    const share = both && `on ${(100 * differing(...both, side)).toFixed(1)} % of mixes`;
-    const titles = [[left, ""], [right, ""], ["Differ", share ?? ""]]; // prettier-ignore
+    const share = both ? `on ${(100 * differing(...both, side)).toFixed(1)} % of mixes` : "";
+    const tones = this.scene.about.colors.map(rgb);
+    const unit = PIXELS / 100;
     this.stages.forEach(({ head, top, context, corners: nodes }, n) => {
-      const [title, more] = titles[n];
+      const title = [left, right, "Differ"][n];
+      const more = n < 2 ? "" : share;
       head.replaceChildren(make("h3", title), make("small", more));
       top.setAttribute("aria-label", `plane of ${title} ${more}`);
       nodes.forEach((node, c) =>
         node.replaceChildren(this.scene.picture(corners[c], 28), "ABC"[c]),
       );
       context.reset();
-      if (both) this.fill(context, both, side, n);
+      if (!both) return;
+      const picture = raster(side, (u, v) => {
+        const answers = both.map((level) => level[v * side + u]);
+        const alpha = n < 2 ? 165 : answers[0] === answers[1] ? 38 : 240;
+        return [...tones[answers[n % 2]], alpha];
+      });
+      const [x, y] = [(WIDE / 2) * unit, -HIGH * unit];
+      context.setTransform(WIDE * unit, 0, x, y, LEFT * unit, LOW * unit);
+      context.clip(new Path2D("M0 0H1L0 1Z"));
+      context.imageSmoothingEnabled = false;
+      context.drawImage(picture, 0, 0, 1, 1);
     });
-  }
-
-  /** The cells of a plane, in the triangle of its corners. */
-  fill(context, both, side, n) {
-    const tones = this.scene.about.colors.map(rgb);
-    const picture = raster(side, (u, v) => {
-      const answers = both.map((level) => level[v * side + u]);
-      const alpha = n < 2 ? 165 : answers[0] === answers[1] ? 38 : 240;
-      return [...tones[answers[n % 2]], alpha];
-    });
-    const unit = PIXELS / 100;
-    const [x, y] = [(WIDE / 2) * unit, -HIGH * unit];
-    context.setTransform(WIDE * unit, 0, x, y, LEFT * unit, LOW * unit);
-    context.clip(new Path2D("M0 0H1L0 1Z"));
-    context.imageSmoothingEnabled = false;
-    context.drawImage(picture, 0, 0, 1, 1);
   }
 
   /** What can change while a pointer or a slider moves. */
@@ -223,7 +216,6 @@ export class Planes {
     this.chances.replaceChildren(...names.map((name, n) => bars(about, name, chance(n, weights))));
   }
 
-  /** The corners' mix as an image. */
   blend(corners, weights) {
     const [height, width] = this.scene.about.shape;
     const scale = 96 / Math.max(height, width);

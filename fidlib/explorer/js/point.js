@@ -1,5 +1,4 @@
 /** What is said of one image, and of the selected ones. */
-import { Scene, State } from "./data.js";
 import { button, download, group, make, put, short } from "./dom.js";
 import { softmax } from "./mixes.js";
 
@@ -7,8 +6,7 @@ const TOP = 3; // classes of which a probability is shown
 const STRIP = 160; // images in the strip, at most
 const HELP = [
   "Point at an image to see it, what both models make of it, and its nearest neighbours in each. Click to keep it.",
-  "Draw around images to select them on both maps; with shift, more of them.",
-  "Ctrl and wheel, or two fingers, zoom; “move” drags the map.",
+  "Draw around images to select them on both maps; with shift, more of them. Ctrl and wheel, or two fingers, zoom; “move” drags the map.",
 ];
 
 /** Images as a button. @param {Scene} scene @param {number[]} rows @param {number} size */
@@ -59,9 +57,11 @@ export class Point {
       return;
     }
     const pair = scene.pair(state.values);
-    const [before, after] = pair.map((m) => scene.about.classes[scene.answers(m)[i]]);
     const [what, label] = scene.title(i);
-    const [moved] = scene.moved(state.values);
+    const { moved, ...answers } = scene.compare(state.values);
+    const [before, after] = [answers.before[i], answers.after[i]].map(
+      (k) => scene.about.classes[k],
+    );
     const text = make(
       "div",
       make("h3", what),
@@ -78,7 +78,6 @@ export class Point {
     this.spoken.textContent = `${what}, class ${label}; ${left} says ${before}, ${right} says ${after}`;
   }
 
-  /** Buttons that make an image a corner of the plane. */
   corners(i) {
     const letters = [..."ABC"].map((letter, n) =>
       button(letter, `make it corner ${letter} of the plane`, () =>
@@ -88,22 +87,17 @@ export class Point {
     return make("div.group", "corner", group("div.joined", "corner of the plane", ...letters));
   }
 
-  /** Its neighbours under both models, and how many are kept. */
-  neighbors(i, [left, right]) {
+  neighbors(i, pair) {
     const { scene, state } = this;
-    const [before, after] = [left, right].map((m) => [...scene.row(`neighbors ${m}`, i)]);
-    const kept = after.filter((n) => before.includes(n)).length;
-    const row = (m, rows) => {
-      const color = (n) => scene.about.colors[scene.answers(m)[n]];
-      return make("div.row", ...rows.map((n) => thumb(scene, state, n, 24, color(n))));
-    };
-    const title = `Under ${scene.names[right]}: ${kept} of ${before.length} kept`;
-    return [
-      make("h3.soft", `Nearest under ${scene.names[left]}`),
-      row(left, before),
-      make("h3.soft", title),
-      row(right, after),
-    ];
+    const near = pair.map((m) => [...scene.row(`neighbors ${m}`, i)]);
+    const kept = near[1].filter((n) => near[0].includes(n)).length;
+    const counts = ["", `: ${kept} of ${near[0].length} kept`];
+    return pair.flatMap((m, side) => {
+      const color = (n) => scene.about.colors[scene.arrays[`answers ${m}`][n]];
+      const nodes = near[side].map((n) => thumb(scene, state, n, 24, color(n)));
+      const title = `Nearest under ${scene.names[m]}${counts[side]}`;
+      return [make("h3.soft", title), make("div.row", ...nodes)];
+    });
   }
 }
 
@@ -121,10 +115,8 @@ export class Selection {
     );
     this.strip = group("div.strip", "selected images");
     this.node = make("div", make("div.bar", this.text, this.tools), this.strip);
-    this.strip.onkeydown = (event) => {
-      const step = { ArrowRight: "nextSibling", ArrowLeft: "previousSibling" }[event.key];
-      if (!step) return;
-      event.preventDefault();
+    this.strip.onkeydown = ({ key }) => {
+      const step = { ArrowRight: "nextSibling", ArrowLeft: "previousSibling" }[key];
       document.activeElement[step]?.focus();
     };
     state.now("selected left right", () => this.show());
@@ -132,7 +124,7 @@ export class Selection {
 
   /** Selected rows, those that moved farthest first. @returns {number[]} */
   rows() {
-    const [moved] = this.scene.moved(this.state.values);
+    const { moved } = this.scene.compare(this.state.values);
     const rows = [...this.state.values.selected];
     return moved ? rows.sort((a, b) => moved[b] - moved[a]) : rows;
   }
@@ -140,7 +132,7 @@ export class Selection {
   show() {
     const { scene, state } = this;
     const rows = this.rows();
-    const after = scene.answers(scene.pair(state.values)[1]);
+    const { after } = scene.compare(state.values);
     this.tools.hidden = !rows.length;
     const triggers = scene.count - scene.images;
     const all = `${scene.images} images${triggers ? ` and ${triggers} triggers (×)` : ""}.`;
@@ -153,12 +145,10 @@ export class Selection {
     this.strip.replaceChildren(...thumbs, ...(rest ? [make("small", ` and ${rest} more`)] : []));
   }
 
-  /** What is selected, counted. */
   sentence(rows) {
     const { scene, state } = this;
     const { left, right } = state.values;
-    const [before, after] = scene.pair(state.values).map((m) => scene.answers(m));
-    const [moved] = scene.moved(state.values);
+    const { before, after, moved } = scene.compare(state.values);
     const count = (test) => rows.filter(test).length;
     const middle = moved ? `; moved by ${short(moved[rows[rows.length >> 1]])} (median)` : "";
     return (
@@ -171,12 +161,12 @@ export class Selection {
   /** What is selected as a table. @returns {string} */
   csv() {
     const { scene, state } = this;
-    const models = scene.pair(state.values);
-    const [moved] = scene.moved(state.values);
-    const head = ["kind", "number", "class", ...models.map((m) => scene.names[m]), "moved"];
+    const { left, right } = state.values;
+    const { before, after, moved } = scene.compare(state.values);
+    const head = ["kind", "number", "class", left, right, "moved"];
     const rows = this.rows().map((i) => {
       const [kind, number] = scene.title(i)[0].split(" ");
-      const answers = models.map((m) => scene.about.classes[scene.answers(m)[i]]);
+      const answers = [before[i], after[i]].map((k) => scene.about.classes[k]);
       return [kind, number, scene.title(i)[1], ...answers, moved ? moved[i].toPrecision(6) : ""];
     });
     const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);

@@ -1,5 +1,4 @@
 /** What can be chosen: values at first, and which others make sense. */
-import { Scene } from "./data.js";
 import { three } from "./mixes.js";
 
 export const SHOWN = ["all", "answer changed", "wrong", "triggers", "moved most"];
