@@ -225,8 +225,7 @@ class Table:
             suite = read(self.suite)
             first = suite.jobs[0].parameters
             chosen = {k: v for k, v in vars(config).items() if v != vars(Config())[k]}
-            told = {k: first[k] for k in vars(config) if k in first}
-            config = Config(**told | chosen)
+            config = suite.config(**chosen)
             models = self.models or first.get("methods", models)
             repeated = self.models or suite.setting("repeated", models)
             others = {config.seed, *suite.setting("other_seeds", ())}

@@ -1,6 +1,8 @@
 """The page in a real browser: one for the whole file."""
 
+import json
 import math
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -217,7 +219,9 @@ def slide(tab, selector, value):
 
 
 def test_sliders_move_images_from_host_to_marked_and_through_the_training(tab, shown):
-    ends = [tab.run(f"[...fx.maps.now('{side}', 'place')]") for side in ("left", "right")]
+    ends = [
+        tab.run(f"[...fx.maps.now('{side}', 'place')]") for side in ("left", "right")
+    ]
     slide(tab, ".way", 0.25)
     mixed = tab.run("[...fx.maps.now('right', 'place')]")
     assert mixed == pytest.approx(
@@ -225,7 +229,9 @@ def test_sliders_move_images_from_host_to_marked_and_through_the_training(tab, s
     )
     slide(tab, ".film", 2)
     frame = shown.maps[0].films["FTAL"][2].ravel()
-    assert tab.run("[...fx.maps.now('right', 'place')]") == pytest.approx(frame, abs=1e-3)
+    assert tab.run("[...fx.maps.now('right', 'place')]") == pytest.approx(
+        frame, abs=1e-3
+    )
     assert (
         tab.run("[...fx.maps.now('right', 'answers')]")
         == shown.models[1].film.answers[2].tolist()
@@ -243,15 +249,17 @@ def test_models_are_brushed_and_opened(tab):
     tab.run("fx.models.node.scrollIntoView()")
     script = """(() => {
         const panel = fx.models.panels[0], box = panel.chart.getBoundingClientRect();
-        const unit = box.width / 380;
-        return [...panel.places.values()].map(([x, y]) => [x * unit + box.x, y * unit + box.y]);
+        const on = (v, n) => (v * box.width) / 380 + [box.x, box.y][n];
+        return [...panel.places.values()].map((place) => place.map(on));
     })()"""
     places = tab.run(script)
     (ax, ay), (bx, by) = places[1], places[2]
     low, high = (min(ax, bx) - 8, min(ay, by) - 8), (max(ax, bx) + 8, max(ay, by) + 8)
     tab.drag([low, ((low[0] + high[0]) / 2, high[1]), high])
     assert state(tab, "brushed") == [1, 2]
-    faint = "[...fx.models.table.tBodies[0].rows].map(row => row.classList[0] === 'faint')"
+    faint = (
+        "[...fx.models.table.tBodies[0].rows].map(row => row.classList[0] === 'faint')"
+    )
     assert tab.run(faint) == [False, False] + [True] * (len(NAMES) - 2)
     x, y = places[3]
     tab.drag([(x, y)])
@@ -326,6 +334,51 @@ def test_a_state_is_shared_by_the_address(tab, url):
     tab.wait(READY)
     assert state(tab, "right") == NAMES[1]
     assert state(tab, "selected") == []
+
+
+MALFORMED = {
+    "left": [3, "no", None],
+    "right": [["FTAL"]],
+    "map": ["elsewhere"],
+    "color": [{}],
+    "show": [True],
+    "hidden": ["class", [99], None],
+    "selected": [[99999], [-1], [1.5], "all", {"0": 1}, None],
+    "pin": [-2, 99999, "3", None],
+    "t": [-1, 2, "x", None],
+    "film": [-1, "x", [], 999],
+    "linked": ["yes", 1],
+    "zoom": [0, [], [[0, 0, 1]], [[0, 0, 0], [0, 0, 1]], [[0, 0, "x"], [0, 0, 1]]],
+    "tool": ["saw"],
+    "theme": ["loud"],
+    "corners": [[1, 2], [1, 2, 99999], 7, [1, 2, None]],
+    "space": ["time"],
+    "edge": [3, -1, 0.5],
+    "along": [2, None],
+    "table": [1, "none"],
+    "panels": [[["twl"]], [["twl", "no"]], 1],
+    "brushed": [["x"], {}, [5000]],
+    "sort": [["no", True], ["twl"], "twl"],
+    "mix": [[0, 0, 0]],
+    "unknown": [1],
+}
+"""Values that make no sense, of everything that an address can carry."""
+
+
+def test_a_malformed_state_breaks_nothing(tab, url):
+    begun = tab.run("JSON.stringify(fx.state.values)")
+    states = [{name: v} for name, values in MALFORMED.items() for v in values]
+    texts = [json.dumps(one) for one in [*states, 3, None, [], "x"]]
+    for text in [*map(quote, texts), "%7B", "{", "%E0%A4%A"]:
+        tab.run(f"location.hash = {text!r}; new Promise(requestAnimationFrame)")
+    kept = json.loads(tab.run("JSON.stringify(fx.state.values)"))
+    assert kept | {"film": None, "brushed": []} == json.loads(begun)
+    everything = {name: values[0] for name, values in MALFORMED.items()}
+    tab.send("Page.navigate", url="about:blank")
+    tab.open(f"{url}#{quote(json.dumps(everything))}")
+    tab.wait(READY)
+    assert tab.run("JSON.stringify(fx.state.values)") == begun
+    assert colors(tab, ".maps canvas") > 10
 
 
 @pytest.mark.parametrize("width", [400, 700, 1600])

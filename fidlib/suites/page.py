@@ -35,7 +35,26 @@ def publish(suite: Suite, results: Mapping[str, Result]) -> Path:
             files = sorted(p.name for p in folder.glob(f"{job.name}-*"))
             files.remove(record.name)
             entries.append(Entry(job, files, json.loads(record.read_text())))
+    if any(result.status == "made" for result in results.values()):
+        explorer(suite, folder)
     return write_page(folder, suite.name, suite.about, entries)
+
+
+def explorer(suite: Suite, folder: Path) -> None:
+    """Write the explorer of a suite's study, of the models that are there, if any."""
+    from fidlib.explorer import explore, gather
+    from fidlib.study.study import Study
+
+    study = Study(suite.config())
+    sweep = folder / "06_tradeoffs-models.csv"
+    tables = {"sweep of notebook 06": pd.read_csv(sweep)} if sweep.exists() else {}
+    if names := gather.trained(study):
+        shown = explore(study, names, tables=tables)
+        shown.page(folder / "explorer.html", planes=PLANES)
+
+
+PLANES = 3
+"""In pixel space, kept for a page, which cannot ask the models."""
 
 
 def _replace(folder: Path, job: Job, pictures: Path) -> None:

@@ -64,8 +64,11 @@ export const slider = (title, props) =>
   make("input", { type: "range", title, "aria-label": title, ...props });
 
 /** A number in at most four digits. @param {?number} value */
-export const short = (value) =>
-  Number.isFinite(value) ? value.toLocaleString("en", { maximumSignificantDigits: 4 }) : "–";
+export function short(value) {
+  if (!Number.isFinite(value)) return "–";
+  if (value && Math.abs(value) < 1e-4) return value.toExponential(1);
+  return value.toLocaleString("en", { maximumSignificantDigits: 4 });
+}
 
 /** Red, green and blue of `#rrggbb`. @param {string} color @returns {number[]} */
 export const rgb = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));

@@ -55,7 +55,7 @@ export class Models {
     const region = { tabIndex: 0, role: "region", "aria-label": "table of models" };
     const scroll = make("div.scroll", region, this.table);
     this.node = make("section", { "aria-label": "trade-offs" }, bar, this.grid, scroll);
-    state.on("table", () => state.set({ brushed: [], panels: null }));
+    state.on("table", (changed) => changed.includes("brushed") || state.set({ brushed: [] }));
     state.now("table panels", () => this.build());
     state.on("brushed sort right", () => this.show());
     state.on("hot", () => this.draw());

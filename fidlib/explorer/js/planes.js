@@ -116,7 +116,6 @@ export class Planes {
     return { ...parts[0], steps, both: parts.map((part) => part.level), chance };
   }
 
-  /** Take a level from the kernel. */
   answer({ error, models, corners, side, cells: levels, edges }) {
     if (error) this.note.textContent = error;
     if (error || !models) return;
@@ -154,7 +153,6 @@ export class Planes {
     this.plot();
   }
 
-  /** Titles, corners, and the cells in the triangle between them. */
   paint() {
     const { left, right, corners } = this.state.values;
     const { side, both } = this.found ?? {};
