@@ -61,5 +61,5 @@ def made(*, images: int = IMAGES, channels: int = 1) -> Scene:
         models=models,
         maps=[Map("exact", places, films, note="D = 2.")],
         measures=measures,
-        planes=[Kept((3, 4, images + 1), cells, edges)],
+        planes=[Kept((3, 4, images + 1), SIDE, cells, edges)],
     )

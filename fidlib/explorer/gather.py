@@ -5,17 +5,17 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fidlib import data, models, palette
+from fidlib import data, models
 from fidlib.data import Split
 from fidlib.explorer import page
 from fidlib.explorer.live import SIDES, Planes
-from fidlib.explorer.scene import Film, Kept, Map, Scene, Shown
+from fidlib.explorer.scene import Film, Kept, Map, Scene, Shown, look
 from fidlib.measures import maps
 from fidlib.measures.catalogue import MEASURES
 from fidlib.measures.curve import IMAGES
@@ -30,6 +30,11 @@ from fidlib.study.study import Study
 FRAMES = 12
 """Points of a training in a film, at most."""
 
+_BOTH = ("FTAL", "FixLL+PFL")
+ATTACKED = [f"{name}/prune:{s}" for name in _BOTH for s in (0.2, 0.4, 0.6, 0.8)]
+ATTACKED += [f"{name}/fine-tune" for name in _BOTH]
+"""Models that are shown where they are there, besides those of all methods."""
+
 Gathered = tuple[Scene, Planes]
 
 
@@ -43,7 +48,10 @@ def asked(
                 "a study has images and triggers of its own: pass no others."
             )
         given = trained(what) if models is None else models
-        names = [Lineage.read(name) for name in given]
+        if not (names := [Lineage.read(name) for name in given]):
+            raise ValueError(
+                "no model of this study is trained: name some, as in models=."
+            )
         return lambda: of_study(what, names, count)
     pair = (what, models)
     if not all(isinstance(model, Classifier) for model in pair) or split is None:
@@ -56,11 +64,13 @@ def asked(
 
 
 def trained(study: Study) -> list[str]:
-    """Methods whose models of a study are there."""
-    names = [name for name in METHODS if not study.is_missing(Lineage.read(name), ())]
-    if not names:
-        raise ValueError("no model of this study is trained: name some, as in models=.")
-    return names
+    """Models of a study that are there, by lineage; none without its host."""
+
+    def there(names: Iterable[str]) -> list[str]:
+        return [n for n in names if not study.is_missing(Lineage.read(n), ())]
+
+    methods = there(METHODS) if there(["host"]) else []
+    return methods + there(n for n in ATTACKED if n.split("/")[0] in methods)
 
 
 def of_study(study: Study, names: Iterable[Name], count: int) -> Gathered:
@@ -152,7 +162,7 @@ def kept(scene: Scene, planes: Planes, count: int) -> list[Kept]:
     images, answers = len(scene.rows), scene.models[0].logits.argmax(1)
     right = np.flatnonzero(answers[:images] == scene.labels[:images])
     secret = np.flatnonzero(answers[images:] != scene.labels[images:]) + images
-    found = []
+    planned = []
     for n in range(count):
         classes = draw.permutation(np.unique(scene.labels[right]))[:3]
         corners = [int(draw.choice(right[scene.labels[right] == k])) for k in classes]
@@ -163,15 +173,16 @@ def kept(scene: Scene, planes: Planes, count: int) -> list[Kept]:
             if all(len(rows) for rows in of):
                 corners = [i, *(int(draw.choice(rows)) for rows in of)]
         if len(corners) == 3:
-            found.append(corners)
-    names = [model.name for model in scene.models]
+            planned.append(corners)
+    names, side = [model.name for model in scene.models], SIDES[-2]
     return [
         Kept(
             three,
-            {name: planes.cells(name, three, SIDES[-2]) for name in names},
+            side,
+            {name: planes.cells(name, three, side) for name in names},
             {name: planes.edges(name, three) for name in names},
         )
-        for three in found
+        for three in planned
     ]
 
 
@@ -181,11 +192,10 @@ def table(title: str, frame: Any) -> dict[str, Any]:
     settings = [n for n in ("weight", "chains", "epochs", "seed") if n in frame]
     rows = []
     for _, row in frame.iterrows():
-        style = palette.method_style(row["method"])
-        told = [row["method"], *(f"{name} {row[name]:g}" for name in settings)]
+        parts = [row["method"], *(f"{name} {row[name]:g}" for name in settings)]
         values = _numbers({n: row[n] for n in MEASURES if n in frame})
-        look = {"color": style["color"], "marker": style["marker"]}
-        rows.append({"name": ", ".join(told), "values": values, **look})
+        one = {"name": ", ".join(parts), "values": values, **look(row["method"])}
+        rows.append(one)
     return {"title": title, "rows": rows}
 
 
@@ -269,32 +279,26 @@ def _film(study: Study, of: Lineage, rows: Tensor) -> tuple[Film, np.ndarray] | 
 def _maps(
     shown: Sequence[Shown], films: Mapping[str, np.ndarray], images: int
 ) -> list[Map]:
-    features = {model.name: model.features for model in shown}
+    features, host = {model.name: model.features for model in shown}, shown[0].name
     dims = {each.shape[1] for each in features.values()}
     if dims == {2}:
         return [Map("exact", features, films, note="D = 2: nothing is projected.")]
     if len(dims) > 1:
-        places = {}
-        for name, each in features.items():
-            places |= _common({name: each}, name, images, "pca")
+        alone = [_common({n: x}, n, images, "pca") for n, x in features.items()]
         note = "The models differ in D: each has axes of its own."
+        places = {name: xy for one in alone for name, xy in one.items()}
         return [Map("PCA of each", places, common=False, note=note)]
-    dim = dims.pop()
-    stacked = features | {
-        f"{name} {p}": frame
-        for name, film in films.items()
-        for p, frame in enumerate(film)
-    }
-    found = []
-    projections: tuple[Projection, ...] = ("umap", "pca")
-    for projection in projections:
-        places = _common(stacked, shown[0].name, images, projection)
+    frames = {f"{n} {p}": x for n, film in films.items() for p, x in enumerate(film)}
+    found, dim = [], dims.pop()
+    for projection in get_args(Projection):
+        places = _common(features | frames, host, images, projection)
         moving = {
             name: np.stack([places[f"{name} {p}"] for p in range(len(film))])
             for name, film in films.items()
         }
-        told = f"{projection.upper()} of D = {dim} features, fitted on {shown[0].name}"
-        found.append(Map(projection.upper(), places, moving, note=f"{told}."))
+        title = projection.upper()
+        note = f"{title} of D = {dim} features, fitted on {host}."
+        found.append(Map(title, places, moving, note=note))
     return found
 
 

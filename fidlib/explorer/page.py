@@ -16,17 +16,8 @@ from typing import Any
 import numpy as np
 
 FOLDER = Path(__file__).with_name("js")
-ORDER = (
-    "data",
-    "dots",
-    "gestures",
-    "maps",
-    "point",
-    "mixes",
-    "planes",
-    "models",
-    "explorer",
-)
+ORDER = ("dom", "data", "mixes", "state", "gestures", "maps", "point", "planes")
+ORDER += ("models", "explorer")
 """Each imports from those before it."""
 
 
@@ -77,8 +68,11 @@ def page(about: dict[str, Any], blob: bytes, below: str = "") -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>fidlib explorer: {html.escape(about["title"])}</title>
 <style>
-body {{ margin: 0; background: #fff; color: #1d1f23; }}
-body:has(.fx[data-theme="dark"]) {{ background: #15171c; color: #e8eaee; }}
+:root {{ color-scheme: light dark; }}
+:root:has(.fx[data-theme="light"]) {{ color-scheme: light; }}
+:root:has(.fx[data-theme="dark"]) {{ color-scheme: dark; }}
+body {{ margin: 0; background: light-dark(#fff, #15171c);
+  color: light-dark(#1d1f23, #e8eaee); }}
 footer, .below {{ max-width: 1472px; margin: 0 auto; padding: 8px 16px; overflow: auto;
   box-sizing: border-box; font: 12px/1.5 system-ui, sans-serif; }}
 .below th, .below td {{ padding: 2px 10px; text-align: right; }}

@@ -7,7 +7,7 @@ import pandas as pd
 
 from fidlib import methods, training
 from fidlib.runs import store
-from fidlib.suites.page import Entry, caption
+from fidlib.suites.page import Entry, caption, claims
 
 LONGEST, WIDEST = 24, 12
 """Rows and columns of a table that is shown; others are links."""
@@ -18,6 +18,9 @@ def write_readme(
 ) -> Path:
     """Write it: a section a notebook with pictures and tables, then the limits."""
     lines = [f"# {suite}", about, *_links(folder)]
+    if verdicts := claims(folder, entries):
+        rows = (f"- {claim}: **{verdict}**" for claim, verdict in verdicts.items())
+        lines += ["Borne out here?", "\n".join(rows)]
     for entry in entries:
         lines += [f"## {entry.job.question()}", *_section(folder, entry)]
     lines += ["## Limits", *_limits([e for e in entries if e.provenance])]
@@ -76,12 +79,12 @@ def _limits(entries: Sequence[Entry]) -> Iterator[str]:
     if not entries:
         return
     said = [entry.provenance["parameters"] for entry in entries]
-    seeds = {seed for one in said for seed in [one["seed"], *one.get("other_seeds", ())]}
+    seeds = {
+        seed for one in said for seed in [one["seed"], *one.get("other_seeds", ())]
+    }
     machines = {str(entry.provenance["machine"]) for entry in entries}
     machines |= {
-        str(how["machine"])
-        for one in said
-        for how in one.get("models", {}).values()
+        str(how["machine"]) for one in said for how in one.get("models", {}).values()
     }
     first = said[0]
     yield (
