@@ -92,7 +92,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--text);
        margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 3rem; }
 nav { margin: 1rem 0; } img { max-width: 100%; height: auto; display: block; }
-figure { margin: 1.5rem 0; } figcaption, .made { color: var(--soft); font-size: .87rem; }
+figure { margin: 1.5rem 0; }
+figcaption, .made { color: var(--soft); font-size: .87rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .82rem;
         font-variant-numeric: tabular-nums; }

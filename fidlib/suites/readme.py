@@ -9,7 +9,7 @@ from fidlib import methods, training
 from fidlib.runs import store
 from fidlib.suites.page import Entry, caption, claims
 
-LONGEST, WIDEST = 24, 12
+LONGEST, WIDEST = 24, 20
 """Rows and columns of a table that is shown; others are links."""
 
 
@@ -70,7 +70,8 @@ def _markdown(frame: pd.DataFrame) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, float):
-        return "–" if pd.isna(value) else f"{value:,.4g}"
+        digits = ",.0f" if abs(value) >= 1e4 else ",.4g"
+        return "–" if pd.isna(value) else format(value, digits)
     return str(value).replace("|", "\\|")
 
 
@@ -86,13 +87,13 @@ def _limits(entries: Sequence[Entry]) -> Iterator[str]:
     machines |= {
         str(how["machine"]) for one in said for how in one.get("models", {}).values()
     }
-    first = said[0]
+    first, numbers = said[0], ", ".join(map(str, sorted(seeds)))
     yield (
         f"Trained on {first['train_images']:,} images of {first['dataset']}, measured "
-        f"on {first['test_images']:,}. Hosts of seed {', '.join(map(str, sorted(seeds)))}"
-        ": what is seen on so few may be otherwise on another; intervals are over test "
-        f"images unless they say hosts. Made on {'; '.join(sorted(machines))}; another "
-        "processor rounds otherwise, and a training ends elsewhere."
+        f"on {first['test_images']:,}. Hosts of seed {numbers}: what is seen on so few "
+        "may be otherwise on another; intervals are over test images unless they say "
+        f"hosts. Made on {'; '.join(sorted(machines))}. Another processor rounds "
+        "otherwise, and a training ends elsewhere."
     )
     try:
         here = training.recipe(first["dataset"], first["scale"])
