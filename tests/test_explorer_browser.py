@@ -208,6 +208,41 @@ def test_a_kept_plane_is_shown_without_a_kernel(tab, shown):
     assert "no kernel is here" in tab.run("fx.planes.note.textContent")
 
 
+def test_a_kernel_is_asked_for_one_level_at_a_time(tab):
+    tab.run(
+        """(() => {
+        wanted = [];
+        fx.planes.live = true;
+        fx.planes.model.set = (name, value) => name === "wanted" && wanted.push(value);
+        fx.planes.model.save_changes = () => {};
+        answer = (n) => {
+            const { models, side } = wanted[n];
+            const cell = (q) => q % side + Math.floor(q / side) < side;
+            const cells = models.map((_, m) =>
+                Array.from({ length: side * side }, (_, q) => m * cell(q)));
+            const edges = models.map((_, m) => Array(3 * 5 * 4).fill(0.25 + m));
+            fx.planes.answer({ ...wanted[n], cells, edges });
+        };
+    })()"""
+    )
+    change(tab, "{corners: [1, 2, 7], space: 'pixels'}")
+    assert tab.run("wanted.map(w => w.side)") == [12]
+    change(tab, "{corners: [1, 2, 8]}")
+    assert tab.run("wanted.map(w => [w.side, w.corners[2]])") == [[12, 7], [12, 8]]
+    tab.run("answer(0)")  # what is no longer wanted is kept, and nothing more asked
+    assert tab.run("[wanted.length, fx.planes.found]") == [2, None]
+    for n, side in enumerate((12, 24, 48, 96), 1):
+        tab.run(f"answer({n})")
+        assert tab.run("[fx.planes.found.side, wanted.length]") == [side, min(n + 2, 5)]
+    assert tab.run("wanted.map(w => w.side)") == [12, 12, 24, 48, 96]
+    assert "100.0 %" in tab.run("fx.planes.stages[2].head.textContent")
+    assert tab.run("fx.planes.found.chance(1, [0.5, 0.5, 0])") == [1.25] * 4
+    change(tab, "{corners: [1, 2, 7]}")
+    assert tab.run("[fx.planes.found.side, wanted.at(-1).side]") == [12, 24]
+    tab.run("fx.planes.answer({ error: 'out of <b>memory' })")
+    assert tab.run("fx.planes.note.textContent") == "out of <b>memory"
+
+
 def slide(tab, selector, value):
     tab.run(
         f"""(() => {{

@@ -4,8 +4,9 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -36,6 +37,18 @@ ATTACKED += [f"{name}/fine-tune" for name in _BOTH]
 """Models that are shown where they are there, besides those of all methods."""
 
 Gathered = tuple[Scene, Planes]
+
+
+class One(NamedTuple):
+    """A model that is to be shown."""
+
+    name: str
+    model: Classifier
+    outputs: Callable[[Tensor], Outputs]
+    """Of images."""
+    values: Mapping[str, float | None]
+    """Of measures, by name."""
+    film: Film | None = None
 
 
 def asked(
@@ -81,20 +94,21 @@ def of_study(study: Study, names: Iterable[Name], count: int) -> Gathered:
     rows = test.sample_rows(max(count, IMAGES))
     some = Split(test.images[rows], test.labels[rows])
     rows, split = rows[some.sample_rows(count)], some.sample(count)
-    shown, films, decide = [], {}, {}
-    for name, lineage in {str(one): one for one in lineages}.items():
-        model = study.model(lineage)
-        parts = [study.outputs(lineage, part.images) for part in (split, secret)]
-        film = _film(study, lineage, rows)
-        values = study.fidelity(lineage).values()
-        shown.append(_shown(name, model, parts, values, film and film[0]))
-        films |= {name: film[1]} if film else {}
-        decide[name] = model
-    config, dim = study.config, shown[0].features.shape[1]
+    ones = [
+        One(
+            name,
+            study.model(lineage),
+            partial(study.outputs, lineage),
+            study.fidelity(lineage).values(),
+            _film(study, lineage, rows),
+        )
+        for name, lineage in {str(one): one for one in lineages}.items()
+    ]
+    config, dim = study.config, ones[0].model.feature_dim
     title = (
         f"{Path(config.dataset).stem}, {config.network}, D = {dim}, seed {config.seed}"
     )
-    return _gathered(title, study.classes, split, secret, rows, shown, films, decide)
+    return _gathered(title, study.classes, split, secret, rows, ones)
 
 
 def of_pair(
@@ -113,18 +127,14 @@ def of_pair(
     own = {n: found[f"host_{n}"].value for n in ("accuracy", "trigger_accuracy")}
     rows, some = split.sample_rows(count), split.sample(count)
     secret = triggers or Split(some.images[:0], some.labels[:0])
-    shown = []
-    for name, model, values in zip(
-        names, pair, (same | own, found.values()), strict=True
-    ):
-        parts = [
-            models.outputs(model, part.images) for part in (some, secret) if len(part)
-        ]
-        shown.append(_shown(name, model, parts, values, None))
+    values = (same | own, found.values())
+    ones = [
+        One(name, model, partial(models.outputs, model), numbers)
+        for name, model, numbers in zip(names, pair, values, strict=True)
+    ]
     title = f"{names[1]} against {names[0]}"
     classes = classes or [str(k) for k in range(pair[0].num_classes)]
-    decide = dict(zip(names, pair, strict=True))
-    return _gathered(title, classes, some, secret, rows, shown, {}, decide)
+    return _gathered(title, classes, some, secret, rows, ones)
 
 
 def compared(
@@ -205,39 +215,34 @@ def _gathered(
     split: Split,
     secret: Split,
     rows: Tensor,
-    shown: Sequence[Shown],
-    films: Mapping[str, np.ndarray],
-    decide: Mapping[str, Classifier],
+    ones: Sequence[One],
 ) -> Gathered:
-    pixels = torch.cat([data.pixels(part.images).float() for part in (split, secret)])
+    parts = [part for part in (split, secret) if len(part)]
+    pixels = torch.cat([data.pixels(part.images).float() for part in parts])
+    shown = [_shown(one, parts) for one in ones]
     scene = Scene(
         title=title,
         classes=classes,
         pixels=pixels.cpu().numpy(),
-        labels=torch.cat([split.labels, secret.labels]).cpu().numpy(),
+        labels=torch.cat([part.labels for part in parts]).cpu().numpy(),
         rows=rows.cpu().numpy(),
         models=shown,
-        maps=_maps(shown, films, len(rows)),
+        maps=_maps(shown, len(rows)),
         measures=[_told(name) for name in MEASURES],
     )
-    ask = {n: lambda x, m=m: models.outputs(m, x).logits for n, m in decide.items()}
+    ask = {o.name: lambda x, m=o.model: models.outputs(m, x).logits for o in ones}
     return scene, Planes(ask, pixels)
 
 
-def _shown(
-    name: str,
-    model: Classifier,
-    parts: Sequence[Outputs],
-    values: Mapping[str, float | None],
-    film: Film | None,
-) -> Shown:
+def _shown(one: One, parts: Sequence[Split]) -> Shown:
+    outputs = [one.outputs(part.images) for part in parts]
     features, logits = (
-        torch.cat(both).cpu().numpy() for both in zip(*parts, strict=True)
+        torch.cat(both).cpu().numpy() for both in zip(*outputs, strict=True)
     )
-    weight, bias = model.head.weight, model.head.bias
+    weight, bias = one.model.head.weight, one.model.head.bias
     bias = torch.zeros(len(weight)).to(weight) if bias is None else bias
     head = torch.cat([weight, bias[:, None]], 1).detach().cpu().numpy()
-    return Shown(name, features, logits, head, _numbers(values), film)
+    return Shown(one.name, features, logits, head, _numbers(one.values), one.film)
 
 
 def _numbers(values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -248,8 +253,8 @@ def _numbers(values: Mapping[str, float | None]) -> dict[str, float | None]:
     }
 
 
-def _film(study: Study, of: Lineage, rows: Tensor) -> tuple[Film, np.ndarray] | None:
-    """Points of a training and the features there; None if they were not kept."""
+def _film(study: Study, of: Lineage, rows: Tensor) -> Film | None:
+    """Points of a training; None if they were not kept."""
     try:
         curve = study.curve(of)
     except ValueError:
@@ -273,13 +278,12 @@ def _film(study: Study, of: Lineage, rows: Tensor) -> tuple[Film, np.ndarray] | 
         frames = zip(np.concatenate([features, one], 2), logits, strict=True)
         heads = np.stack([np.linalg.lstsq(x, z)[0].T for x, z in frames])
     kept = [epochs[point] for point in points]
-    return Film(kept, logits.argmax(2), heads), features
+    return Film(kept, features, logits.argmax(2), heads)
 
 
-def _maps(
-    shown: Sequence[Shown], films: Mapping[str, np.ndarray], images: int
-) -> list[Map]:
+def _maps(shown: Sequence[Shown], images: int) -> list[Map]:
     features, host = {model.name: model.features for model in shown}, shown[0].name
+    films = {model.name: model.film.features for model in shown if model.film}
     dims = {each.shape[1] for each in features.values()}
     if dims == {2}:
         return [Map("exact", features, films, note="D = 2: nothing is projected.")]

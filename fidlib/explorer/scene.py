@@ -40,6 +40,8 @@ class Film:
 
     epochs: Sequence[float]
     """`(P,)` when."""
+    features: np.ndarray
+    """`(P, R, D)`."""
     answers: np.ndarray
     """`(P, R)` class indices."""
     heads: np.ndarray | None = None
