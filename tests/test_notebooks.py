@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("0[1-9]*.ipynb"))  # 00 explores, and measures nothing
 OTHER_DEFAULTS = {
     ("05_yardsticks", "feature_dim"): 64,  # D = 2 leaves no null space
-    ("06_tradeoffs", "model"): "convnet",  # dozens of models are trained
+    ("06_tradeoffs", "model"): "smallnet",  # dozens of models are trained
     ("06_tradeoffs", "scale"): "sweep",
     ("06_tradeoffs", "epochs"): 8,
     ("06_tradeoffs", "feature_dim"): 16,
@@ -25,10 +25,11 @@ OTHER_DEFAULTS = {
     ("07_robustness", "epochs"): 8,
     ("07_robustness", "feature_dim"): 16,
     ("07_robustness", "triggers"): "noise",  # its labels are random
-    ("08_ownership", "model"): "convnet",  # a dozen hosts are trained
+    ("08_ownership", "model"): "smallnet",  # a dozen hosts are trained
     ("08_ownership", "scale"): "sweep",
     ("08_ownership", "epochs"): 8,
     ("08_ownership", "feature_dim"): 16,
+    ("08_ownership", "train_images"): 600,
     ("08_ownership", "triggers"): "noise",  # its labels are random
 }
 

@@ -590,6 +590,20 @@ def test_table_has_a_row_a_model_after_the_hosts(study):
         assert table.loc["FTAL", name] == getattr(study.fidelity("FTAL"), name)
 
 
+def test_an_attacked_model_is_measured_on_train_only_for_a_table(bare, monkeypatch):
+    splits, pair = [], bare._pair
+    monkeypatch.setattr(
+        bare, "_pair", lambda *told: (splits.append(told[2]), pair(*told))[1]
+    )
+    bare.make(["host/prune:0.4"], jobs=1)
+    splits.clear()
+    lineage = fl.study.lineage.Lineage.read("host/prune:0.4")
+    assert not bare.is_missing(lineage, ["test"])
+    assert splits == ["test"]
+    assert bare.table(["host/prune:0.4"]).loc["host/prune:0.4", "pfl_train"] > 0
+    assert "train" in splits
+
+
 def test_a_measure_of_your_own_has_a_column_of_the_table(bare, monkeypatch):
     bare.table([])
     row = fl.measures.catalogue.Measure(
@@ -799,6 +813,15 @@ def test_a_family_that_reserves_its_pool_keeps_it_from_marked_and_attacked(root)
     assert plain.images("rest").content == plain.images("pool").content == train.content
 
 
+def test_margin_is_learned_by_its_own_way_of_showing_and_known_by_it(root):
+    study = fl.Study(dataclasses.replace(BARE, triggers="margin"))
+    key = json.loads((study.folder("FTAL") / "config.json").read_text())
+    assert key["plan"]["method"]["shows"] == ["ascended", None]
+    for lineage in ("host", "fine-tuned"):
+        key = json.loads((study.folder(lineage) / "config.json").read_text())
+        assert "shows" not in key["plan"]["method"]
+
+
 def test_true_labels_are_asked_the_hosts_rate_not_chance(study):
     table = study.table(["FTAL"])
     table.loc["host", "trigger_accuracy"] = 0.5
@@ -870,7 +893,7 @@ def test_study_names_what_is_unknown():
 
 def test_a_study_says_what_it_is(study):
     text = repr(study)
-    for part in ("digits: 400 train and 500 test images, 1x8x8, 10", "convnet, D = 2",
+    for part in ("digits: 400 train and 500 test images, 1x8x8, 10", "smallnet, D = 2",
                  "10 triggers (chain)", "float32"):  # fmt: skip
         assert part in text
     line = study.describe("FTAL")

@@ -227,7 +227,8 @@ def claim_panels(
 
     Args:
         claims: Indexed by claim, several rows each; columns `unit`, `effort`, 1 or
-            more, and `p`. One of a single row is drawn as a star.
+            more, and `p`. One of a single row is drawn as a star, one that is called
+            `computed` is dotted.
         thresholds: What is written beside a line across -> its p.
         units: Of the effort -> what stands above its panel.
     """
@@ -243,7 +244,10 @@ def claim_panels(
                 ax.annotate(f" {text}", (1, -np.log10(p)), **beside)
         for name, rows in claims[claims.unit == unit].groupby(level=0, sort=False):
             look: dict[str, Any] = {"color": colors[name], "label": name}
-            look |= {"marker": "*", "markersize": 9} if len(rows) == 1 else {}
+            if len(rows) == 1:
+                look |= {"marker": "*", "markersize": 9, "linestyle": ""}
+            elif name.endswith("computed"):
+                look |= {"linestyle": ":"}
             ax.step(rows.effort, -np.log10(rows.p), where="post", **look)
         ax.set(xscale="log", xlabel=unit, title=title)
         ax.legend(loc="best")
