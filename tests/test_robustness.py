@@ -138,8 +138,9 @@ def test_h2_compares_costs_by_their_ratio():
     assert found.low * found.high == pytest.approx(0.01)  # alike in logarithms
 
 
-def test_a_curve_says_what_each_attack_took_and_left(bare):
-    study, key = bare, fl.ownership.commit(bare)
+def test_a_curve_says_what_each_attack_took_and_left(root):
+    study = fl.Study(fl.Config(**vars(BARE) | {"triggers": "patch"}))
+    key = fl.ownership.commit(study)
     listed = ["prune:0.2", "prune:0.9", "smooth"]
     found = fl.attack_curve(study, ["FTAL"], listed, key=key, alpha=0.01)
     assert list(found.model) == ["host"] * 4 + ["FTAL"] * 4
