@@ -338,6 +338,13 @@ def test_an_unforeseen_error_is_one_line_and_its_traceback_a_file(monkeypatch, c
     kept.unlink()
 
 
+def test_a_store_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "file"))
+    with pytest.raises(OSError, match="another run store in FIDLIB_RUNS"):
+        store.make("host", {"a": 1}, lambda folder: None)
+
+
 def test_what_cannot_be_written_is_said_first(tmp_path):
     store.check_writable(tmp_path / "new" / "folder")
     (tmp_path / "file").write_text("")
