@@ -355,7 +355,7 @@ def load(
     if found.keys() != own.keys():
         found = _of_network(model, state)
     for name, value in own.items():
-        given = found.get(name, value)
+        given = found[name] if name in found else value
         if given.is_floating_point() != value.is_floating_point():
             raise ValueError(
                 f"{path}: {name} is {given.dtype}, of the network {value.dtype}: save "
