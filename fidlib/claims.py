@@ -42,7 +42,7 @@ ALIKE = 0.005
 DOSED = "FTAL+TWL"
 """The method whose weight is turned: names of such models go on with `@`."""
 
-LOGS = ("twl", "lp", "pfl", "spl", "jensen_shannon")
+LOGS = ("twl", "lp", "pfl", "spl", "jensen_shannon", "shift_jensen_shannon")
 """Measures whose contrast is a factor."""
 
 NEEDED = (

@@ -24,13 +24,16 @@ from fidlib.plots.panels import (
     against_panels,
     boundary_panels,
     claim_panels,
+    contact_sheet,
     correlation_panels,
+    evidence_panels,
     feature_panels,
     map_panels,
     null_space_panels,
     tradeoff_panels,
     yardstick_panels,
 )
+from fidlib.plots.removal import attack_paths, prices, robustness_panels
 from fidlib.plots.spaces import (
     Extent,
     anchors,
