@@ -40,11 +40,12 @@ def attack_curve(
         alpha: The level of the claim.
 
     Returns:
-        A row for each model, as it is (`none`) and under each attack: `model`, `attack`
-        and `strength`; `matches` of `triggers`, with `p`, the `threshold` of matches at
-        this level for this suspect, and whether the mark is `removed`; `accuracy` on
-        the test images, what is `lost` of the model's, with its 95 % interval `low` to
-        `high`, paired, and `tried`, what the attacker sees lost on his validation set;
+        A row for each model, as it is (`none`) and under each attack: `model`,
+        `attack`, its `kind` and `strength`; `matches` of `triggers`, with `p`, the
+        `threshold` of matches at this level for this suspect, and whether the mark is
+        `removed`; `accuracy` on the test images, what is `lost` of the model's, with
+        its 95 % interval `low` to `high`, paired, and `tried`, what the attacker sees
+        lost on his validation set;
         `agreement`, `pfl` and `spl` with the model that was attacked, and with the host
         (`host_spl` and the like). `spl` is the cost; `restored` is how much nearer the
         host's probabilities it came.
@@ -80,6 +81,7 @@ def _row(
     row: dict[str, object] = {
         "model": str(victim),
         "attack": attack.name if attack else NONE,
+        "kind": attack.preset.kind if attack else NONE,
         "strength": attack.at() if attack else math.nan,
         "matches": evidence.matches,
         "triggers": evidence.n,
