@@ -13,12 +13,17 @@ from fidlib import attacks
 from fidlib.attacks import ATTACKS, attacker, edits, tuning
 from fidlib.attacks.preset import Preset
 from fidlib.runs import keys
-from tests.little import convolutional, linear, shown
+from tests.little import convolutional, layers, linear, shown
 
 
 @pytest.fixture
-def model():
-    return convolutional(0)
+def model(monkeypatch):
+    """One that can be built anew, with other weights."""
+    monkeypatch.setitem(fl.NETWORKS, "little", lambda classes, _: layers(classes))
+    found = convolutional(0)
+    sizes = {"num_classes": 10, "feature_dim": 12, "image_size": 8}
+    found.spec = {"model": "little", **sizes}
+    return found
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ def test_claims_rise_with_effort_over_lines_of_levels(drawn):
     )
     levels = {"1e-3": 1e-3, "1e-9": 1e-9}
     titles = {"steps": "left", "keys": "right"}
-    _, axs = drawn(plots.claim_panels(claims, levels, titles))
+    _, axs = drawn(plots.evidence_panels(claims, levels, titles))
     (path,) = [n for n in axs["left"].lines if n.get_label() == "forger"]
     assert np.allclose(path.get_xydata(), [[1, 0], [10, 4]])
     (star,) = [n for n in axs["right"].lines if n.get_label() == "owner"]

@@ -54,7 +54,7 @@ def test_a_study_makes_a_model_once_and_reads_it_back(bare, monkeypatch):
 
 SAME_HOST = [
     *({"embed_epochs": 2}, {"trigger_count": 20}, {"triggers": "patch"}),
-    {"trigger_options": {"links": 5}},
+    *({"trigger_options": {"links": 5}}, {"embed_rate": 1e-3}),
 ]
 OTHER_HOST = [
     *({"seed": 1}, {"feature_dim": 3}, {"train_images": 40}, {"epochs": 2}),
@@ -72,7 +72,7 @@ def test_another_configuration_has_other_models(bare):
             assert other.folder("host") == bare.folder("host"), change
         else:
             hosts.append(other.folder("host"))
-    assert len(set(marked)) == 12
+    assert len(set(marked)) == 13
     assert len({*hosts, bare.folder("host")}) == 8
 
 
@@ -215,6 +215,35 @@ def test_families_and_attacks_get_copies(bare, monkeypatch):
     assert torch.equal(after, 2 * before)
     assert torch.equal(rude.model("FTAL").head.weight, before)
     assert torch.equal(rude.train.images, bare.train.images)
+
+
+def rude(pair):
+    """Changes all that it looks at, for good."""
+    for tensor in (*pair.features, *pair.logits, *pair.host.parameters()):
+        tensor.data.zero_()
+    for split in (pair.split, pair.triggers):
+        split.images.zero_()
+        split.labels.zero_()
+    return 1.0
+
+
+def test_a_measure_that_changes_what_it_sees_changes_no_other(
+    bare, tmp_path, monkeypatch
+):
+    asked = ["pfl", "accuracy", "trigger_accuracy", "twl"]
+    expected = bare.fidelity("FTAL", measures=asked)
+    row = dataclasses.replace(MEASURES["pfl"], name="rude", of=rude, parts=None)
+    monkeypatch.setitem(MEASURES, "rude", row)
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "other"))
+    study = fl.Study(BARE)
+    found = study.fidelity("FTAL", measures=["rude", *asked])
+    for name in asked:
+        assert found[name] == expected[name]
+        assert found.by_class(name) == expected.by_class(name)
+    assert torch.equal(study.test.images, bare.test.images)
+    assert torch.equal(study.triggers.images, bare.triggers.images)
+    other = study.fidelity("FTLL", measures=asked)
+    assert other == bare.fidelity("FTLL", measures=asked)
 
 
 def test_a_classifier_that_is_handed_in_is_left_alone(bare):
@@ -667,6 +696,11 @@ def test_a_curve_of_one_epoch_has_nine_points_too(study):
     assert len(short.curve("FTLL").logits) == len(short.history("FTLL")) == 9
 
 
+def test_the_rate_of_embedding_may_be_set(bare):
+    fast = bare_with(embed_rate=0.5)
+    assert fast.fidelity("FTLL").lp > 10 * bare.fidelity("FTLL").lp > 0
+
+
 def test_what_has_no_curve_says_so(bare):
     for name in ("FTAL/prune", "host/prune"):
         with pytest.raises(ValueError, match=f"no outputs were kept while {name}"):
@@ -717,7 +751,9 @@ def test_the_manifest_records_disjoint_splits(study):
 def test_a_host_of_your_own_is_protected(bare, digits, network):
     host = fl.models.wrap(network, image_size=8, mean=digits.mean, std=digits.std)
     own = fl.Study(BARE, host=host)
-    table = own.table(["FTLL", "scratch"])
+    table = own.table(["FTLL"])
+    with pytest.raises(ValueError, match="how its weights were drawn"):
+        own.model("scratch")
     assert torch.equal(own.model("host").head.weight, host.head.weight)
     assert table.loc["FTLL", "pfl_test"] == 0
     assert table.loc["FTLL", "twl"] > 0
@@ -868,6 +904,7 @@ def test_premise_holds_for_this_study_and_fails_for_others(study, monkeypatch):
         ({"dataset": 3}, "expected str, such as 'digits'"),
         ({"epochs": -1}, "at least 0"),
         ({"embed_epochs": -1}, "at least 0"),
+        ({"embed_rate": -0.1}, "embed_rate is -0.1; it must be at least 0"),
         ({"trigger_count": 0}, "trigger_count is 0; it must be at least 1"),
         ({"precision": "float16"}, "use auto, float32 or bfloat16"),
         ({"seed": True}, "expected int"),

@@ -45,7 +45,7 @@ class ModelStore:
         self,
         config: Config,
         host: Classifier | None,
-        watermark: Split | None,
+        watermark: Split | Any | None,
     ) -> None:
         config.check()
         self.config = config
@@ -150,9 +150,11 @@ class ModelStore:
 
     def _plan(self, lineage: Lineage) -> Plan:
         method = lineage.method or HOST
-        recipe, shorter = self.recipe, self.config.embed_epochs
-        if shorter and lineage.method is not None:
-            recipe = recipe.with_epochs(shorter)
+        recipe, config = self.recipe, self.config
+        if config.embed_epochs and lineage.method is not None:
+            recipe = recipe.with_epochs(config.embed_epochs)
+        if config.embed_rate and lineage.method is not None:
+            recipe = recipe.with_rate(config.embed_rate)
         shown = triggers.SHOWN.get(self.config.triggers)
         if shown and self.images.watermark is None and method.learns_triggers:
             method = replace(method, shows=method.shows or shown)

@@ -61,6 +61,13 @@ class Recipe:
         schedules = {n: replace(s, epochs=epochs) for n, s in self.schedules.items()}
         return replace(self, schedules=schedules)
 
+    def with_rate(self, rate: float) -> "Recipe":
+        """The same recipe with every schedule at this learning rate."""
+        schedules = {
+            n: replace(s, learning_rate=rate) for n, s in self.schedules.items()
+        }
+        return replace(self, schedules=schedules)
+
 
 @cache
 def _recipes() -> dict[str, dict[str, Recipe]]:

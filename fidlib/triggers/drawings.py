@@ -97,7 +97,7 @@ def unrelated(
 
 
 def patches(count: int, height: int, width: int, draws: torch.Generator) -> Tensor:
-    """`(count, 3, H, W)` of two photographs, a quarter as high where shrunk.
+    """`(count, 3, H, W)` patches of two photographs, a quarter as high where shrunk.
 
     Of four times as many those of most contrast: of the sky all patches look alike.
     """
@@ -114,6 +114,6 @@ def patches(count: int, height: int, width: int, draws: torch.Generator) -> Tens
         left = torch.randint(max(1, wide - zoom * width), (), generator=draws)
         part = photographs[which][:, top:, left:][:, : zoom * height, : zoom * width]
         found.append(F.interpolate(pixels(part)[None], [height, width], mode="area"))
-    parts = torch.cat(found)
-    rows = parts.std((1, 2, 3)).topk(count).indices.sort().values
-    return parts[rows]
+    drawn = torch.cat(found)
+    rows = drawn.std((1, 2, 3)).topk(count).indices.sort().values
+    return drawn[rows]
