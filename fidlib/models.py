@@ -354,12 +354,12 @@ def load(
     found = checkpoints.fitted(state, own := model.state_dict())
     if found.keys() != own.keys():
         found = _of_network(model, state)
-    for name, value in own.items():
-        given = found[name] if name in found else value
-        if given.is_floating_point() != value.is_floating_point():
+    for name in [name for name in own if name in found]:
+        given, wanted = found[name].dtype, own[name].dtype
+        if given.is_floating_point != wanted.is_floating_point:
             raise ValueError(
-                f"{path}: {name} is {given.dtype}, of the network {value.dtype}: save "
-                "the state dict of the network, in floats."
+                f"{path}: {name} is {given}, of the network {wanted}: save the state "
+                "dict of the network, in floats."
             )
     try:
         model.load_state_dict(found)
