@@ -247,7 +247,7 @@ def broken(tmp_path):
         ),
         (
             ["compare", "{}/cut.npz", "{}/cut.npz", "--data", "mnist"],
-            "is damaged or no .safetensors",
+            "is damaged, or no file of torch.save",
         ),
     ],
 )
