@@ -2,17 +2,20 @@ import dataclasses
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.spatial import procrustes
-from scipy.spatial.distance import cdist, jensenshannon
+from scipy.spatial.distance import cdist, jensenshannon, pdist
 from scipy.special import rel_entr, softmax
 from scipy.stats import binomtest
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import accuracy_score
+from sklearn.neighbors import kneighbors_graph
 
 import fidlib as fl
-from fidlib.measures import boundary, catalogue, controls
-from fidlib.measures.catalogue import MEASURES, Level, measure, value
+from fidlib.measures import boundary, catalogue, controls, shift
+from fidlib.measures.catalogue import MEASURES, Level, measure, usual, value
 from fidlib.measures.pair import Pair
 from fidlib.runs import keys
 from tests.little import convolutional, linear, shown
@@ -40,6 +43,94 @@ def pair(digits, triggers):
 @pytest.fixture(scope="module")
 def measured(pair):
     return measure(pair, MEASURES)
+
+
+@pytest.fixture(scope="module")
+def part(pair, digits):
+    """The two nets on few images."""
+    return Pair(pair.host, pair.marked, digits.test.sample(90), pair.triggers)
+
+
+def test_rsa_is_the_correlation_of_scipys_distances(part):
+    apart = [pdist(f.numpy()) for f in part.features]
+    expected = np.corrcoef(*apart)[0, 1]
+    assert value(part, "rsa") == pytest.approx(expected, rel=1e-6)
+    assert expected < 0.999
+
+
+def test_mutual_neighbors_are_those_of_scikit_learns_graphs(part):
+    graphs = [
+        kneighbors_graph(f.numpy(), 10).toarray().astype(bool) for f in part.features
+    ]
+    host, marked = (graph & graph.T for graph in graphs)
+    expected = (host & marked).sum() / (host | marked).sum()
+    assert value(part, "mutual_neighbors") == pytest.approx(expected, rel=1e-6)
+    assert 0.05 < expected < 0.95
+
+
+def test_stitching_is_the_heads_answer_to_what_a_regression_foretells(part):
+    x, y = (f.numpy() for f in part.features)
+    told = np.empty_like(y)
+    for half in (0, 1):
+        fitted = LinearRegression().fit(x[1 - half :: 2], y[1 - half :: 2])
+        told[half::2] = fitted.predict(x[half::2])
+    answers = (told @ part.marked.head.weight.detach().double().numpy().T).argmax(1)
+    expected = (
+        answers == y @ part.marked.head.weight.detach().double().numpy().T.argmax(1)
+    ).mean()
+    assert value(part, "stitching") == pytest.approx(expected, rel=1e-6)
+    assert 0.3 < expected < 1
+
+
+def test_layers_are_compared_one_by_one(part):
+    seen = []
+    for model in (part.host, part.marked):
+        first, rest = model.body[0], model.body[1:3]
+        with torch.no_grad():
+            one = first(model.normalise(part.split.images))
+            two = model.body[3](rest(one))
+            linear = model.body[:8](model.normalise(part.split.images))
+        places = (one.mean((2, 3)), two.mean((2, 3)), linear)
+        seen.append([p.double().numpy() for p in places])
+    expected = [naive_cka(x, y) for x, y in zip(*seen, strict=True)]
+    found = measure(part, ["layer_cka"])["layer_cka"]
+    assert list(found.parts) == ["0", "3", "7"]
+    assert [*found.parts.values()] == pytest.approx(expected, rel=1e-5)
+    assert found.estimate.value == pytest.approx(np.mean(expected), rel=1e-5)
+    assert not any(layer._forward_hooks for layer in part.host.modules())
+
+
+def test_shifts_are_measured_as_each_alone(part):
+    names = [n for n, row in MEASURES.items() if row.level == "shift"]
+    found, labels, each = measure(part, names), part.split.labels.numpy(), []
+    for condition in shift.conditions(part.split.images, part.host):
+        with torch.no_grad():
+            logits = [
+                m(condition.images).double().numpy() for m in (part.host, part.marked)
+            ]
+        probabilities = [softmax(x, axis=1) for x in logits]
+        answers = [x.argmax(1) for x in logits]
+        row = {
+            "shift_agreement": accuracy_score(*answers),
+            "shift_jensen_shannon": np.mean(jensenshannon(*probabilities, axis=1) ** 2),
+            "shift_spl": np.mean(rel_entr(*probabilities).sum(1)),
+        }
+        if condition.strength:
+            host, marked = (a == labels for a in answers)
+            row |= {"shift_churn": np.mean(host ^ marked)}
+            row |= {
+                "host_shift_accuracy": np.mean(host),
+                "shift_accuracy": marked.mean(),
+            }
+        each.append(row)
+        for name in names:
+            assert found[name].parts.get(str(condition)) == (
+                pytest.approx(row[name], rel=1e-6) if name in row else None
+            )
+    means = pd.DataFrame(each).mean()
+    assert {n: found[n].estimate.value for n in names} == pytest.approx(means.to_dict())
+    assert len(each) == 41
+    assert 0.3 < means.shift_agreement < 0.95
 
 
 def margins(logits, labels):
@@ -114,8 +205,10 @@ def test_measures_equal_an_independent_computation(pair, measured):
     expected = plainly(pair.host, pair.marked, pair.split, pair.triggers)
     found = {name: measured[name].estimate.value for name in expected}
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-7)
+    elsewhere = ("boundary", "layers", "shift")
     assert MEASURES.keys() - expected == {
-        n for n, row in MEASURES.items() if row.level == "boundary"
+        *(n for n, row in MEASURES.items() if row.level in elsewhere),
+        *("rsa", "mutual_neighbors", "stitching"),
     }
     assert 0.1 < found["agreement"] < 0.95  # else the numbers above say little
     assert found["pfl"] > 0.001
@@ -150,13 +243,13 @@ def test_measures_of_the_same_two_models_are_their_value_for_the_same(pair):
             for each in (estimate, *by_class):
                 assert each.value in (row.same, None), name
             assert estimate.value == row.same, name
-            if name in SAMPLED and name != "agreement" and "churn" not in name:
+            if name in SAMPLED - {"agreement", "stitching"} and "churn" not in name:
                 assert estimate[1:] == (row.same, row.same), name
 
 
 def test_distances_are_zero_for_equal_models_and_never_negative(pair, digits):
     same = fl.compare(pair.host, convolutional(0), digits.test, pair.triggers)
-    comparing = [name for name, row in MEASURES.items() if row.same is not None]
+    comparing = [name for name in usual() if MEASURES[name].same is not None]
     assert same.distances() == dict.fromkeys(comparing, 0)
     other = fl.compare(pair.host, pair.marked, digits.test, pair.triggers)
     assert list(other.distances()) == comparing
@@ -179,7 +272,9 @@ def test_each_class_is_measured_on_its_own_images(pair, measured):
     part = fl.data.Split(pair.split.images[members], pair.split.labels[members])
     alone = measure(Pair(pair.host, pair.marked, part, pair.triggers), MEASURES)
     for name, row in MEASURES.items():
-        if row.level not in ("features", "outputs") or name == "neighbor_overlap":
+        if row.level not in ("features", "outputs") or not row.by_class:
+            continue
+        if name == "neighbor_overlap":
             continue  # neighbours are looked for among all images
         found, expected = measured[name].by_class[label], alone[name].estimate
         assert_near(found, expected)

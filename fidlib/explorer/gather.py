@@ -17,7 +17,7 @@ from fidlib.explorer import page
 from fidlib.explorer.live import SIDES, Planes
 from fidlib.explorer.scene import Film, Kept, Map, Scene, Shown
 from fidlib.measures import maps
-from fidlib.measures.catalogue import MEASURES
+from fidlib.measures.catalogue import MEASURES, usual
 from fidlib.measures.curve import IMAGES
 from fidlib.measures.fidelity import Fidelity, compare
 from fidlib.measures.maps import Projection
@@ -208,7 +208,7 @@ def _gathered(
         rows=rows.cpu().numpy(),
         models=shown,
         maps=_maps(shown, films, len(rows)),
-        measures=[_told(name) for name in MEASURES],
+        measures=[_told(name) for name in usual()],
     )
     ask = {n: lambda x, m=m: models.outputs(m, x).logits for n, m in decide.items()}
     return scene, Planes(ask, pixels)

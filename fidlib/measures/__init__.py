@@ -4,7 +4,7 @@ from importlib import import_module
 
 _MODULES = (
     *("boundary", "catalogue", "controls", "curve", "fidelity", "geometry"),
-    *("intervals", "losses", "maps", "pair", "ranking", "truth"),
+    *("intervals", "losses", "maps", "pair", "ranking", "shift", "truth"),
 )
 
 

@@ -5,6 +5,7 @@ A measure is a function of a `Pair`, whose docstring is its definition, and a ro
 named in the README.
 """
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,14 @@ from fidlib.measures.intervals import (
     ratio,
     wilson,
 )
-from fidlib.measures.pair import Pair, Probe
+from fidlib.measures.pair import NEIGHBORS, Pair, Probe, Shifted
 
-Level = Literal["weights", "features", "outputs", "boundary", "triggers"]
+Level = Literal[
+    "weights", "features", "outputs", "boundary", "triggers", "layers", "shift"
+]
+
+ON_REQUEST = ("layers", "shift")
+"""Levels whose measures are made if they are named: they run the models for long."""
 
 Found = Statistic | Estimate | float | None
 """What a measure's function gives: a statistic gets its interval by bootstrap; None
@@ -131,6 +137,11 @@ def _estimates(values: Mapping[str, Found], seed: int) -> dict[str, Estimate]:
 
 MEASURES: dict[str, Measure] = {}
 """Name -> measure, in the order of a report."""
+
+
+def usual() -> list[str]:
+    """Measures that a report has when none are named."""
+    return [name for name, row in MEASURES.items() if row.level not in ON_REQUEST]
 
 
 def _row(
@@ -258,6 +269,64 @@ def neighbor_overlap(pair: Pair) -> Found:
     return None if kept is None else Statistic(kept[:, None])
 
 
+_ALIGNED = {"same": 1.0, "by_class": False, "in_table": False}
+
+
+@_row("features", "correlation", "Kriegeskorte et al. 2008", **_ALIGNED)
+def rsa(pair: Pair) -> Found:
+    """Correlation of the distances of all pairs of 1,000 images (Pearson's)."""
+    if len(pair) < 3:
+        return None
+    return Statistic(geometry.rsa_terms(*pair.distances))
+
+
+@_row("features", "share of pairs of neighbours", "fidlib", **_ALIGNED)
+def mutual_neighbors(pair: Pair) -> Found:
+    """Pairs among 1,000 images that are each among the other's ten nearest: those of
+    both models over those of either.
+    """
+    constant = any(not found.any() for found in pair.distances)
+    if constant or len(pair) <= NEIGHBORS:
+        return None  # none is nearest
+    host, marked = (
+        geometry.mutual_neighbors(found, neighbors=NEIGHBORS)
+        for found in pair.distances
+    )
+    return ratio((host & marked).sum(1), (host | marked).sum(1))
+
+
+@_row("features", "share of images", "Bansal et al. 2021, linear", **_ALIGNED)
+def stitching(pair: Pair) -> Found:
+    """The marked model's head names the class that it does when it is given the host's
+    features, mapped to the marked model's by least squares.
+    """
+    x, y = pair.features
+    if len(x) < 4 * x.shape[1]:
+        return None  # the map would fit whatever images it is fitted to
+    head = pair.marked.head
+    stitched = geometry.mapped(x, y) @ head.weight.detach().double().T
+    if head.bias is not None:
+        stitched += head.bias.detach().double()
+    return _share(stitched.argmax(1) == pair.answers[1])
+
+
+def _layers(pair: Pair) -> dict[str, float]:
+    terms = {name: geometry.cka_terms(*both) for name, both in pair.layers.items()}
+    found = {name: geometry.cka_of(each.mean(0)) for name, each in terms.items()}
+    return {name: each.item() for name, each in found.items() if each.isfinite()}
+
+
+@_row("layers", "similarity, at most 1", "as cka", parts=_layers, **_ALIGNED)
+def layer_cka(pair: Pair) -> Found:
+    """Mean CKA of the convolutions and linear layers, on 500 images."""
+    if len(pair) < 4 or not pair.layers:
+        return None
+    terms = torch.cat([geometry.cka_terms(*both) for both in pair.layers.values()], 1)
+    return Statistic(
+        terms, lambda m: geometry.cka_of(m.unflatten(-1, (-1, 4))).nanmean(-1)
+    )
+
+
 @_row("outputs", "nats", "[2], softmax probability-distribution loss", same=0.0)
 def spl(pair: Pair) -> Found:
     """Mean KL divergence of the marked model's probabilities from the host's."""
@@ -362,6 +431,73 @@ def host_trigger_accuracy(pair: Pair) -> Found:
 def trigger_accuracy(pair: Pair) -> Found:
     """Share of triggers that the marked model gives their label."""
     return None if pair.trigger_answers is None else _share(pair.trigger_answers[1])
+
+
+def _shift_row(
+    unit: str, source: str, *, same: float | None
+) -> Callable[[Callable[[Shifted], Tensor | None]], Callable[[Pair], Found]]:
+    """Enters the mean over shifts of what each image adds under one; parts: each."""
+
+    def enter(of: Callable[[Shifted], Tensor | None]) -> Callable[[Pair], Found]:
+        def terms(pair: Pair) -> dict[str, Tensor]:
+            found = {name: of(each) for name, each in pair.shifted.items()}
+            return {n: part.double() for n, part in found.items() if part is not None}
+
+        @_row(
+            "shift",
+            unit,
+            source,
+            same=same,
+            by_class=False,
+            in_table=False,
+            parts=lambda pair: {n: x.mean().item() for n, x in terms(pair).items()},
+        )
+        @functools.wraps(of)
+        def mean(pair: Pair) -> Found:
+            return Statistic(torch.stack([*terms(pair).values()]).mean(0)[:, None])
+
+        return mean
+
+    return enter
+
+
+@_shift_row("share of images", "fidlib", same=1.0)
+def shift_agreement(shown: Shifted) -> Tensor:
+    """Both name the same class, on 500 images under every shift."""
+    return shown.host.argmax(1) == shown.marked.argmax(1)
+
+
+@_shift_row("nats", "Lin 1991", same=0.0)
+def shift_jensen_shannon(shown: Shifted) -> Tensor:
+    """Jensen-Shannon divergence of the two models' probabilities, likewise."""
+    return losses.jensen_shannon(shown.host, shown.marked)
+
+
+@_shift_row("nats", "[2], as spl", same=0.0)
+def shift_spl(shown: Shifted) -> Tensor:
+    """KL divergence of the marked model's probabilities from the host's, likewise."""
+    return losses.divergences(shown.host, shown.marked)
+
+
+@_shift_row("share of images", "fidlib", same=0.0)
+def shift_churn(shown: Shifted) -> Tensor | None:
+    """One of the two is right, on 500 images under every shift that keeps labels."""
+    if shown.labels is None:
+        return None
+    host, marked = (part.argmax(1) == shown.labels for part in shown[:2])
+    return host != marked
+
+
+@_shift_row("share of images", "fidlib", same=None)
+def host_shift_accuracy(shown: Shifted) -> Tensor | None:
+    """Share of images that the host gets right, likewise."""
+    return None if shown.labels is None else shown.host.argmax(1) == shown.labels
+
+
+@_shift_row("share of images", "fidlib", same=None)
+def shift_accuracy(shown: Shifted) -> Tensor | None:
+    """Share of images that the marked model gets right, likewise."""
+    return None if shown.labels is None else shown.marked.argmax(1) == shown.labels
 
 
 def _share(found: Tensor) -> Estimate:

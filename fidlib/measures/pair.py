@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fidlib import models, weights
 from fidlib.data import Split, pixels
-from fidlib.measures import boundary, geometry
+from fidlib.measures import boundary, geometry, shift
 from fidlib.models import Classifier, Outputs
 from fidlib.runs.keys import stream
 
@@ -24,6 +24,12 @@ SEGMENTS = 60
 
 NEIGHBORS = 10
 """Nearest neighbours that an image should keep."""
+
+DISTANT = 1000
+"""Images among which all distances are taken, at most."""
+
+ASKED = 500
+"""Images whose shifts, or whose activations in every layer, are looked at, at most."""
 
 Run = Callable[[Classifier, Tensor], Outputs]
 """What a model makes of images, computed or kept."""
@@ -38,6 +44,17 @@ class Probe(NamedTuple):
     """`(P, Q, K)` float64 logits of the host."""
     marked: Tensor
     """`(P, Q, K)` float64 logits of the marked model."""
+
+
+class Shifted(NamedTuple):
+    """What two models make of images under one shift."""
+
+    host: Tensor
+    """`(N, K)` float64 logits of the host."""
+    marked: Tensor
+    """`(N, K)` float64 logits of the marked model."""
+    labels: Tensor | None
+    """`(N,)` class indices; None of images of no class of the models'."""
 
 
 class Pair:
@@ -147,6 +164,45 @@ class Pair:
         if constant or len(x) <= NEIGHBORS:
             return None
         return geometry.neighbor_overlap(x, y, neighbors=NEIGHBORS)
+
+    @cached_property
+    def distances(self) -> tuple[Tensor, Tensor]:
+        """`(n, n)` L2 distances among the features of the two, float64.
+
+        Of `DISTANT` images at most, spread over the set and its classes: what follows
+        of them depends on how many there are.
+        """
+        rows = self.split.sample_rows(DISTANT)
+        host, marked = (geometry.distances(part[rows]) for part in self.features)
+        return host, marked
+
+    @cached_property
+    def layers(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Layer -> `(n, C)` activations of the two, float64, averaged over places.
+
+        Of `ASKED` images at most, and of layers that both have.
+        """
+        images = self.split.sample(ASKED).images
+        host, marked = (models.activations(m, images) for m in (self.host, self.marked))
+        return {
+            n: (x.double(), marked[n].double()) for n, x in host.items() if n in marked
+        }
+
+    @cached_property
+    def shifted(self) -> dict[str, Shifted]:
+        """What the two make of images under every shift of `shift.conditions`, by name.
+
+        Of `ASKED` images at most, spread over the set and its classes.
+        """
+        asked, found = self.split.sample(ASKED), {}
+        for condition in shift.conditions(asked.images, self.host):
+            host, marked = (
+                self._run(model, condition.images).logits.double()
+                for model in (self.host, self.marked)
+            )
+            labels = asked.labels if condition.strength else None
+            found[str(condition)] = Shifted(host, marked, labels)
+        return found
 
     @cached_property
     def weights(self) -> tuple[dict[str, Tensor], dict[str, Tensor]] | None:

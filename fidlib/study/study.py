@@ -17,9 +17,9 @@ from torch.nn.utils.parametrize import is_parametrized
 from fidlib import methods, models
 from fidlib.data import Split
 from fidlib.measures import curve
-from fidlib.measures.catalogue import MEASURES
+from fidlib.measures.catalogue import MEASURES, ON_REQUEST, usual
 from fidlib.measures.curve import Curve
-from fidlib.measures.fidelity import Fidelity
+from fidlib.measures.fidelity import Fidelity, named
 from fidlib.measures.pair import Pair
 from fidlib.models import Classifier, Outputs
 from fidlib.runs import keys, store
@@ -173,18 +173,12 @@ class Study:
             of: A lineage, or any classifier.
             against: The reference, likewise.
             split: The images to compare on: `train`, `test`, or others.
-            measures: Those to have, by name; all when None, but of `train` none of the
-                boundary.
+            measures: Those to have, by name. When None all but those of layers and
+                shift, and of `train` none of the boundary.
         """
         if isinstance(split, str) and split not in ("train", "test"):
             raise ValueError(f"split is {split!r}; use train, test or a data.Split.")
-        names = [measures] if isinstance(measures, str) else measures
-        names = _asked(split) if names is None else [*names]
-        if unknown := [name for name in names if name not in MEASURES]:
-            raise ValueError(
-                f"unknown measures {', '.join(unknown)}; use some of "
-                f"{', '.join(MEASURES)}."
-            )
+        names = _asked(split) if measures is None else named(measures)
         return self._fidelity(of, against, split, names)
 
     def table(self, models: Iterable[Name] | None = None) -> pd.DataFrame:
@@ -350,7 +344,8 @@ class Study:
         """
         if not self._store.is_made(lineage):
             return True
-        if reports.missing(self._pair(lineage, "host", "test")[0], _asked("test")):
+        names = _asked("test") + _on_request(parts)
+        if reports.missing(self._pair(lineage, "host", "test")[0], names):
             return True
         train = self._pair(lineage, "host", "train")[0]
         if reports.missing(train, ON_TRAIN):
@@ -358,14 +353,16 @@ class Study:
         fingerprint = self._store.find(lineage).fingerprint
         return any(
             not reports.is_kept(fingerprint, self._store.split(part).images)
-            for part in parts
+            for part in {*parts}.difference(ON_REQUEST)
         )
 
     def complete(self, lineage: Lineage, parts: Iterable[str]) -> None:
         """Make a model, its reports and its outputs on some images."""
         trained = self._store.is_made(lineage)
         self._row(lineage)
-        for part in {*parts} | (set() if trained else {"test", "triggers", "sample"}):
+        self._fidelity(lineage, "host", "test", _on_request(parts))
+        usual_parts = set() if trained else {"test", "triggers", "sample"}
+        for part in usual_parts.union(parts).difference(ON_REQUEST):
             self.outputs(lineage, part)
 
     def _network(self) -> dict[str, object]:
@@ -388,7 +385,13 @@ def _restored(
 def _asked(split: str | Split) -> list[str]:
     """Measures of a report: the boundary is looked at from one split."""
     skipped = "boundary" if split == "train" else ""
-    return [name for name, row in MEASURES.items() if row.level != skipped]
+    return [name for name in usual() if MEASURES[name].level != skipped]
+
+
+def _on_request(parts: Iterable[str]) -> list[str]:
+    """Measures of the levels among what is asked for."""
+    levels = {*parts}.intersection(ON_REQUEST)
+    return [name for name, row in MEASURES.items() if row.level in levels]
 
 
 def _short(path: Path) -> str:
