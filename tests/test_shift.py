@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 import fidlib as fl
-from fidlib.measures import pair, shift
+from fidlib.measures import conditions, pair, shift
 from fidlib.models import outputs
 from fidlib.runs import keys
 from tests.little import convolutional
@@ -38,48 +38,48 @@ def test_blur_is_scipys(images):
     size = 1.5 * 20 / 32
     settings = {"mode": "nearest", "radius": int(np.ceil(3 * size))}
     expected = each(images, lambda p: ndimage.gaussian_filter(p, size, **settings))
-    assert np.allclose(shift.blur(images, 1.5), expected, atol=1e-6)
+    assert np.allclose(conditions.blur(images, 1.5), expected, atol=1e-6)
 
 
 def test_rotation_is_scipys_and_a_quarter_turn_is_exact(images):
     square = images[:, :, :14]
-    quarter = shift.rotation(square, 90)
+    quarter = conditions.rotation(square, 90)
     assert torch.allclose(quarter, square.rot90(1, (2, 3)), atol=1e-5)
     for shown in (square, images):
         expected = each(
             shown,
             lambda p: ndimage.rotate(p, 20, reshape=False, order=1, mode="nearest"),
         )
-        assert np.allclose(shift.rotation(shown, 20), expected, atol=1e-5)
+        assert np.allclose(conditions.rotation(shown, 20), expected, atol=1e-5)
 
 
 def test_contrast_and_brightness_are_of_all_pixels(images):
     x = images.double().numpy()
     means = x.reshape(6, -1).mean(1)[:, None, None, None]
-    assert np.allclose(shift.contrast(images, 0.3), 0.3 * x + 0.7 * means)
-    assert np.allclose(shift.brightness(images, 0.2), x + 0.2)
+    assert np.allclose(conditions.contrast(images, 0.3), 0.3 * x + 0.7 * means)
+    assert np.allclose(conditions.brightness(images, 0.2), x + 0.2)
 
 
 def test_noise_is_gaussian_and_the_same_each_time():
     flat = torch.full((50, 3, 32, 32), 0.5)
-    found = shift.noise(flat, 0.1) - flat
+    found = conditions.noise(flat, 0.1) - flat
     assert found.std().item() == pytest.approx(0.1, rel=0.01)
     assert found.mean().item() == pytest.approx(0, abs=0.001)
-    assert torch.equal(shift.noise(flat, 0.1), flat + found)
+    assert torch.equal(conditions.noise(flat, 0.1), flat + found)
 
 
 def test_pixelation_shows_means_of_blocks(images):
     blocks = images.double().numpy().reshape(6, 3, 10, 2, 7, 2).mean((3, 5))
     expected = blocks.repeat(2, 2).repeat(2, 3)
-    assert np.allclose(shift.pixelation(images, 0.5), expected)
-    assert shift.pixelation(images[:, :, :1, :1], 0.4).shape == (6, 3, 1, 1)
+    assert np.allclose(conditions.pixelation(images, 0.5), expected)
+    assert conditions.pixelation(images[:, :, :1, :1], 0.4).shape == (6, 3, 1, 1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("quality", [7, 30, 80])
 def test_jpeg_is_pillows(images, channels, quality):
     levels = (255 * images[:, :channels]).round().byte()
-    found = 255 * shift.jpeg(levels / 255, quality).clamp(0, 1)
+    found = 255 * conditions.jpeg(levels / 255, quality).clamp(0, 1)
     read = []
     for image in levels.permute(0, 2, 3, 1):
         picture, buffer = Image.fromarray(image.numpy().squeeze()), io.BytesIO()
@@ -93,10 +93,10 @@ def test_jpeg_is_pillows(images, channels, quality):
 
 
 def test_conditions_are_all_kinds_and_strengths_the_same_each_time(images, host):
-    found = list(shift.conditions(images, fl.models.wrap(three_colours())))
-    names = [f"{k} {s}" for k in (*shift.KINDS, "fooling") for s in range(1, 6)]
+    found = list(conditions.shifted(images, fl.models.wrap(three_colours())))
+    names = [f"{k} {s}" for k in (*conditions.KINDS, "fooling") for s in range(1, 6)]
     assert list(map(str, found)) == [*names, "other set", "other keys"]
-    assert len(shift.KINDS) == 7
+    assert len(conditions.KINDS) == 7
     assert all(c.images.shape == images.shape for c in found)
     for one in found[:-1]:
         assert 0 <= one.images.min() < one.images.max() <= 1
@@ -105,7 +105,7 @@ def test_conditions_are_all_kinds_and_strengths_the_same_each_time(images, host)
         apart = [(c.images - images).square().mean().item() for c in group]
         assert apart[0] > 0, kind
         assert apart == sorted(apart), kind
-    again = shift.conditions(images, fl.models.wrap(three_colours()), strengths=[2])
+    again = conditions.shifted(images, fl.models.wrap(three_colours()), strengths=[2])
     by_name = {str(c): c.images for c in found}
     assert all(torch.equal(c.images, by_name[str(c)]) for c in again)
 
@@ -121,15 +121,15 @@ def three_colours():
 
 def test_fooling_images_go_against_the_hosts_margin(digits, host):
     shown = digits.test.sample(50).images
-    found = {str(c): c.images for c in shift.conditions(shown, host)}
+    found = {str(c): c.images for c in conditions.shifted(shown, host)}
     answers = outputs(host, shown).logits.argmax(1)
     before = fl.measures.losses.margins(outputs(host, shown).logits, answers)
-    for strength, most in enumerate(shift.FOOLING, 1):
+    for strength, most in enumerate(conditions.FOOLING, 1):
         fooling = found[f"fooling {strength}"]
         assert (fooling - shown / 255).abs().max() <= most / 255 + 1e-6
         after = fl.measures.losses.margins(outputs(host, fooling).logits, answers)
         assert (after < before).all()
-    noise = shift.noise(shown / 255, shift.FOOLING[-1] / 255)
+    noise = conditions.noise(shown / 255, conditions.FOOLING[-1] / 255)
     after_noise = fl.measures.losses.margins(outputs(host, noise).logits, answers)
     assert (before - after).mean() > 3 * (before - after_noise).abs().mean()
     assert all(p.grad is None for p in host.parameters())
@@ -137,7 +137,7 @@ def test_fooling_images_go_against_the_hosts_margin(digits, host):
 
 def test_other_images_are_digits_and_noise_of_keys_that_are_no_studys(digits, host):
     grey = torch.zeros(120, 1, 12, 12)
-    found = {c.kind: c.images for c in shift.conditions(grey, host)}
+    found = {c.kind: c.images for c in conditions.shifted(grey, host)}
     small = torch.nn.functional.interpolate(found["other set"], 8, mode="bilinear")
     expected = digits.test.sample(120).images / 255
     assert np.corrcoef(small.flatten(), expected.flatten())[0, 1] > 0.95
@@ -149,7 +149,7 @@ def test_other_images_are_digits_and_noise_of_keys_that_are_no_studys(digits, ho
     assert torch.equal(found["other keys"], torch.cat([other, next_one])[:120])
     assert not torch.equal(own, other)
     # Of the digits themselves they are no other set.
-    kinds = [c.kind for c in shift.conditions(digits.test.images[:3], host)]
+    kinds = [c.kind for c in conditions.shifted(digits.test.images[:3], host)]
     assert "other set" not in kinds
     assert kinds[-1] == "other keys"
 

@@ -4,7 +4,7 @@ import torch
 from scipy.linalg import null_space
 from torch import nn
 
-from fidlib.measures import shift, truth
+from fidlib.measures import conditions, truth
 from tests.little import convolutional
 
 
@@ -15,9 +15,9 @@ def test_inputs_are_shifted_images_that_no_measure_looks_at(digits):
     asked = {tuple(x) for x in found["images"].flatten(1).tolist()}
     assert not seen & asked
     assert len(asked) == len(found["images"]) == 200
-    kinds = [f"{kind} 3" for kind in (*shift.KINDS, "fooling")]
+    kinds = [f"{kind} 3" for kind in (*conditions.KINDS, "fooling")]
     assert list(found) == ["images", *kinds, "other keys"]
-    for condition in shift.conditions(found["images"], host, strengths=[3]):
+    for condition in conditions.shifted(found["images"], host, strengths=[3]):
         assert torch.equal(found[str(condition)], condition.images)
     few = truth.inputs(test, host, measured=20, strengths=[1])
     assert few["blur 1"].shape == (20, 1, 8, 8)

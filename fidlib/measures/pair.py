@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fidlib import models, weights
 from fidlib.data import Split, pixels
-from fidlib.measures import boundary, geometry, shift
+from fidlib.measures import boundary, conditions, geometry
 from fidlib.models import Classifier, Outputs
 from fidlib.runs.keys import stream
 
@@ -190,12 +190,12 @@ class Pair:
 
     @cached_property
     def shifted(self) -> dict[str, Shifted]:
-        """What the two make of images under every shift of `shift.conditions`, by name.
+        """What the two make of images under every shift of `conditions`, by name.
 
         Of `ASKED` images at most, spread over the set and its classes.
         """
         asked, found = self.split.sample(ASKED), {}
-        for condition in shift.conditions(asked.images, self.host):
+        for condition in conditions.shifted(asked.images, self.host):
             host, marked = (
                 self._run(model, condition.images).logits.double()
                 for model in (self.host, self.marked)

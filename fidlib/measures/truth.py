@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fidlib.data import Split
-from fidlib.measures import losses, shift
+from fidlib.measures import conditions, losses
 from fidlib.measures.controls import null_space
 from fidlib.measures.pair import ASKED
 from fidlib.models import Classifier
@@ -31,7 +31,7 @@ def inputs(
 
     Returns:
         `images`: as many others, or those that there are; and these under each shift of
-        `shift.conditions`, by its name.
+        `conditions.shifted`, by its name.
 
     Raises:
         ValueError: If no other image is left.
@@ -44,7 +44,7 @@ def inputs(
             "the truth."
         )
     others = Split(test.images[left], test.labels[left]).sample(min(measured, ASKED))
-    shifted = shift.conditions(others.images, host, strengths=strengths)
+    shifted = conditions.shifted(others.images, host, strengths=strengths)
     return {"images": others.images} | {str(each): each.images for each in shifted}
 
 
