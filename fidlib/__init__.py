@@ -27,6 +27,7 @@ _HOMES = {
     "compare": "measures.fidelity",
     "explore": "explorer",
     "make": "study.jobs",
+    "over_hosts": "study.seeds",
     "over_seeds": "study.seeds",
 }
 """Name -> the module that defines it."""

@@ -25,7 +25,8 @@ from fidlib.measures.measure import (
     usual,
     value,
 )
-from fidlib.measures.pair import Pair, Probe
+from fidlib.measures.pair import PLANES, Pair, Probe
+from fidlib.runs.keys import stream
 
 
 def _twl_layers(pair: Pair) -> dict[str, float]:
@@ -46,14 +47,14 @@ def _plane_shares(pair: Pair) -> dict[str, float]:
     return {str(number): share for number, share in enumerate(shares)}
 
 
-@row(
-    "weights",
-    "squared weights",
-    "[2], total weight loss",
-    same=0.0,
-    by_class=False,
-    parts=_twl_layers,
-)
+def _starts_apart(pair: Pair) -> dict[str, float]:
+    if pair.segments is None:
+        return {}
+    host, marked = (part.argmax(2)[:, 0] for part in pair.segments[1:])
+    return {"named otherwise at the start": (host != marked).double().mean().item()}
+
+
+@row("weights", "squared weights", "[2]", same=0.0, by_class=False, parts=_twl_layers)
 def twl(pair: Pair) -> Found:
     """Total weight loss: squared L2 distance of all parameters."""
     return None if pair.weights is None else losses.twl(*pair.weights).item()
@@ -75,14 +76,14 @@ def twl_relative(pair: Pair) -> Found:
     return (losses.twl(*pair.weights) / size).item()
 
 
-@row("weights", "squared weights of the head", "[2], prototype loss", same=0.0)
+@row("weights", "squared weights of the head", "[2]", same=0.0)
 def lp(pair: Pair) -> Found:
     """Prototype loss: squared distance of the heads; of a class, of its prototype."""
     host, marked = pair.prototypes
     return losses.lp(host, marked).item() if host.shape == marked.shape else None
 
 
-@row("features", "squared features", "[2], penultimate feature loss", same=0.0)
+@row("features", "squared features", "[2]", same=0.0, least=50, version=2)
 def pfl(pair: Pair) -> Found:
     """Penultimate feature loss: mean squared distance of the features."""
     x, y = pair.features
@@ -93,10 +94,12 @@ def pfl(pair: Pair) -> Found:
 
 @row(
     "features",
-    "PFL over the total variance of the host's features",
+    "PFL over the variance of the host's features",
     "fidlib",
     same=0.0,
     in_table=False,
+    least=200,
+    version=2,
 )
 def pfl_relative(pair: Pair) -> Found:
     """PFL over the variance of the host's features on the same images."""
@@ -113,6 +116,8 @@ def pfl_relative(pair: Pair) -> Found:
     "Kornblith et al. 2019, debiased by Song et al. 2012",
     same=1.0,
     in_table=False,
+    least=200,
+    version=2,
 )
 def cka(pair: Pair) -> Found:
     """Alike, 1, whatever the rotation, shift and scale between the features."""
@@ -123,57 +128,87 @@ def cka(pair: Pair) -> Found:
 
 @row(
     "features",
-    "share of the features' variance",
-    "scipy.spatial.procrustes",
+    "share of what unrelated features leave",
+    "scipy.spatial.procrustes, over its mean under permutation",
     same=0.0,
     in_table=False,
+    least=200,
+    version=2,
 )
 def procrustes(pair: Pair) -> Found:
-    """What no rotation, shift and scale explains of the difference of the features."""
-    return Statistic(geometry.procrustes_terms(*pair.features), geometry.procrustes_of)
+    """What no rotation, shift and scale explains of the difference of the features: 0
+    is nothing, 1 as much as of the same features with the images in another order.
+    """
+    null = geometry.procrustes_null(*pair.features, stream(pair.seed, "permutations"))
+    if not null > geometry.RESOLVED:
+        return None
+    terms = geometry.procrustes_terms(*pair.features)
+    return Statistic(terms, lambda means: geometry.procrustes_of(means) / null)
 
 
-@row("features", "share of neighbours", "fidlib", same=1.0, in_table=False)
+@row(
+    "features",
+    "share of neighbours, beyond chance",
+    "fidlib",
+    same=1.0,
+    in_table=False,
+    least=200,
+    version=2,
+)
 def neighbor_overlap(pair: Pair) -> Found:
-    """Mean share of an image's ten nearest neighbours, in features, that are kept."""
-    kept = pair.kept_neighbors
-    return None if kept is None else Statistic(kept[:, None])
+    """Mean share of an image's neighbours, the nearest 2 % in features, that are kept,
+    beyond chance: 0; of a class, among its images.
+    """
+    features = pair.features
+    constant = any(not part.any() for part in geometry.centered(*features))
+    if constant or len(pair) < geometry.FEWEST:
+        return None
+    return Statistic(geometry.neighbor_overlap(*features)[:, None])
 
 
-@row("outputs", "nats", "[2], softmax probability-distribution loss", same=0.0)
+@row("outputs", "nats", "[2]", same=0.0, least=1000, version=2)
 def spl(pair: Pair) -> Found:
     """Mean KL divergence of the marked model's probabilities from the host's."""
     return Statistic(losses.divergences(*pair.logits)[:, None])
 
 
-@row("outputs", "nats", "Lin 1991", same=0.0, in_table=False)
+@row("outputs", "nats, at most .69", "Lin 1991", same=0.0, least=500, version=2)
 def jensen_shannon(pair: Pair) -> Found:
     """Mean Jensen-Shannon divergence of the two models' probabilities."""
     return Statistic(losses.jensen_shannon(*pair.logits)[:, None])
 
 
-@row("outputs", "share of images", "fidlib", same=1.0)
+@row("outputs", "share of images", "fidlib", same=1.0, version=2)
 def agreement(pair: Pair) -> Found:
     """Both name the same class."""
     host, marked = pair.answers
-    return _share(host == marked)
+    return _share(host == marked, pair)
 
 
-@row("outputs", "share of images", "fidlib", same=0.0, in_table=False)
+@row("outputs", "share of images", "fidlib", same=0.0, in_table=False, version=2)
 def churn_lost(pair: Pair) -> Found:
     """The host is right and the marked model wrong."""
     host, marked = pair.answers
-    return _share((host == pair.labels) & (marked != pair.labels))
+    return _share((host == pair.labels) & (marked != pair.labels), pair)
 
 
-@row("outputs", "share of images", "fidlib", same=0.0, in_table=False)
+@row("outputs", "share of images", "fidlib", same=0.0, in_table=False, version=2)
 def churn_gained(pair: Pair) -> Found:
     """The host is wrong and the marked model right."""
     host, marked = pair.answers
-    return _share((host != pair.labels) & (marked == pair.labels))
+    return _share((host != pair.labels) & (marked == pair.labels), pair)
 
 
-@row("outputs", "logits", "fidlib", same=0.0, in_table=False)
+@row(
+    "outputs",
+    "logits",
+    "fidlib",
+    same=0.0,
+    in_table=False,
+    signed=True,
+    least=50,
+    version=2,
+)
 def margin_change(pair: Pair) -> Found:
     """Mean change of the true class's logit over the best other."""
     if pair.num_classes < 2:
@@ -193,19 +228,27 @@ def ece_change(pair: Pair) -> Found:
     return after - before if abs(after - before) >= 1e-12 else 0.0
 
 
-@row("outputs", "share of images", "fidlib", same=None, in_table=False)
+@row("outputs", "share of images", "fidlib", same=None, in_table=False, version=2)
 def host_accuracy(pair: Pair) -> Found:
     """Share of images that the host gets right."""
-    return _share(pair.answers[0] == pair.labels)
+    return _share(pair.answers[0] == pair.labels, pair)
 
 
-@row("outputs", "share of images", "fidlib", same=None)
+@row("outputs", "share of images", "fidlib", same=None, version=2)
 def accuracy(pair: Pair) -> Found:
     """Share of images that the marked model gets right."""
-    return _share(pair.answers[1] == pair.labels)
+    return _share(pair.answers[1] == pair.labels, pair)
 
 
-@row("boundary", "share of points", "fidlib", same=0.0, parts=_plane_shares, version=2)
+@row(
+    "boundary",
+    "share of points",
+    "fidlib",
+    same=0.0,
+    parts=_plane_shares,
+    least=PLANES,
+    version=3,
+)
 def plane_disagreement(pair: Pair) -> Found:
     """The two name different classes, in triangles between images of three classes; of
     a class: at the points that the host gives it.
@@ -213,7 +256,15 @@ def plane_disagreement(pair: Pair) -> Found:
     return _disagreement(pair, pair.planes)
 
 
-@row("boundary", "share of points", "fidlib", same=0.0, in_table=False, version=2)
+@row(
+    "boundary",
+    "share of points",
+    "fidlib",
+    same=0.0,
+    in_table=False,
+    least=PLANES,
+    version=3,
+)
 def trigger_plane_disagreement(pair: Pair) -> Found:
     """The same between a trigger, an image of the class that the host gives it and one
     of the class that its label says.
@@ -221,35 +272,50 @@ def trigger_plane_disagreement(pair: Pair) -> Found:
     return _disagreement(pair, pair.trigger_planes)
 
 
-@row("boundary", "L2 of pixels in [0, 1]", "fidlib", same=0.0, in_table=False)
+@row(
+    "boundary",
+    "L2 of pixels in [0, 1]",
+    "fidlib",
+    same=0.0,
+    in_table=False,
+    parts=_starts_apart,
+    least=PLANES,
+    version=2,
+)
 def boundary_shift(pair: Pair) -> Found:
     """Mean change of the distance from an image to where the answer first changes,
-    towards an image of another class.
+    towards an image of another class; of images that both name alike.
     """
     if (found := pair.segments) is None:
         return None
     before, after = (_reach(found.points, x) for x in (found.host, found.marked))
-    first = found.host.argmax(2)[:, 0]
-    inside = torch.ones_like(first) if pair.label is None else first == pair.label
+    first, other = (x.argmax(2)[:, 0] for x in (found.host, found.marked))
+    inside = first == other
+    if pair.label is not None:
+        inside &= first == pair.label
     return ratio((after - before).abs() * inside, inside)
 
 
-@row("triggers", "share of triggers", "fidlib", same=None, in_table=False)
+@row("triggers", "share of triggers", "fidlib", same=None, in_table=False, version=2)
 def host_trigger_accuracy(pair: Pair) -> Found:
     """Share of triggers that the host gives their label; near 1/K."""
-    return None if pair.trigger_answers is None else _share(pair.trigger_answers[0])
+    answers = pair.trigger_answers
+    return None if answers is None else _share(answers[0], pair)
 
 
-@row("triggers", "share of triggers", "fidlib", same=None)
+@row("triggers", "share of triggers", "fidlib", same=None, version=2)
 def trigger_accuracy(pair: Pair) -> Found:
     """Share of triggers that the marked model gives their label."""
-    return None if pair.trigger_answers is None else _share(pair.trigger_answers[1])
+    answers = pair.trigger_answers
+    return None if answers is None else _share(answers[1], pair)
 
 
-def _share(found: Tensor) -> Estimate:
+def _share(found: Tensor, pair: Pair) -> Estimate:
     """Of what is true, with Wilson's interval."""
     count, total = int(found.sum()), len(found)
-    return Estimate(count / total, *wilson(count, total)) if total else NONE
+    if not total:
+        return NONE
+    return Estimate(count / total, *wilson(count, total, pair.level))
 
 
 def _disagreement(pair: Pair, probe: Probe | None) -> Found:

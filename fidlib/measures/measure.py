@@ -1,12 +1,24 @@
 """A measure: a number about two models, what is to be known of it, its interval."""
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from fidlib.measures.intervals import NONE, Estimate, Statistic, bootstrap
+from torch import Tensor
+
+from fidlib.measures.intervals import (
+    NONE,
+    Estimate,
+    Interval,
+    Statistic,
+    gamma,
+    student,
+)
 from fidlib.measures.pair import Pair
+
+OF_A_CLASS = 8
+"""A class needs so many times more images for an interval: those of all classes should
+hold at once, which the tails decide."""
 
 Level = Literal[
     "weights", "features", "layers", "outputs", "boundary", "triggers", "shift"
@@ -16,7 +28,7 @@ ON_REQUEST = ("layers", "shift")
 """Levels whose measures are made if they are named: they run the models for long."""
 
 Found = Statistic | Estimate | float | None
-"""What a measure's function gives: a statistic gets its interval by bootstrap; None
+"""What a measure's function gives: a statistic gets its interval as its row says; None
 where there is nothing to measure."""
 
 
@@ -39,11 +51,20 @@ class Measure:
     by_class: bool = True
     """Whether it has a value for each class."""
     parts: Callable[[Pair], dict[str, float]] | None = None
-    """What it is the sum or the mean of, by name."""
+    """What it is the sum or the mean of, or what it leaves out, by name."""
+    least: int = 2
+    """Images, planes or segments from which a statistic has an interval: below, none is
+    known that covers on the values of real models."""
+    signed: bool = False
+    """Whether it goes either way from `same`; else it is how far from it."""
     in_table: bool = True
     """Whether tables of models show it, or reports alone."""
     version: int = 1
     """Raised when its values change: those stored under another are not read."""
+
+
+MEASURES: dict[str, Measure] = {}
+"""Name -> measure, in the order of a report."""
 
 
 class Measured(NamedTuple):
@@ -58,7 +79,7 @@ class Measured(NamedTuple):
 
 
 def measure(pair: Pair, names: Sequence[str]) -> dict[str, Measured]:
-    """Measures of a pair with their intervals; resamples are shared.
+    """Measures of a pair with their intervals, those of the classes hold all at once.
 
     Args:
         pair: Two models on images.
@@ -70,16 +91,11 @@ def measure(pair: Pair, names: Sequence[str]) -> dict[str, Measured]:
             f"fidlib.MEASURES has {', '.join(odd)} for a measure of another name: give "
             "the row and its place one name."
         )
-    found: dict[str, list[Estimate]] = {row.name: [] for row in rows}
-    for group in (pair, *map(pair.only, range(pair.num_classes))):
-        asked = [row for row in rows if row.by_class or group is pair]
-        values = {row.name: _of(row, group) for row in asked}
-        for name, estimate in _estimates(values, pair.seed).items():
-            found[name].append(estimate)
+    groups = [*map(pair.only, range(pair.num_classes))]
     return {
         row.name: Measured(
-            found[row.name][0],
-            found[row.name][1:],
+            _estimate(row, pair),
+            [_estimate(row, group) for group in groups if row.by_class],
             row.parts(pair) if row.parts else {},
         )
         for row in rows
@@ -100,26 +116,29 @@ def _of(row: Measure, group: Pair) -> Found:
     return row.of(group)
 
 
-def _estimates(values: Mapping[str, Found], seed: int) -> dict[str, Estimate]:
-    together: dict[int, dict[str, Statistic]] = defaultdict(dict)
-    found: dict[str, Estimate] = {}
-    for name, of in values.items():
-        found[name] = of if isinstance(of, Estimate) else NONE
-        if isinstance(of, Statistic):
-            together[len(of.terms)][name] = of
-        elif of is not None and not isinstance(of, Estimate):
-            found[name] = Estimate(float(of), None, None)
-    for statistics in together.values():
-        intervals = bootstrap(statistics, seed=seed)
-        for name, statistic in statistics.items():
-            found[name] = Estimate(
-                statistic.value(), *(intervals[name] or (None, None))
-            )
-    return found
+def _estimate(row: Measure, group: Pair) -> Estimate:
+    found = _of(row, group)
+    if isinstance(found, Estimate):
+        return found
+    if not isinstance(found, Statistic):
+        return NONE if found is None else Estimate(float(found), None, None)
+    value, least = found.value(), row.least
+    if group.label is not None:
+        least *= OF_A_CLASS
+    if value is None or len(found.terms) < max(least, 2):
+        return Estimate(value, None, None)
+    return Estimate(value, *_interval(row, found.linear(), group.level))
 
 
-MEASURES: dict[str, Measure] = {}
-"""Name -> measure, in the order of a report."""
+def _interval(row: Measure, values: Tensor, level: float) -> Interval:
+    """Of a mean: of signed values, or of distances from `same`, on either side."""
+    if row.signed or row.same is None:
+        low, high = student(values, level)
+        return float(low), float(high)
+    side = -1 if values.mean() < row.same else 1
+    ends = gamma((values - row.same) * side, level)
+    low, high = sorted(row.same + side * float(end) for end in ends)
+    return low, high
 
 
 def usual() -> list[str]:
@@ -130,7 +149,7 @@ def usual() -> list[str]:
 def row(
     level: Level, unit: str, source: str, **options: Any
 ) -> Callable[[Callable[[Pair], Found]], Callable[[Pair], Found]]:
-    """Enters a function in `MEASURES`, under its own name."""
+    """Enters a function in `MEASURES`, under its own name; see `Measure`."""
 
     def enter(of: Callable[[Pair], Found]) -> Callable[[Pair], Found]:
         told = {"level": level, "unit": unit, "source": source, **options}

@@ -13,6 +13,7 @@ from fidlib.plots.charts import (
     correlations,
     curves,
     floors,
+    forest,
     intervals,
     legend_below,
     ranges,
@@ -23,6 +24,7 @@ from fidlib.plots.charts import (
 from fidlib.plots.panels import (
     against_panels,
     boundary_panels,
+    claim_panels,
     correlation_panels,
     feature_panels,
     map_panels,

@@ -329,6 +329,29 @@ def null_space_panels(
     return figure
 
 
+def claim_panels(contrasts: pd.DataFrame) -> Figure:
+    """Contrasts of methods over hosts, a panel a claim: shaded is what is claimed.
+
+    Args:
+        contrasts: As `fidlib.claims.contrasts` gives them.
+    """
+    claims = contrasts.groupby(level="claim", sort=False)
+    heights = [len(rows) + 1.6 for _, rows in claims]
+    figure, axs = plt.subplots(
+        len(heights),
+        figsize=(DOUBLE, 0.22 * sum(heights)),
+        gridspec_kw={"height_ratios": heights},
+        squeeze=False,
+    )
+    for ax, (claim, rows) in zip(axs.flat, claims, strict=True):
+        if rows.unit.iloc[0] == "times":
+            ax.set_xscale("log")
+        charts.forest(ax, rows.droplevel("claim"))
+        ax.set_title(claim, loc="left")
+        ax.set_xlabel(rows.unit.iloc[0], labelpad=0)
+    return figure
+
+
 def _grid(
     rows: int, columns: int, width: float, height: float
 ) -> tuple[Figure, np.ndarray]:
