@@ -13,6 +13,7 @@ from scipy.stats import binomtest, ttest_1samp
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import accuracy_score
 from sklearn.neighbors import kneighbors_graph
+from torch.nn import functional
 
 import fidlib as fl
 from fidlib.measures import boundary, catalogue, conditions, controls, intervals
@@ -56,33 +57,20 @@ def part(pair, digits):
     return Pair(pair.host, pair.marked, digits.test.sample(90), pair.triggers)
 
 
-def test_rsa_is_the_correlation_of_scipys_distances(part):
-    apart = [pdist(f.numpy()) for f in part.features]
-    expected = np.corrcoef(*apart)[0, 1]
-    assert value(part, "rsa") == pytest.approx(expected, rel=1e-6)
-    assert expected < 0.999
+def shared_graph(x, y):
+    """Edges between mutual neighbours, of both models over those of either."""
+    near = [kneighbors_graph(f, 10).toarray().astype(bool) for f in (x, y)]
+    host, marked = (graph & graph.T for graph in near)
+    return (host & marked).sum() / (host | marked).sum()
 
 
-def test_mutual_neighbors_are_those_of_scikit_learns_graphs(part):
-    graphs = [
-        kneighbors_graph(f.numpy(), 10).toarray().astype(bool) for f in part.features
-    ]
-    host, marked = (graph & graph.T for graph in graphs)
-    expected = (host & marked).sum() / (host | marked).sum()
-    assert value(part, "mutual_neighbors") == pytest.approx(expected, rel=1e-6)
-    assert 0.05 < expected < 0.95
-
-
-def test_stitching_is_the_heads_answer_to_what_a_regression_foretells(part):
-    x, y = (f.numpy() for f in part.features)
+def stitched(x, y, head):
+    """The head's answers to what a regression on every second image foretells."""
     told = np.empty_like(y)
     for half in (0, 1):
         fitted = LinearRegression().fit(x[1 - half :: 2], y[1 - half :: 2])
         told[half::2] = fitted.predict(x[half::2])
-    head = part.marked.head.weight.detach().double().numpy()
-    expected = np.mean((told @ head.T).argmax(1) == (y @ head.T).argmax(1))
-    assert value(part, "stitching") == pytest.approx(expected, rel=1e-6)
-    assert 0.3 < expected < 1
+    return np.mean((told @ head.T).argmax(1) == (y @ head.T).argmax(1))
 
 
 def test_layers_are_compared_one_by_one(part):
@@ -187,6 +175,9 @@ def plainly(host, marked, split, triggers):
         "pfl": pfl,
         "pfl_relative": pfl / np.sum(np.var(x, axis=0)),
         "cka": naive_cka(x, y),
+        "rsa": np.corrcoef(pdist(x), pdist(y))[0, 1],
+        "mutual_neighbors": shared_graph(x, y),
+        "stitching": stitched(x, y, heads[1]),
         "procrustes": related(x, y),
         "neighbor_overlap": kept,
         "spl": np.mean(rel_entr(*probabilities).sum(1)),
@@ -234,11 +225,9 @@ def first_change(logits, label):
 def assert_measured_plainly(pair, found):
     expected = plainly(pair.host, pair.marked, pair.split, pair.triggers)
     expected |= on_probes(pair)
-    values = {name: found[name].estimate.value for name in MEASURES}
-    alone = {"rsa", "mutual_neighbors", "stitching"}
-    alone |= {n for n, row in MEASURES.items() if row.level in ("layers", "shift")}
-    own = {name: value for name, value in values.items() if name not in alone}
-    assert own == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    values = {name: found[name].estimate.value for name in found}
+    usually = {name: values[name] for name in usual()}
+    assert usually == pytest.approx(expected, rel=1e-6, abs=1e-9)
     return values
 
 
@@ -258,11 +247,11 @@ def test_measures_of_a_released_pair_equal_an_independent_computation(
     folders = "host/fb4f05733a38c367", "marked/21d24ed87b9c5660"
     host, marked = (fl.models.load(store.RELEASED / folder) for folder in folders)
     few = digits.test.sample(60)
-    shown = torch.nn.functional.interpolate(few.images / 255, size=20)
-    shown = torch.nn.functional.pad(shown, [4] * 4)
-    secret = fl.triggers.chain(few, 0, host=host, count=20)
-    pair = Pair(host, marked, fl.data.Split(shown, few.labels), secret)
-    found = assert_measured_plainly(pair, measure(pair, MEASURES))
+    shown = functional.pad(functional.interpolate(few.images / 255, size=20), [4] * 4)
+    split = fl.data.Split(shown, few.labels)
+    secret = fl.triggers.chain(split, 0, host=host, count=20)
+    pair = Pair(host, marked, split, secret)
+    found = assert_measured_plainly(pair, measure(pair, usual()))
     assert found["host_accuracy"] > 0.5
     assert found["trigger_plane_disagreement"] > 0
 
@@ -439,7 +428,7 @@ def test_boundary_shift_of_linear_classifiers_is_that_of_their_hyperplanes():
     found = measure(pair, ["boundary_shift"])["boundary_shift"]
     apart = found.parts["named otherwise at the start"]
     assert apart == pytest.approx(1 - len(changes) / 60)
-    assert 0 < apart < 0.5
+    assert 0.2 < apart < 0.8
     assert found.estimate.value == pytest.approx(changes.mean().item(), rel=1e-4)
     assert (changes > 0).double().mean() > 0.2
     # Of a class: the segments on which both name it at the start.

@@ -8,7 +8,7 @@ from scipy import stats
 import fidlib as fl
 from fidlib import claims
 
-DOSES = [f"FTAL+TWL@{weight}" for weight in (0.001, 0.01, 0.1)]
+DOSES = [f"FTAL+TWL@{weight}" for weight in (0.001, 0.003, 0.03, 0.1, 0.3)]
 METHODS = ["host", *claims.TUNED, *DOSES]
 ACCURACY, FUNCTION, WEIGHTS, BOUNDARY, FEATURES, COST = range(6)
 
@@ -76,7 +76,7 @@ def test_contrasts_equal_an_independent_computation(values):
     ]
     expected = []
     for contrast in (*shares, *differences[:2], *logs, *differences[2:]):
-        level = 0.9 if len(expected) >= 9 else 0.95  # the last two are one-sided
+        level = [*[0.98] * 5, *[0.95] * 4, *[0.9] * 2][len(expected)]
         ends = stats.ttest_1samp(contrast, 0).confidence_interval(level)
         expected.append([np.mean(contrast), ends.low, ends.high])
     expected[7:9] = np.exp(expected[7:9]).tolist()
@@ -250,7 +250,7 @@ def simulated(shares, planes, factors, costs, seed):
         enter(claims.TUNED, f"agreement_{half}", -changed)
         for name, values in kinds.items():
             enter(claims.TUNED, f"{name}_{half}", values)
-    dosed = ["FTAL+TWL", *DOSES, "FTAL+TWL@1"]
+    dosed = ["FTAL+TWL", *DOSES]
     twl = draw.normal(size=(len(dosed), size))
     enter(dosed, "twl", twl)
     for name, share in zip(("pfl", "spl"), shares[3:], strict=True):
@@ -279,32 +279,25 @@ def share(found, verdict):
     return [np.mean([v == verdict for v in found[c.text]]) for c in claims.CLAIMS]
 
 
-BY_LITTLE = 1e-9
-
-
-@pytest.mark.parametrize("seed", [0])
-def test_verdicts_are_wrong_at_most_once_in_twenty(seed):
+def test_verdicts_are_wrong_at_most_once_in_twenty():
     """At the edge, where they are wrong most often; upper bound of 2,000 draws: .06."""
     edge = {"shares": [0.75] * 5, "planes": [0, 0], "factors": [10, 10]}
-    true = simulated(**edge, costs=[0.005, 0.005], seed=seed)
-    assert max(share(true, "no")) <= 0.06
+    found = simulated(**edge, costs=[0.005, 0.005], seed=0)
+    assert max(share(found, "no")) <= 0.06
     # One of two contrasts is on the edge, the other far inside: the claim is false.
     false = {"shares": [0.75, 0.95, 0.75, 0.75, 0.3], "planes": [0.05, 0]}
-    false |= {"factors": [1000, 10], "costs": [0, 0.005]}
-    found = simulated(**false, seed=seed + 1)
-    print(share(true, "no"), share(found, "yes"))
+    found = simulated(**false, factors=[1000, 10], costs=[0, 0.005], seed=1)
     assert max(share(found, "yes")) <= 0.06
 
 
 def test_verdicts_have_the_power_that_is_stated():
-    true = {"shares": [0.6, 0.9, 0.9, 0.5, 0.5], "planes": [0.015, 0.015]}
+    """Of studies of eight hosts four in five tell, where it is as far off as here."""
+    true = {"shares": [0.55, 0.9, 0.9, 0.4, 0.4], "planes": [0.015, 0.015]}
     found = simulated(**true, factors=[30, 30], costs=[0, 0], seed=2)
-    power = share(found, "yes")
-    false = {"shares": [0.9, 0.6, 0.9, 0.95, 0.5], "planes": [-0.015, 0.015]}
-    refuted = simulated(**false, factors=[3, 100], costs=[0.011, 0], seed=3)
-    print(power, share(refuted, "no"))
-    assert min(power) >= 0.8
-    assert min(share(refuted, "no")) >= 0.8
+    assert min(share(found, "yes")) >= 0.8
+    false = {"shares": [0.9, 0.5, 0.9, 0.97, 0.5], "planes": [-0.015, 0.015]}
+    found = simulated(**false, factors=[3, 100], costs=[0.011, 0], seed=3)
+    assert min(share(found, "no")) >= 0.8
 
 
 def test_one_seed_of_a_study_leaves_every_claim_open(study):
