@@ -3,7 +3,7 @@
 import torch
 
 from fidlib.measures import geometry
-from fidlib.measures.intervals import Statistic, ratio
+from fidlib.measures.intervals import Statistic
 from fidlib.measures.measure import Found, row
 from fidlib.measures.pair import Pair
 
@@ -13,7 +13,7 @@ NEIGHBORS = 10
 _ALIGNED = {"same": 1.0, "by_class": False, "in_table": False}
 
 
-@row("features", "correlation", "Kriegeskorte et al. 2008", **_ALIGNED)
+@row("features", "correlation", "Kriegeskorte et al. 2008", least=200, **_ALIGNED)
 def rsa(pair: Pair) -> Found:
     """Correlation of the distances of all pairs of 1,000 images (Pearson's)."""
     if len(pair) < 3:
@@ -33,10 +33,13 @@ def mutual_neighbors(pair: Pair) -> Found:
         geometry.mutual_neighbors(found, neighbors=NEIGHBORS)
         for found in pair.distances
     )
-    return ratio((host & marked).sum(1), (host | marked).sum(1))
+    either = (host | marked).sum().item()
+    # Without an interval: pairs share images, and one of images as if they did not
+    # covers .81 for .95 in simulations.
+    return (host & marked).sum().item() / either if either else None
 
 
-@row("features", "share of images", "Bansal et al. 2021, linear", **_ALIGNED)
+@row("features", "share of images", "Bansal et al. 2021", least=5000, **_ALIGNED)
 def stitching(pair: Pair) -> Found:
     """The marked model's head names the class that it does when it is given the host's
     features, mapped to the marked model's by least squares.
