@@ -108,6 +108,8 @@ def test_conditions_are_all_kinds_and_strengths_the_same_each_time(images, host)
     again = conditions.shifted(images, fl.models.wrap(three_colours()), strengths=[2])
     by_name = {str(c): c.images for c in found}
     assert all(torch.equal(c.images, by_name[str(c)]) for c in again)
+    with pytest.raises(ValueError, match=r"strengths are \[0, 3\]; use some of 1, 2"):
+        next(conditions.shifted(images, host, strengths=[0, 3]))
 
 
 def three_colours():

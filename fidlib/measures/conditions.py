@@ -154,8 +154,13 @@ def shifted(
         host: Whose answers the fooling images are to change, and whose normalisation
             the keys' noise has.
         strengths: Some of `STRENGTHS`.
+
+    Raises:
+        ValueError: If one of them is none.
     """
     shown, strengths = data.pixels(images).float(), list(strengths)
+    if not {*strengths} <= {*STRENGTHS}:
+        raise ValueError(f"strengths are {strengths}; use some of 1, 2, 3, 4 and 5.")
     for kind, (corrupt, amounts) in KINDS.items():
         for strength in strengths:
             found = corrupt(shown, amounts[strength - 1]).clamp(0, 1)
