@@ -24,6 +24,7 @@ _HOMES = {
     "Study": "study.study",
     "TERMS": "methods",
     "TRIGGERS": "triggers",
+    "attack_curve": "robustness",
     "compare": "measures.fidelity",
     "explore": "explorer",
     "make": "study.jobs",
@@ -34,7 +35,8 @@ _HOMES = {
 
 _MODULES = (
     *("attacks", "claims", "data", "measures", "methods", "models", "networks"),
-    *("plots", "runs", "study", "suites", "training", "triggers"),
+    *("ownership", "plots", "robustness", "runs", "study", "suites", "training"),
+    "triggers",
 )
 
 __all__ = [*_HOMES, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fidlib.methods import LEARNED, METHODS, PAPER
+from fidlib.methods import FLOORS, LEARNED, METHODS, PAPER
 
 FEWEST = 5
 """Hosts that a verdict needs."""
@@ -42,7 +42,7 @@ ALIKE = 0.005
 DOSED = "FTAL+TWL"
 """The method whose weight is turned: names of such models go on with `@`."""
 
-LOGS = ("twl", "lp", "pfl", "spl", "jensen_shannon")
+LOGS = ("twl", "lp", "pfl", "spl", "jensen_shannon", "shift_jensen_shannon")
 """Measures whose contrast is a factor."""
 
 NEEDED = (
@@ -198,8 +198,9 @@ def _by_host(table: pd.DataFrame) -> pd.DataFrame:
     )
     wide = wide.reindex(columns=pd.MultiIndex.from_product([measures, methods]))
     learned = wide["trigger_accuracy"] >= LEARNED
-    learned["host"] = True
-    counts = pd.concat(dict.fromkeys(measures, learned), axis=1)
+    for name in ("host", *FLOORS):  # which have none to learn
+        learned[name] = True
+    counts = pd.concat(dict.fromkeys(measures, learned[methods]), axis=1)
     return wide.astype(float).where(counts)
 
 
@@ -268,20 +269,22 @@ def _row(claim: Claim, contrast: pd.Series) -> dict[str, Any]:
     values = known.to_numpy()
     mean = values.mean() if len(values) else math.nan
     numbers = [mean, *claim.interval(values), claim.least, claim.most]
-    told = np.exp(numbers) if claim.unit == "times" else numbers
-    row = dict(zip(["value", "low", "high", "least", "most"], told, strict=True))
-    hosts = " ".join(map(str, known.index))
-    verdict = claim.verdict([values])
-    told = {"level": claim.level, "unit": claim.unit, "hosts": hosts}
-    return row | told | {"verdict": verdict}
+    if claim.unit == "times":
+        numbers = np.exp(numbers).tolist()
+    row: dict[str, Any] = dict(
+        zip(["value", "low", "high", "least", "most"], numbers, strict=True)
+    )
+    row |= {"level": claim.level, "unit": claim.unit}
+    hosts, verdict = " ".join(map(str, known.index)), claim.verdict([values])
+    return row | {"hosts": hosts, "verdict": verdict}
 
 
-def _sentence(contrasts: pd.DataFrame) -> str:
-    """Contrasts in words, with their hosts."""
-    hosts = dict.fromkeys(h for names in contrasts.hosts for h in names.split())
-    parts = [_told(name, row) for name, row in contrasts.iterrows()]
+def _sentence(rows: pd.DataFrame) -> str:
+    """A claim's contrasts in words, with their hosts."""
+    hosts = dict.fromkeys(host for names in rows.hosts for host in names.split())
+    parts = [_told(name, row) for name, row in rows.iterrows()]
     text = f"{'; '.join(parts)}; hosts: {' '.join(hosts) or 'none'}"
-    few = min(len(names.split()) for names in contrasts.hosts) < FEWEST
+    few = min(len(names.split()) for names in rows.hosts) < FEWEST
     return text + f", of which a verdict needs {FEWEST}" * few
 
 

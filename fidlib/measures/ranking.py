@@ -97,7 +97,7 @@ def rank_correlations(
             )
     return pd.DataFrame(
         {
-            name: {n: _value(x.to_numpy(), y.to_numpy()) for n, x in measures.items()}
+            name: {n: spearman(x.to_numpy(), y.to_numpy()) for n, x in measures.items()}
             for name, y in others.items()
         }
     )
@@ -138,7 +138,11 @@ def _expanded(count: int) -> float:
     return min(math.erf(width / math.sqrt(2)), 1 - 1e-9)
 
 
-def _value(x: np.ndarray, y: np.ndarray) -> float:
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's rank correlation of those `(M,)` of which both are known, alone.
+
+    NaN where one of the two orders nothing, and for fewer than three.
+    """
     known = ~(np.isnan(x) | np.isnan(y))
     x, y = x[known], y[known]
     few = len(x) < 3 or any(np.ptp(values) == 0 for values in (x, y))

@@ -25,7 +25,9 @@ from fidlib.plots.panels import (
     against_panels,
     boundary_panels,
     claim_panels,
+    contact_sheet,
     correlation_panels,
+    evidence_panels,
     feature_panels,
     map_panels,
     null_space_panels,
@@ -33,6 +35,7 @@ from fidlib.plots.panels import (
     tradeoff_panels,
     yardstick_panels,
 )
+from fidlib.plots.removal import attack_paths, prices, robustness_panels
 from fidlib.plots.spaces import (
     Extent,
     anchors,

@@ -59,8 +59,8 @@ class Study:
     def __repr__(self) -> str:
         config, shape = self.config, "x".join(map(str, self.image_shape))
         network = self._network()
-        train, test = (len(self._store.split(part)) for part in ("train", "test"))
-        own = self._store.watermark
+        train, test = (len(self._store.images[part]) for part in ("train", "test"))
+        own = self._store.images.watermark
         secret = f"{config.trigger_count} triggers ({config.triggers})"
         return (
             f"{config.dataset}: {train:,} train and {test:,} test images, {shape}, "
@@ -87,6 +87,11 @@ class Study:
         return self._store.data.image_shape
 
     @property
+    def labels(self) -> str:
+        """How its triggers are labelled, of `triggers.Labels`; empty if unknown."""
+        return self._store.images.labels
+
+    @property
     def train(self) -> Split:
         """What the host was trained on."""
         return self.images("train")
@@ -102,11 +107,12 @@ class Study:
         return self.images("triggers")
 
     def images(self, part: str) -> Split:
-        """A copy of some of its images: `train`, `test`, `triggers`, or `sample`.
+        """A copy of some of its images, by their names in `study.images`."""
+        return self._store.images[part].copy()
 
-        The sample is of at most 2,000 training images, spread over set and classes.
-        """
-        return self._store.split(part).copy()
+    def secret(self, seed: int) -> Split:
+        """The triggers of another seed, by the study's family and host: a fresh key."""
+        return self._store.images.secret(seed).copy()
 
     def model(self, of: Name = "host") -> Classifier:
         """A model by its lineage, in eval mode; trained or made when it is missing.
@@ -139,7 +145,7 @@ class Study:
                 f"no outputs were kept while {of} was trained: train it anew with "
                 "fidlib, in another run store."
             )
-        return curve.read(path, self._store.split("test"))
+        return curve.read(path, self._store.images["test"])
 
     def outputs(
         self, of: Name | Classifier = "host", images: str | Tensor | Split = "test"
@@ -150,9 +156,8 @@ class Study:
             of: A lineage, or any classifier.
             images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels.
         """
-        split = self._store.split(images) if isinstance(images, str) else images
-        shown = split.images if isinstance(split, Split) else split
-        shown = shown.to(self.device)
+        split = self._store.images[images] if isinstance(images, str) else images
+        shown = (split.images if isinstance(split, Split) else split).to(self.device)
         found = self._find(of)
         return reports.outputs(found.model, found.fingerprint, shown)
 
@@ -204,14 +209,15 @@ class Study:
         jobs.make([(self, models)], **options)
 
     def __reduce__(self) -> tuple:
-        given, secret = self._store.given, self._store.watermark
+        given, secret = self._store.given, self._store.images.watermark
         return _restored, (registries.own(), self.config, given, secret)
 
     @property
     def key(self) -> str:
         """Alike for studies of the same configuration, host and triggers."""
-        secret = self._store.watermark and self._store.watermark.fingerprint
-        return keys.digest([vars(self.config), self._store.given_print, secret])
+        secret = self._store.images.watermark
+        own = [self._store.given_print, secret and secret.fingerprint]
+        return keys.digest([vars(self.config), *own])
 
     @property
     def host_key(self) -> str:
@@ -229,16 +235,16 @@ class Study:
             The configuration, with the images and the precisions that it came to, and
             `models`: name -> epochs ("given" for a host that came trained, None for an
             attacked model), precision, seconds, when, where and with which commit it
-            was made.
+            was made, and of an attacked model what its attacker had.
         """
         asked = several(models)
         found = {str(m): self._how(m) for m in [Lineage(), *asked]}
         types = {how["precision"] for how in found.values()} - {None}
         came_to: dict[str, object] = {
             "epochs": self.config.epochs or "the recipe's",
-            "train_images": len(self._store.split("train")),
-            "test_images": len(self._store.split("test")),
-            "trigger_count": len(self._store.split("triggers")),
+            "train_images": len(self._store.images["train"]),
+            "test_images": len(self._store.images["test"]),
+            "trigger_count": len(self._store.images["triggers"]),
             "precision": ", ".join(sorted(types)),
         }
         came_to["models"] = found if asked else {}
@@ -248,7 +254,7 @@ class Study:
         """One line on a model, made first when it is missing."""
         lineage = Lineage.read(of)
         done = json.loads((self.folder(lineage) / "done.json").read_text("utf-8"))
-        report = self.fidelity(lineage)
+        report = self.fidelity(lineage, measures=("accuracy", "trigger_accuracy"))
         return (
             f"{lineage!s:20} test accuracy {report.accuracy:.3f}, triggers "
             f"{report.trigger_accuracy:.2f}; made {done['made'][:16]} in "
@@ -268,17 +274,18 @@ class Study:
             ValueError: If the host is no better than a guess, already answers the
                 triggers, or no model learned them.
         """
-        secret, classes = len(self._store.split("triggers")), len(self.classes)
-        return premise.check(self.table(models), classes, secret)
+        secret, classes = len(self._store.images["triggers"]), len(self.classes)
+        return premise.check(self.table(models), classes, secret, self.labels)
 
     def _how(self, lineage: Lineage) -> dict[str, Any]:
         folder = self.folder(lineage)
         done = json.loads((folder / "done.json").read_text("utf-8"))
         made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
-        epochs = int(self.history(lineage).epoch.iloc[-1]) or "given"
-        if lineage.attacks:
-            epochs = None
-        return {"epochs": epochs, "precision": came_about(folder)["precision"], **made}
+        ended = int(self.history(lineage).epoch.iloc[-1])
+        epochs = None if lineage.attacks else ended or "given"
+        about = came_about(folder)
+        made |= {"attacker": about["attacker"]} if "attacker" in about else {}
+        return {"epochs": epochs, "precision": about["precision"], **made}
 
     def _find(self, of: Name | Classifier) -> Stored:
         """A model, not to be handed out; of one that was handed in, a copy."""
@@ -293,8 +300,8 @@ class Study:
         """What tells a pair from others, and the pair on outputs that are kept."""
         host, marked = self._find(against), self._find(of)
         # A copy's content is computed anew, whatever became of the images since.
-        images = self._store.split(split) if isinstance(split, str) else split.copy()
-        images, secret = images.to(self.device), self._store.split("triggers")
+        images = self._store.images[split] if isinstance(split, str) else split.copy()
+        images, secret = images.to(self.device), self._store.images["triggers"]
         key: dict[str, object] = {
             "host": host.fingerprint,
             "marked": marked.fingerprint,
@@ -344,29 +351,22 @@ class Study:
         """
         if not self._store.is_made(lineage):
             return True
-        names = _asked("test") + _on_request(parts)
-        if reports.missing(self._pair(lineage, "host", "test")[0], names):
-            return True
-        if not lineage.attacks:
-            train = self._pair(lineage, "host", "train")[0]
-            if reports.missing(train, ON_TRAIN):
+        for split, names in _along_with(lineage, parts).items():
+            if reports.missing(self._pair(lineage, "host", split)[0], names):
                 return True
         fingerprint = self._store.find(lineage).fingerprint
         return any(
-            not reports.is_kept(fingerprint, self._store.split(part).images)
+            not reports.is_kept(fingerprint, self._store.images[part].images)
             for part in {*parts}.difference(ON_REQUEST)
         )
 
     def complete(self, lineage: Lineage, parts: Iterable[str]) -> None:
         """Make a model, its reports and its outputs on some images."""
         trained = self._store.is_made(lineage)
-        if lineage.attacks:
-            self.fidelity(lineage)  # on train only when a table asks: it is minutes
-        else:
-            self._row(lineage)
-        self._fidelity(lineage, "host", "test", _on_request(parts))
-        usual_parts = set() if trained else {"test", "triggers", "sample"}
-        for part in usual_parts.union(parts).difference(ON_REQUEST):
+        for split, names in _along_with(lineage, parts).items():
+            self._fidelity(lineage, "host", split, names)
+        asked = {*parts} | (set() if trained else {"test", "triggers", "sample"})
+        for part in asked.difference(ON_REQUEST):
             self.outputs(lineage, part)
 
     def _network(self) -> dict[str, object]:
@@ -392,10 +392,20 @@ def _asked(split: str | Split) -> list[str]:
     return [name for name in usual() if MEASURES[name].level != skipped]
 
 
-def _on_request(parts: Iterable[str]) -> list[str]:
-    """Measures of the levels among what is asked for."""
+def _along_with(lineage: Lineage, parts: Iterable[str]) -> dict[str, list[str]]:
+    """What is measured as soon as a model is there: split -> measures.
+
+    Attacked models come by the dozen: of them the rest is measured when it is asked.
+
+    Args:
+        lineage: The model.
+        parts: Images on which its outputs are wanted, and levels that are.
+    """
     levels = {*parts}.intersection(ON_REQUEST)
-    return [name for name, row in MEASURES.items() if row.level in levels]
+    asked = [name for name, row in MEASURES.items() if row.level in levels]
+    if lineage.attacks:
+        return {"test": _asked("train") + asked}
+    return {"test": _asked("test") + asked, "train": [*ON_TRAIN]}
 
 
 def _short(path: Path) -> str:

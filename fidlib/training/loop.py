@@ -251,9 +251,10 @@ def _drawn(
     return endless_batches(len(triggers), plan.trigger_batch_size, draws, device)
 
 
-def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Adam:
-    """Adam on the trained part; from the host, BatchNorm stays as it is."""
-    part, frozen_norm = plan.method.trained, plan.method.start == "host"
+def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Optimizer:
+    """That of the trained part; from the host, BatchNorm may stay as it is."""
+    part = plan.method.trained
+    frozen_norm = plan.method.start == "host" and not plan.trains_norm
     model.train(not frozen_norm)
     if part == "body":
         model.head.eval()  # a weight that is computed stays as it is
@@ -265,6 +266,13 @@ def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Adam
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(wanted and not (norm and frozen_norm))
     trained = [p for p in model.parameters() if p.requires_grad]
+    if plan.optimizer == "sgd":
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1]},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        how = {"weight_decay": plan.weight_decay, "momentum": 0.9, "nesterov": True}
+        return torch.optim.SGD(groups, plan.learning_rate, **how, fused=True)
     if not plan.quiet:
         return torch.optim.Adam(trained, plan.learning_rate, fused=True)
     where = projections(model, images.images, plan.quiet)

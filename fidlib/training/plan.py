@@ -7,10 +7,15 @@ from typing import get_args
 import torch
 
 from fidlib.methods import Method, Term
-from fidlib.training.recipes import Decay, Recipe
+from fidlib.training.recipes import Decay, Optimizer, Recipe
 
 HOST = Method("host", start="random", learns="train")
 """A host's own training, described as if it were a method."""
+
+_LATER: dict[str, object]
+_LATER = {"optimizer": "adam", "weight_decay": 0.0, "trains_norm": False}
+"""Settings that came after models were released, whose keys do not name them: they were
+trained at these values, and at these a key is silent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +27,15 @@ class Plan:
     epochs: int
     """Passes over the training images."""
     learning_rate: float
-    """Adam's, at its highest."""
+    """Of the optimizer, at its highest."""
     batch_size: int
     """Training images in a step."""
     seed: int
     """Decides random starts, the order of images and triggers, augmentation, dropout;
     each method has draws of its own, by its name."""
     decay: Decay = "cosine"
-    """Not at all; x 0.1 after half the epochs; or up over the first tenth, then along
-    a cosine to 0."""
+    """Not at all; x 0.1 after half the epochs; x 0.5 after each sixth; or up over the
+    first tenth, then along a cosine, or a straight line, to 0."""
     coarse: float = 0.0
     """Share of the steps, from the first, that see images of half the side, in a third
     of the time; for a body that is trained and takes any size. A preserving term holds
@@ -44,6 +49,13 @@ class Plan:
     quiet: float = 0.0
     """Energy, in means over a layer's inputs, up to which a direction is quiet; 0: all
     directions are used."""
+    optimizer: Optimizer = "adam"
+    """`sgd` has Nesterov's momentum, 0.9."""
+    weight_decay: float = 0.0
+    """Of sgd: times a weight, it is added to its gradient; not to those of BatchNorm,
+    nor to biases."""
+    trains_norm: bool = False
+    """Whether BatchNorm is trained, and follows the batches, from the host as well."""
     precision: torch.dtype = torch.float32
     """Type of the forward and backward pass."""
 
@@ -74,27 +86,43 @@ class Plan:
             method=method,
             epochs=schedule.epochs,
             learning_rate=schedule.learning_rate,
-            batch_size=recipe.batch_size,
+            batch_size=schedule.images or recipe.batch_size,
             seed=seed,
             decay=schedule.decay,
             coarse=schedule.coarse,
-            trigger_batch_size=0 if method.learns == "train" else triggers,
+            trigger_batch_size=triggers if method.learns_triggers else 0,
             augment=recipe.augment,
             weights=method.weighted({**recipe.weights["default"], **own}),
             quiet=recipe.quiet if method.quiet is None else method.quiet,
+            optimizer=schedule.optimizer,
+            weight_decay=schedule.weight_decay,
             precision=precision,
         )
 
     def __post_init__(self) -> None:
-        learns_triggers = self.method.learns != "train"
-        least = {"epochs": 1, "batch_size": 1, "trigger_batch_size": learns_triggers}
+        least = {"epochs": 1, "batch_size": 1}
+        least |= {"trigger_batch_size": int(self.method.learns_triggers)}
         for name, number in least.items():
             if (value := getattr(self, name)) < number:
                 raise ValueError(f"{name} is {value}; use {number:d} or more.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it is above 0.")
-        if self.decay not in get_args(Decay):
-            raise ValueError(f"decay is {self.decay!r}; use constant, half or cosine.")
+        for name, choices in {"decay": Decay, "optimizer": Optimizer}.items():
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; use one of "
+                    f"{', '.join(get_args(choices))}."
+                )
+        sgd = self.optimizer == "sgd"
+        if self.weight_decay < 0 or (self.weight_decay and not sgd):
+            raise ValueError(
+                f"weight_decay is {self.weight_decay:g} with {self.optimizer}; it is 0 "
+                "or more, and sgd's alone."
+            )
+        if self.quiet and sgd:
+            raise ValueError(
+                f"quiet is {self.quiet:g} with sgd; quiet directions are adam's alone."
+            )
         if not 0 <= self.coarse < 1:
             raise ValueError(f"coarse is {self.coarse:g}; use a share in [0, 1).")
         terms = [name for name, _ in self.method.terms]
@@ -119,13 +147,17 @@ class Plan:
     def rate(self, progress: float) -> float:
         """The learning rate after `progress` of the steps, a share in [0, 1)."""
         factor, warm = 1.0, 0.1
+        along = (progress - warm) / (1 - warm)
         if self.decay == "half" and progress >= 0.5:
             factor = 0.1
-        elif self.decay == "cosine" and progress < warm:
+        elif self.decay == "steps":
+            factor = 0.5 ** int(6 * progress)
+        elif self.decay in ("cosine", "linear") and progress < warm:
             factor = max(progress / warm, 0.01)  # Adam's first steps are its largest
         elif self.decay == "cosine":
-            along = (progress - warm) / (1 - warm)
             factor = 0.5 * (1 + math.cos(math.pi * along))
+        elif self.decay == "linear":
+            factor = 1 - along
         return self.learning_rate * factor
 
     def key(self) -> dict[str, object]:
@@ -137,8 +169,9 @@ class Plan:
         """
         values: dict[str, object]
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {n: v for n, v in values.items() if n not in _LATER or v != _LATER[n]}
         del values["precision"]
-        if self.method.learns == "train":
+        if not self.method.learns_triggers:
             del values["trigger_batch_size"]
         values["weights"] = [list(pair) for pair in self.weights]
         values["method"] = self.method.definition()

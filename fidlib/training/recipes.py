@@ -9,7 +9,8 @@ from typing import Literal
 
 from fidlib.methods import Method
 
-Decay = Literal["constant", "half", "cosine"]
+Decay = Literal["constant", "half", "steps", "cosine", "linear"]
+Optimizer = Literal["adam", "sgd"]
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,19 @@ class Schedule:
     epochs: int
     """Passes over the training images."""
     learning_rate: float
-    """Adam's, at its highest."""
+    """Of the optimizer, at its highest."""
     decay: Decay = "constant"
     """As in `Plan`."""
     coarse: float = 0.0
     """As in `Plan`."""
     triggers: int = 0
     """Triggers in a step; 0: as many as the recipe says."""
+    images: int = 0
+    """Training images in a step; 0: as many as the recipe says."""
+    optimizer: Optimizer = "adam"
+    """As in `Plan`."""
+    weight_decay: float = 0.0
+    """As in `Plan`."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,13 @@ class Recipe:
     def with_epochs(self, epochs: int) -> "Recipe":
         """The same recipe with every schedule at `epochs`."""
         schedules = {n: replace(s, epochs=epochs) for n, s in self.schedules.items()}
+        return replace(self, schedules=schedules)
+
+    def with_rate(self, rate: float) -> "Recipe":
+        """The same recipe with every schedule at this learning rate."""
+        schedules = {
+            n: replace(s, learning_rate=rate) for n, s in self.schedules.items()
+        }
         return replace(self, schedules=schedules)
 
 
