@@ -148,7 +148,7 @@ def named(measures: Iterable[str]) -> list[str]:
         ValueError: If there is none of a name.
     """
     names = [measures] if isinstance(measures, str) else [*measures]
-    if unknown := [name for name in names if name not in MEASURES]:
+    if unknown := [str(name) for name in names if name not in MEASURES]:
         raise ValueError(
             f"unknown measures {', '.join(unknown)}; use some of {_known()}."
         )
