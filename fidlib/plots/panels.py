@@ -307,13 +307,13 @@ def shift_panels(values: pd.DataFrame, accuracy: pd.Series, title: str) -> Figur
     for place, kind in enumerate(kinds):
         row, column = divmod(place, 4)
         above, below = axs[2 * row : 2 * row + 2, column]
-        charts.by_strength(above, values.loc[kind]).set_title(kind)
+        charts.by_strength(above, values.loc[kind]).set(title=kind)
         charts.by_strength(below, accuracy.loc[kind].to_frame("host"))
         below.set(ylim=(0, 1.05), yticks=[0, 1])
     for ax in axs.flat:
         ax.axis("on" if ax.lines else "off")
     for above, below in zip(axs[::2, 0], axs[1::2, 0], strict=True):
-        above.set_ylabel(title)
+        above.set(ylabel=title, ylim=(0, None))
         below.set_ylabel("host's\naccuracy")
     for ax in axs[-1]:
         ax.set_xlabel("strength")
