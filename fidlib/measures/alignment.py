@@ -60,7 +60,7 @@ def _layers(pair: Pair) -> dict[str, float]:
     return {name: each.item() for name, each in found.items() if each.isfinite()}
 
 
-@row("layers", "similarity, at most 1", "as cka", parts=_layers, least=200, **_ALIGNED)
+@row("layers", "similarity, at most 1", "as cka", parts=_layers, least=1000, **_ALIGNED)
 def layer_cka(pair: Pair) -> Found:
     """Mean CKA of the convolutions and linear layers, on 500 images."""
     if len(pair) < 4 or not pair.layers:
