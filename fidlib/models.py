@@ -5,6 +5,7 @@ They are built by name or wrapped, run on images, saved and read back.
 
 import contextlib
 import copy
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -167,12 +168,12 @@ def activations(
         if isinstance(layer, nn.Conv2d | nn.Linear)
     }
 
-    def keep(name: str, out: Tensor) -> None:
+    def keep(name: str, _layer: nn.Module, _given: Any, out: Tensor) -> None:
         out = out.movedim(1 if isinstance(layers[name], nn.Conv2d) else -1, 1)
         found.setdefault(name, []).append(out.reshape(*out.shape[:2], -1).mean(2))
 
     hooks = [
-        layer.register_forward_hook(lambda _, __, out, name=name: keep(name, out))
+        layer.register_forward_hook(functools.partial(keep, name))
         for name, layer in layers.items()
     ]
     try:
