@@ -5,6 +5,7 @@ They are built by name or wrapped, run on images, saved and read back.
 
 import contextlib
 import copy
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -144,6 +145,44 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 125) -> Outp
         parts = [model.features(part) for part in images.split(batch_size)]
         features = torch.cat(parts)
         return Outputs(features, model.head(features))
+
+
+@torch.no_grad()
+def activations(
+    model: Classifier, images: Tensor, *, batch_size: int = 125
+) -> dict[str, Tensor]:
+    """What a model's convolutions and linear layers give, averaged over places.
+
+    Args:
+        model: Any classifier; its training mode is left as it was.
+        images: `(N, C, H, W)` pixels.
+        batch_size: Images at a time; changes no result.
+
+    Returns:
+        Layer of the body -> `(N, C)` float32; of those that are called once.
+    """
+    found: dict[str, list[Tensor]] = {}
+    layers = {
+        name: layer
+        for name, layer in model.body.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    }
+
+    def keep(name: str, _layer: nn.Module, _given: Any, out: Tensor) -> None:
+        out = out.movedim(1 if isinstance(layers[name], nn.Conv2d) else -1, 1)
+        found.setdefault(name, []).append(out.reshape(*out.shape[:2], -1).mean(2))
+
+    hooks = [
+        layer.register_forward_hook(functools.partial(keep, name))
+        for name, layer in layers.items()
+    ]
+    try:
+        outputs(model, images, batch_size=batch_size)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    whole = {name: torch.cat(parts) for name, parts in found.items()}
+    return {name: part for name, part in whole.items() if len(part) == len(images)}
 
 
 def check_takes(model: Classifier, images: Tensor) -> None:

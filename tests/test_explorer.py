@@ -14,6 +14,7 @@ from PIL import Image
 import fidlib as fl
 from fidlib import explorer
 from fidlib.explorer import gather, live, page, scene
+from fidlib.measures.catalogue import usual
 from fidlib.runs import store
 from fidlib.suites import publish
 from fidlib.suites.read import Job, Suite
@@ -353,7 +354,7 @@ def test_a_page_of_two_classifiers_has_the_whole_report(study, tmp_path):
     assert about["classes"] == list(study.classes)
     assert len(about["planes"]) == 3
     text = path.read_text()
-    assert all(f"<td>{name}</td>" in text for name in fl.MEASURES)
+    assert all(f"<td>{name}</td>" in text for name in usual())
     assert f"{report.agreement:.4g}" in text
 
 

@@ -8,6 +8,7 @@ is exact; at others it is right to first order, because what was fitted to all i
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 PERMUTATIONS = 10
 """Orders of the images, for what unrelated features give."""
@@ -154,6 +155,67 @@ def neighbor_overlap(host_features: Tensor, features: Tensor) -> Tensor:
     kept = (both[:, 1:] == both[:, :-1]).sum(1) / size
     chance = size / (count - 1)
     return ((kept.double() - chance) / (1 - chance)).to(features.device)
+
+
+def distances(features: Tensor) -> Tensor:
+    """`(N, N)` L2 distances among features `(N, D)`, exact for near ones too."""
+    (points,) = centered(features)
+    return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def rsa_terms(host_distances: Tensor, distances: Tensor) -> Tensor:
+    """`(N, 1)` whose mean is Pearson's correlation of the distances of all pairs.
+
+    To first order it is that of a resample, too: an image changes an average over pairs
+    by twice what its own pairs are above it.
+
+    Args:
+        host_distances: `(N, N)`, as of `distances`.
+        distances: `(N, N)` of the compared model.
+    """
+    away = ~torch.eye(len(distances), dtype=torch.bool, device=distances.device)
+    scores = []
+    for found in (host_distances, distances):
+        pairs = found[away]
+        scores.append((found - pairs.mean()) / pairs.std(correction=0))
+    x, y = scores
+    terms = (1 - (x - y).square() / 2, x.square() + y.square())
+    each, sizes = ((part * away).sum(1) / (len(away) - 1) for part in terms)
+    value = each.mean()
+    return (value + 2 * (each - value) + (1 - value) * (sizes - 2))[:, None]
+
+
+def mutual_neighbors(distances: Tensor, *, neighbors: int) -> Tensor:
+    """`(N, N)` bool: which two are each among the other's nearest, of so many.
+
+    Args:
+        distances: `(N, N)`, as of `distances`.
+        neighbors: k, fewer than N.
+    """
+    others = distances.clone().fill_diagonal_(torch.inf)
+    near = torch.zeros_like(others, dtype=torch.bool)
+    near.scatter_(1, others.topk(neighbors, largest=False).indices, True)
+    return near & near.T
+
+
+def mapped(host_features: Tensor, features: Tensor) -> Tensor:
+    """The features as an affine map of the host's gives them, by least squares.
+
+    Each half of the images, every second one, by the map fitted to the other half.
+
+    Args:
+        host_features: `(N, D)`.
+        features: `(N, E)` of the compared model: same images, same order.
+
+    Returns:
+        `(N, E)`.
+    """
+    x, y = F.pad(host_features, (0, 1), value=1.0), features
+    found = torch.empty_like(y)
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    for half, other in ((even, odd), (odd, even)):
+        found[half] = x[half] @ (torch.linalg.pinv(x[other]) @ y[other])
+    return found
 
 
 def centered(*features: Tensor) -> list[Tensor]:

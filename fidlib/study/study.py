@@ -17,9 +17,9 @@ from torch.nn.utils.parametrize import is_parametrized
 from fidlib import methods, models
 from fidlib.data import Split
 from fidlib.measures import curve
-from fidlib.measures.catalogue import MEASURES
+from fidlib.measures.catalogue import MEASURES, ON_REQUEST, usual
 from fidlib.measures.curve import Curve
-from fidlib.measures.fidelity import Fidelity
+from fidlib.measures.fidelity import Fidelity, named
 from fidlib.measures.pair import Pair
 from fidlib.models import Classifier, Outputs
 from fidlib.runs import keys, store
@@ -187,18 +187,12 @@ class Study:
             of: A lineage, or any classifier.
             against: The reference, likewise.
             split: The images to compare on: `train`, `test`, or what `Split.of` takes.
-            measures: Those to have, by name; all when None, but of `train` none of the
-                boundary.
+            measures: Those to have, by name. When None all but those of layers and
+                shift, and of `train` none of the boundary.
         """
         if isinstance(split, str) and split not in ("train", "test"):
             raise ValueError(f"split is {split!r}; use train, test or a data.Split.")
-        names = [measures] if isinstance(measures, str) else measures
-        names = _asked(split) if names is None else [*names]
-        if unknown := [str(name) for name in names if name not in MEASURES]:
-            raise ValueError(
-                f"unknown measures {', '.join(unknown)}; use some of "
-                f"{', '.join(MEASURES)}."
-            )
+        names = _asked(split) if measures is None else named(measures)
         return self._fidelity(of, against, split, names)
 
     def table(self, models: Iterable[Name] | None = None) -> pd.DataFrame:
@@ -368,21 +362,22 @@ class Study:
         """
         if not self._store.is_made(lineage):
             return True
-        for split, names in _along_with(lineage).items():
+        for split, names in _along_with(lineage, parts).items():
             if reports.missing(self._pair(lineage, "host", split)[0], names):
                 return True
         fingerprint = self._store.find(lineage).fingerprint
         return any(
             not reports.is_kept(fingerprint, self._store.images[part].images)
-            for part in parts
+            for part in {*parts}.difference(ON_REQUEST)
         )
 
     def complete(self, lineage: Lineage, parts: Iterable[str]) -> None:
         """Make a model, its reports and its outputs on some images."""
         trained = self._store.is_made(lineage)
-        for split, names in _along_with(lineage).items():
+        for split, names in _along_with(lineage, parts).items():
             self._fidelity(lineage, "host", split, names)
-        for part in {*parts} | (set() if trained else {"test", "triggers", "sample"}):
+        asked = {*parts} | (set() if trained else {"test", "triggers", "sample"})
+        for part in asked.difference(ON_REQUEST):
             self.outputs(lineage, part)
 
     def _network(self) -> dict[str, object]:
@@ -405,17 +400,23 @@ def _restored(
 def _asked(split: str | Split) -> list[str]:
     """Measures of a report: the boundary is looked at from one split."""
     skipped = "boundary" if split == "train" else ""
-    return [name for name, row in MEASURES.items() if row.level != skipped]
+    return [name for name in usual() if MEASURES[name].level != skipped]
 
 
-def _along_with(lineage: Lineage) -> dict[str, list[str]]:
+def _along_with(lineage: Lineage, parts: Iterable[str]) -> dict[str, list[str]]:
     """What is measured as soon as a model is there: split -> measures.
 
     Attacked models come by the dozen: of them the rest is measured when it is asked.
+
+    Args:
+        lineage: The model.
+        parts: Images on which its outputs are wanted, and levels that are.
     """
+    levels = {*parts}.intersection(ON_REQUEST)
+    asked = [name for name, row in MEASURES.items() if row.level in levels]
     if lineage.attacks:
-        return {"test": _asked("train")}
-    return {"test": _asked("test"), "train": [*ON_TRAIN]}
+        return {"test": _asked("train") + asked}
+    return {"test": _asked("test") + asked, "train": [*ON_TRAIN]}
 
 
 def _short(path: Path) -> str:
