@@ -232,8 +232,8 @@ def evidence_panels(
         thresholds: What is written beside a line across -> its p.
         units: Of the effort -> what stands above its panel.
     """
-    size, shared = (DOUBLE, 3.2), {"sharey": True, "squeeze": False}
-    figure, axs = plt.subplots(1, len(units), figsize=size, **shared)
+    size, count = (DOUBLE, 3.2), len(units)
+    figure, axs = plt.subplots(1, count, figsize=size, sharey=True, squeeze=False)
     colors = dict(zip(claims.index.unique(), (*SERIES, *OTHERS), strict=False))
     for ax, (unit, title) in zip(axs[0], units.items(), strict=True):
         for text, p in thresholds.items():
@@ -246,7 +246,7 @@ def evidence_panels(
             look: dict[str, Any] = {"color": colors[name], "label": name}
             if len(rows) == 1:
                 look |= {"marker": "*", "markersize": 9, "linestyle": ""}
-            elif name.endswith("computed"):
+            elif str(name).endswith("computed"):
                 look |= {"linestyle": ":"}
             ax.step(rows.effort, -np.log10(rows.p), where="post", **look)
         ax.set(xscale="log", xlabel=unit, title=title)
