@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -40,6 +42,38 @@ def training_type(precision: Precision, device: "torch.device") -> "torch.dtype"
         flags = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
         fast = any(getattr(torch.cpu, flag, bool)() for flag in flags)
     return torch.bfloat16 if fast else torch.float32
+
+
+@contextlib.contextmanager
+def ieee(*, benchmark: bool = False) -> "Iterator[None]":
+    """For a time float32 is float32 on a GPU too, which else computes it in TF32.
+
+    A small PFL, say, is lost in the ten bits of TF32. Whatever was set before is set
+    again after it.
+
+    Args:
+        benchmark: Whether cuDNN may try which kernels are fastest, once for each shape.
+    """
+    import torch
+
+    backends = torch.backends
+    if hasattr(backends.cudnn, "conv"):  # since PyTorch 2.9, where one sets no other
+        settings = [
+            (p, "fp32_precision") for p in (backends.cudnn.conv, backends.cuda.matmul)
+        ]
+        wanted: list[object] = ["ieee", "ieee"]
+    else:
+        settings = [(p, "allow_tf32") for p in (backends.cudnn, backends.cuda.matmul)]
+        wanted = [False, False]
+    settings.append((backends.cudnn, "benchmark"))
+    before = [getattr(*setting) for setting in settings]
+    try:
+        for setting, value in zip(settings, [*wanted, benchmark], strict=True):
+            setattr(*setting, value)
+        yield
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setattr(*setting, value)
 
 
 def provenance() -> dict[str, object]:

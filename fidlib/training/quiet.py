@@ -52,7 +52,8 @@ class QuietAdam(torch.optim.Adam):
         ]
         self.projections = {w: p.to(precision) for w, p in projections.items()}
         free = [p for p in parameters if p not in projections]
-        super().__init__([*free, *(move for *_, move in self.moves)], lr, fused=True)
+        moved = [*free, *(move for *_, move in self.moves)]
+        super().__init__(moved, lr, fused=True, capturable=parameters[0].is_cuda)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, of the weights too."""
