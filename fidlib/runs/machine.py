@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,24 +56,23 @@ def ieee(*, benchmark: bool = False) -> "Iterator[None]":
     """
     import torch
 
-    backends = torch.backends
-    if hasattr(backends.cudnn, "conv"):  # since PyTorch 2.9, where one sets no other
-        settings = [
-            (p, "fp32_precision") for p in (backends.cudnn.conv, backends.cuda.matmul)
-        ]
-        wanted: list[object] = ["ieee", "ieee"]
-    else:
-        settings = [(p, "allow_tf32") for p in (backends.cudnn, backends.cuda.matmul)]
-        wanted = [False, False]
-    settings.append((backends.cudnn, "benchmark"))
-    before = [getattr(*setting) for setting in settings]
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    convolutions = getattr(cudnn, "conv", None)
+    name, wanted = "fp32_precision", "ieee"
+    if convolutions is None:  # before PyTorch 2.9
+        convolutions, name, wanted = cudnn, "allow_tf32", False
+    settings = [(convolutions, name), (matmul, name), (cudnn, "benchmark")]
+    before = [getattr(place, name) for place, name in settings]
     try:
-        for setting, value in zip(settings, [*wanted, benchmark], strict=True):
-            setattr(*setting, value)
+        _set(settings, [wanted, wanted, benchmark])
         yield
     finally:
-        for setting, value in zip(settings, before, strict=True):
-            setattr(*setting, value)
+        _set(settings, before)
+
+
+def _set(settings: list[tuple[Any, str]], values: list[Any]) -> None:
+    for (place, name), value in zip(settings, values, strict=True):
+        setattr(place, name, value)
 
 
 def provenance() -> dict[str, object]:

@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from fidlib import methods, models
 from fidlib.data import Split
-from fidlib.measures import curve
+from fidlib.measures import boundary, curve
 from fidlib.measures.catalogue import MEASURES
 from fidlib.measures.curve import Curve
 from fidlib.measures.fidelity import Fidelity
@@ -106,7 +106,7 @@ class Study:
 
         The sample is of at most 2,000 training images, spread over set and classes.
         """
-        return self._store.split(part).copy()
+        return self._store.shown(part).copy()
 
     def model(self, of: Name = "host") -> Classifier:
         """A model by its lineage, in eval mode; trained or made when it is missing.
@@ -150,11 +150,24 @@ class Study:
             of: A lineage, or any classifier.
             images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels.
         """
-        split = self._store.split(images) if isinstance(images, str) else images
+        split = self._store.shown(images) if isinstance(images, str) else images
         shown = split.images if isinstance(split, Split) else split
         shown = shown.to(self.device)
         found = self._find(of)
         return reports.outputs(found.model, found.fingerprint, shown)
+
+    def regions(
+        self, of: Name, corners: Tensor, *, resolution: int = 90
+    ) -> boundary.Regions:
+        """The classes a model names in the triangle of three images, kept.
+
+        Args:
+            of: A lineage.
+            corners: `(3, C, H, W)` pixels.
+            resolution: R, points a side.
+        """
+        found, shown = self._find(of), corners.to(self.device)
+        return reports.regions(found.model, found.fingerprint, shown, resolution)
 
     def fidelity(
         self,
@@ -298,8 +311,11 @@ class Study:
     ) -> tuple[dict[str, object], Pair]:
         """What tells a pair from others, and the pair on outputs that are kept."""
         host, marked = self._find(against), self._find(of)
-        # A copy's content is computed anew, whatever became of the images since.
-        images = self._store.split(split) if isinstance(split, str) else split.copy()
+        if isinstance(split, str):  # of light models train is a sample
+            named = self._store.shown if split == "train" else self._store.split
+            images = named(split)
+        else:  # a copy's content is computed anew, whatever became of the images since
+            images = split.copy()
         images, secret = images.to(self.device), self._store.split("triggers")
         key: dict[str, object] = {
             "host": host.fingerprint,
@@ -315,7 +331,8 @@ class Study:
 
         def run(asked: Classifier, shown: Tensor) -> Outputs:
             # Of all training images only the host's are kept: training asks again.
-            if split == "train" and shown is images.images and asked is not reference:
+            unkept = split == "train" and not self._store.light
+            if unkept and shown is images.images and asked is not reference:
                 return models.outputs(asked, shown)
             return reports.outputs(asked, prints[id(asked)], shown)
 
@@ -357,7 +374,7 @@ class Study:
             return True
         fingerprint = self._store.find(lineage).fingerprint
         return any(
-            not reports.is_kept(fingerprint, self._store.split(part).images)
+            not reports.is_kept(fingerprint, self._store.shown(part).images)
             for part in parts
         )
 

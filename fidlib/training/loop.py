@@ -244,8 +244,9 @@ def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Opti
         how = {"weight_decay": plan.weight_decay, "momentum": 0.9, "nesterov": True}
         return torch.optim.SGD(groups, plan.learning_rate, **how, fused=True)
     if not plan.quiet:
-        how = {"fused": True, "capturable": images.images.is_cuda}
-        return torch.optim.Adam(trained, plan.learning_rate, **how)
+        cuda = images.images.is_cuda
+        rate = plan.learning_rate
+        return torch.optim.Adam(trained, rate, fused=True, capturable=cuda)
     where = projections(model, images.images, plan.quiet)
     return QuietAdam(trained, plan.learning_rate, where, plan.precision)
 
