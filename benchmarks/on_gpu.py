@@ -138,24 +138,26 @@ def smoke(visit: Visit) -> None:
     for name, dim in (("convnet", 16), ("resnet18", 64), ("wrn28_10", 640))[
         : 1 if visit.small else 3
     ]:
-        found = noise(name, dim, 64)
+        found = noise(name, dim, 64, 32)
         there, here = (
             fl.models.outputs(found[0].to(device), found[1].images.to(device)).logits
             for device in (DEVICE, torch.device("cpu"))
         )
         apart = (there.cpu() - here).abs().max() / here.abs().max()
         visit.say("a", f"outputs of {name}, off the CPU's by", apart.item())
-    given, cpu = noise("convnet", 16, 640), torch.device("cpu")
+    count, side = (160, 8) if visit.small else (640, 32)
+    given, cpu = noise("convnet", 16, count, side), torch.device("cpu")
     plainly, onwards = partial(embedded, given), partial(embedded, given, epochs=10)
     with graphs(False):
         eager = plainly(DEVICE)
     apart = off(eager, plainly(DEVICE))
-    visit.say("a", "40 float32 steps by graphs, off plain ones by", apart)
+    visit.say("a", f"{count // 16} float32 steps by graphs, off plain ones by", apart)
     if not apart < 1e-3:
         updates.GRAPHS = False
         visit.say("a", "graphs", "switched off: they end elsewhere")
     whole = onwards(DEVICE)
-    visit.say("a", "200 steps, off the CPU's by", off(onwards(cpu), whole))
+    apart = off(onwards(cpu), whole)
+    visit.say("a", f"{count * 10 // 32} steps, off the CPU's by", apart)
     with TemporaryDirectory() as folder:
         state = Path(folder, "state")
         try:
@@ -179,15 +181,17 @@ class Stop:
         return 0.0
 
 
-def noise(network: str, dim: int, count: int) -> tuple[Classifier, Split, Split]:
+def noise(
+    network: str, dim: int, count: int, side: int
+) -> tuple[Classifier, Split, Split]:
     """A random network with images and triggers of noise."""
     draw = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (count, 3, 32, 32), generator=draw).byte()
+    images = torch.randint(256, (count, 3, side, side), generator=draw).byte()
     labels = torch.randint(10, (count,), generator=draw)
     torch.manual_seed(0)
-    sizes = {"num_classes": 10, "feature_dim": dim, "image_size": 32}
+    sizes = {"num_classes": 10, "feature_dim": dim, "image_size": side}
     host = fl.models.build(network, **sizes, mean=0.5, std=0.3).eval()
-    secret = Split(torch.rand(20, 3, 32, 32, generator=draw), labels[:20])
+    secret = Split(torch.rand(20, 3, side, side, generator=draw), labels[:20])
     return host, Split(images, labels), secret
 
 
@@ -249,7 +253,7 @@ def speed(visit: Visit) -> None:
         return
     for size, triggers in ((32, 4), (224, 32))[: 1 if small else 2]:
         for method in ("FixLL+PFL", "FTAL+TWL")[: 1 if small else 2]:
-            given = of_batch(size, triggers, 64 if small else 12_800)
+            given = of_batch(size, triggers, 32 if small else 12_800)
             for precision in dict.fromkeys((torch.float32, AUTO)):
                 loops = {
                     "plain": partial(plain, method, given, precision),
@@ -282,7 +286,7 @@ def together(jobs: int, small: bool) -> float:
     barrier = spawn.Barrier(jobs)
     given = {"mp_context": spawn, "initializer": _meet, "initargs": (barrier,)}
     with ProcessPoolExecutor(jobs, **given) as workers:
-        spans = [*workers.map(_one_of_many, [64 if small else 12_800] * jobs)]
+        spans = [*workers.map(_one_of_many, [32 if small else 12_800] * jobs)]
     images = sum(count for count, *_ in spans)
     return images / (
         max(end for *_, end in spans) - min(start for _, start, _ in spans)
