@@ -86,7 +86,7 @@ STUDIES = {
 """Stage -> configurations, and models, those first that are most worth their time."""
 
 _SMALL = fl.Config(
-    "digits", "convnet", 16, scale="smoke", train_images=400, trigger_count=10
+    "digits", "smallnet", 16, scale="smoke", train_images=400, trigger_count=10
 )
 SMALL = {
     stage: [(replace(_SMALL, seed=seed), HOST_FIRST[:2])]
@@ -135,7 +135,7 @@ def smoke(visit: Visit) -> None:
     """Stage a, in numbers that are 0 where nothing differs."""
     if not visit.time_for("a", "all", 15 if visit.small else 40):
         return
-    for name, dim in (("convnet", 16), ("resnet18", 64), ("wrn28_10", 640))[
+    for name, dim in (("smallnet", 16), ("resnet18", 64), ("wrn28_10", 640))[
         : 1 if visit.small else 3
     ]:
         found = noise(name, dim, 64, 32)
@@ -146,7 +146,7 @@ def smoke(visit: Visit) -> None:
         apart = (there.cpu() - here).abs().max() / here.abs().max()
         visit.say("a", f"outputs of {name}, off the CPU's by", apart.item())
     count, side = (160, 8) if visit.small else (640, 32)
-    given, cpu = noise("convnet", 16, count, side), torch.device("cpu")
+    given, cpu = noise("smallnet", 16, count, side), torch.device("cpu")
     plainly, onwards = partial(embedded, given), partial(embedded, given, epochs=10)
     with graphs(False):
         eager = plainly(DEVICE)

@@ -118,8 +118,8 @@ class WideResNet28x10(nn.Module):
         return self.out(x.mean((2, 3)))
 
 
-class ConvNet(nn.Module):
-    """A small plain network for quick studies: three convolutions, 32 to 128 channels.
+class SmallNet(nn.Module):
+    """For quick studies: three convolutions of stride 2, 32 to 128 channels.
 
     Args:
         num_classes: K.
@@ -129,9 +129,9 @@ class ConvNet(nn.Module):
     def __init__(self, num_classes: int, feature_dim: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for inputs, outputs, stride in ((3, 32, 1), (32, 64, 2), (64, 128, 2)):
+        for inputs, outputs in ((3, 32), (32, 64), (64, 128)):
             layers += [
-                nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+                nn.Conv2d(inputs, outputs, 3, 2, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
                 nn.ReLU(inplace=True),
             ]
@@ -148,7 +148,7 @@ NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "resnet18": ResNet18,
     "resnet18_8": resnet18_8,
     "wrn28_10": WideResNet28x10,
-    "convnet": ConvNet,
+    "smallnet": SmallNet,
 }
 """Name -> `(num_classes, feature_dim)` -> network that ends in a linear layer."""
 

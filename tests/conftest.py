@@ -9,7 +9,7 @@ import torch
 import fidlib as fl
 
 SMALL = fl.Config(
-    model="convnet",
+    model="smallnet",
     scale="smoke",
     train_images=400,
     trigger_count=10,

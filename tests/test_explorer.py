@@ -170,7 +170,7 @@ def test_a_page_holds_its_data_and_no_markup_of_names(packed, tmp_path):
 @pytest.fixture(scope="module")
 def study():
     config = fl.Config(
-        model="convnet", scale="smoke", train_images=400, trigger_count=10
+        model="smallnet", scale="smoke", train_images=400, trigger_count=10
     )
     return fl.Study(config)
 

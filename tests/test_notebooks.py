@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("0[1-9]*.ipynb"))  # 00 explores, and measures nothing
 OTHER_DEFAULTS = {
     ("05_yardsticks", "feature_dim"): 64,  # D = 2 leaves no null space
-    ("06_tradeoffs", "model"): "convnet",  # dozens of models are trained
+    ("06_tradeoffs", "model"): "smallnet",  # dozens of models are trained
     ("06_tradeoffs", "scale"): "sweep",
     ("06_tradeoffs", "epochs"): 8,
     ("06_tradeoffs", "feature_dim"): 16,

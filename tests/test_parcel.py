@@ -12,7 +12,7 @@ from fidlib.study.packing import pack
 from fidlib.study.study import ON_TRAIN
 
 CONFIG = fl.Config(
-    model="convnet",
+    model="smallnet",
     feature_dim=8,
     scale="smoke",
     epochs=1,

@@ -589,6 +589,20 @@ def test_table_has_a_row_a_model_after_the_hosts(study):
         assert table.loc["FTAL", name] == getattr(study.fidelity("FTAL"), name)
 
 
+def test_an_attacked_model_is_measured_on_train_only_for_a_table(bare, monkeypatch):
+    splits, pair = [], bare._pair
+    monkeypatch.setattr(
+        bare, "_pair", lambda *told: (splits.append(told[2]), pair(*told))[1]
+    )
+    bare.make(["host/prune:0.4"], jobs=1)
+    splits.clear()
+    lineage = fl.study.lineage.Lineage.read("host/prune:0.4")
+    assert not bare.is_missing(lineage, ["test"])
+    assert splits == ["test"]
+    assert bare.table(["host/prune:0.4"]).loc["host/prune:0.4", "pfl_train"] > 0
+    assert "train" in splits
+
+
 def test_a_measure_of_your_own_has_a_column_of_the_table(bare, monkeypatch):
     bare.table([])
     row = fl.measures.catalogue.Measure(
@@ -828,7 +842,7 @@ def test_study_names_what_is_unknown():
 
 def test_a_study_says_what_it_is(study):
     text = repr(study)
-    for part in ("digits: 400 train and 500 test images, 1x8x8, 10", "convnet, D = 2",
+    for part in ("digits: 400 train and 500 test images, 1x8x8, 10", "smallnet, D = 2",
                  "10 triggers (chain)", "float32"):  # fmt: skip
         assert part in text
     line = study.describe("FTAL")

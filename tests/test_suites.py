@@ -164,7 +164,7 @@ MODELS = """
 import fidlib as fl
 from fidlib.runs import store
 study = fl.Study(fl.Config(
-    model="convnet", scale=scale, epochs=1, train_images=48, trigger_count=10
+    model="smallnet", scale=scale, epochs=1, train_images=48, trigger_count=10
 ))
 print("nobody reads this")
 study.make(methods, outputs=["test"])

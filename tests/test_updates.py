@@ -20,7 +20,7 @@ def host():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         sizes = {"num_classes": 10, "feature_dim": 8, "image_size": 8}
-        return fl.models.build("convnet", **sizes, mean=0.3, std=0.3).eval()
+        return fl.models.build("smallnet", **sizes, mean=0.3, std=0.3).eval()
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ class Config:
     dataset: str = "digits"
     """digits, mnist, cifar10, cifar100, or the path of an .npz in Keras' layout."""
     model: str = ""
-    """resnet18 (the paper's), resnet18_8 (half as wide), wrn28_10, convnet, or your own
-    of fidlib.NETWORKS. Empty: resnet18, but for digits, of 8 x 8 pixels, resnet18_8."""
+    """resnet18 (the paper's), resnet18_8 (half as wide), wrn28_10, smallnet, or one of
+    yours in fidlib.NETWORKS. Empty: resnet18, but for digits (8 x 8), resnet18_8."""
     feature_dim: int = 2
     """D, the penultimate features; at 2 their picture is exact."""
     seed: int = 0
