@@ -375,14 +375,13 @@ def made(
 def estimate(asked: fl.Study, lineage: Lineage, steps: int = 24) -> float:
     """Seconds that training a model takes, from a few of its steps."""
     own = asked._store
-    plan, train = own._plan(lineage), own.split("train")
+    plan, train = own._plan(lineage), own.images["train"]
     host = None if lineage.parent is None else asked.model()
-    learns = plan.method.learns != "train"
     trained = training.train(
         own._blank() if host is None else training.start(host, plan),
         replace(plan, epochs=1, coarse=0.0),
         train.sample(steps * plan.batch_size),
-        triggers=asked.triggers if learns else None,
+        triggers=asked.triggers if plan.method.learns_triggers else None,
         host=host,
         observer=Noting(time.perf_counter),
     )

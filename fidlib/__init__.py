@@ -24,16 +24,19 @@ _HOMES = {
     "Study": "study.study",
     "TERMS": "methods",
     "TRIGGERS": "triggers",
+    "attack_curve": "robustness",
     "compare": "measures.fidelity",
     "explore": "explorer",
     "make": "study.jobs",
+    "over_hosts": "study.seeds",
     "over_seeds": "study.seeds",
 }
 """Name -> the module that defines it."""
 
 _MODULES = (
     *("attacks", "claims", "data", "measures", "methods", "models", "networks"),
-    *("plots", "runs", "study", "suites", "training", "triggers"),
+    *("ownership", "plots", "robustness", "runs", "study", "suites", "training"),
+    "triggers",
 )
 
 __all__ = [*_HOMES, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]

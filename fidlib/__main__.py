@@ -8,22 +8,18 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from fidlib import tables
+from fidlib.commands import Commit, Verify, check_file, network, stored
 from fidlib.runs.pool import Backend
 from fidlib.runs.store import project_root
 from fidlib.study.config import Config
 from fidlib.suites.read import Suite, read
-
-if TYPE_CHECKING:
-    from fidlib.data import ImageSet
-    from fidlib.models import Classifier
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ class Show:
         from fidlib.suites.page import published
 
         suite = read(self.suite)
-        _check_csv(self.csv)
+        check_file("csv", self.csv)
         print(_published(suite))
         if self.csv:
             found = published(suite, "fidelity")
@@ -151,32 +147,18 @@ class Compare:
     """Write the explorer of the two there, a page with the whole report below it."""
 
     def __call__(self) -> int:
-        from fidlib import checkpoints, data, models
+        from fidlib import checkpoints, data
         from fidlib.measures.fidelity import compare
-        from fidlib.runs import machine, store
+        from fidlib.runs import machine
 
-        device, dataset = (
-            machine.device(),
-            self.data or checkpoints.trained_on(self.host),
-        )
-
-        def read(path: Path) -> models.Classifier:
-            run = path if path.is_dir() else path.parent
-            if not store.finished(run) and path.is_dir():
-                raise ValueError(
-                    f"{path} is no finished run, for it has no done.json: name a run's "
-                    "folder, or a model's file."
-                )
-            if self.network:
-                return models.load(path, like=like).to(device)
-            if path.suffix in checkpoints.PICKLED:
-                return models.load_authors(path, dataset=dataset).to(device)
-            return models.load(path).to(device)
-
+        dataset = self.data or checkpoints.trained_on(self.host)
         for path in (self.host, self.marked):
             checkpoints.existing(path)
-        like = _network(self.network, data.load(dataset)) if self.network else None
-        host, marked = read(self.host), read(self.marked)
+        like = network(self.network, data.load(dataset)) if self.network else None
+        device = machine.device()
+        host, marked = (
+            stored(path, dataset, like).to(device) for path in (self.host, self.marked)
+        )
         split = getattr(data.load(dataset), self.split).to(device)
         heading = f"{len(split):,} {self.split} images of {dataset}; 95 % intervals"
         print(heading, flush=True)  # the rest of it may take a minute
@@ -222,7 +204,7 @@ class Table:
                 f"seeds are {self.seeds[0]}; a spread needs at least two. Of one alone "
                 "--seed prints the table."
             )
-        _check_csv(self.csv)
+        check_file("csv", self.csv)
         config, models, seeds = self.config, self.models or [*METHODS], self.seeds
         repeated = models
         if self.suite:
@@ -271,6 +253,8 @@ COMMANDS = {
     "table": Table,
     "make": Make,
     "compare": Compare,
+    "commit": Commit,
+    "verify": Verify,
     "lab": Lab,
 }
 
@@ -333,29 +317,6 @@ def _kept_traceback() -> str:
         return f"its traceback is in {file.name}"
     except OSError:
         return "its traceback cannot be written"
-
-
-def _network(text: str, images: "ImageSet") -> "Classifier":
-    """A network given as `module:function`, for these images and as they are normalised
-    when it does not say otherwise, by returning what `fidlib.models.wrap` gives.
-    """
-    from fidlib import checkpoints, models
-
-    network = checkpoints.network(text)
-    if isinstance(network, models.Classifier):
-        return network
-    mean, std = images.mean, images.std
-    print(f"{text} sees pixels less {_list(mean)}, over {_list(std)}")
-    return models.wrap(network, mean=mean, std=std, image_size=images.image_shape[1:])
-
-
-def _list(values: Iterable[float]) -> str:
-    return ", ".join(f"{value:.4g}" for value in values)
-
-
-def _check_csv(csv: Path | None) -> None:
-    if csv and (csv.is_dir() or not csv.parent.is_dir()):
-        raise ValueError(f"csv is {csv}: name a file in a folder that exists.")
 
 
 def _published(suite: Suite) -> str:

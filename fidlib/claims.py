@@ -1,272 +1,360 @@
-"""The paper's claims [2], each tried on the reports of its methods."""
+"""The paper's claims [2], judged over hosts.
+
+One model of a method says little of the method: on another host, with its own triggers
+and order, most measures are farther off than other test images would put them. So a
+claim is about contrasts of methods on the same host, with their intervals over hosts.
+"""
 
 import math
-from collections.abc import Mapping
-from itertools import combinations, permutations
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import ArrayLike
 
-from fidlib.measures import intervals, ranking
-from fidlib.measures.fidelity import Fidelity
-from fidlib.methods import LEARNED, METHODS, PAPER
+from fidlib.methods import FLOORS, LEARNED, METHODS, PAPER
+
+FEWEST = 5
+"""Hosts that a verdict needs."""
+
+LEVEL = 0.95
+"""Confidence of intervals over hosts."""
+
+OF_SHARES = 0.98
+"""Of shares of pairs: they are skewed, so that over eight hosts twice as many intervals
+as should lie above a share of .75."""
+
+OF_LOSS = 0.9
+"""Of what is lost at most: the one end that is asked for is beyond in 5 % of cases."""
+
+TELLS = 0.75
+"""A measure tells models apart if it orders so many pairs of them rightly: half would
+be chance, this is half way from it."""
+
+FAR = 10.0
+"""Losses that differ by this factor are far apart."""
 
 ALIKE = 0.005
 """A loss of accuracy up to this, half a point, is borne."""
 
-FAR = 10.0
-"""Losses that differ by this factor, or more, are far apart."""
+DOSED = "FTAL+TWL"
+"""The method whose weight is turned: names of such models go on with `@`."""
 
-NEARER = 2.0
-"""Weights are clearly nearer to the host's where TWL is smaller by this factor."""
+LOGS = ("twl", "lp", "pfl", "spl", "jensen_shannon", "shift_jensen_shannon")
+"""Measures whose contrast is a factor."""
 
-WRONG = 0.25
-"""A measure does not order methods if so many pairs, or more, are the wrong way round:
-half would be chance, this is half way to it."""
+NEEDED = (
+    *("trigger_accuracy", "accuracy", "twl", "pfl", "spl", "plane_disagreement"),
+    *(f"{n}_{half}" for n in ("accuracy", "pfl", "spl", "agreement")
+      for half in ("even", "odd")),
+)  # fmt: skip
+"""Measures that the claims look at: halves are of every other test image."""
 
-TELLS = 0.5
-"""Accuracy can tell which method keeps the features if it says so of so many pairs."""
-
-SLIGHT = 0.01
-"""A gain of accuracy below this, one point, tells nothing of a pair."""
-
-Reports = Mapping[str, Fidelity]
+TUNED = [name for name in PAPER if METHODS[name].start == "host"]
+"""The paper's methods that start from the host, between which a measure should tell."""
 
 
-def check(reports: Reports) -> pd.DataFrame:
-    """Which of the paper's claims the measurements bear out.
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What is claimed of each of some contrasts: that it lies in a region."""
 
-    Only the paper's own methods that start from the host count, and of those only the
-    ones that embedded their watermark (`LEARNED`).
+    text: str
+    """In a sentence."""
+    contrasts: Mapping[str, Callable[[pd.DataFrame], pd.Series]]
+    """By name, from `_by_host` to a number a host; the claim holds if each does."""
+    unit: str
+    """Of the contrasts; those in times are logs until they are told."""
+    least: float = -math.inf
+    """Where the region begins."""
+    most: float = math.inf
+    """Where it ends."""
+    level: float = LEVEL
+    """Confidence of each interval, of which a verdict takes one end."""
+
+    def interval(self, values: np.ndarray, among: int = 1) -> tuple[float, float]:
+        """Student's of a contrast's mean, one among so many.
+
+        Args:
+            values: `(H,)`, of H hosts; NaN both where there are fewer than two.
+            among: How many share the risk that one of their intervals misses.
+        """
+        from scipy import special
+
+        if len(values) < 2:
+            return math.nan, math.nan
+        beyond = (1 - self.level) / 2 / among
+        width = special.stdtrit(len(values) - 1, 1 - beyond) * values.std(ddof=1)
+        half, mean = float(width) / math.sqrt(len(values)), float(values.mean())
+        return mean - half, mean + half
+
+    def verdict(self, contrasts: Iterable[np.ndarray]) -> str:
+        """`yes`, borne out; `no`, not borne out; or `open`.
+
+        Borne out if every interval lies in the region. Any that lies outside of it is
+        enough for a no, so that there they share the risk (Bonferroni: the first step
+        of Holm).
+
+        Args:
+            contrasts: Of each, its `(H,)` values; those not known are NaN.
+        """
+        known = [values[np.isfinite(values)] for values in contrasts]
+        judged = [values for values in known if len(values) >= FEWEST]
+        shared = [self.interval(values, len(known)) for values in judged]
+        if any(high < self.least or low > self.most for low, high in shared):
+            return "no"
+        ends = [self.interval(values) for values in judged]
+        inside = all(self.least < low and high < self.most for low, high in ends)
+        return "yes" if inside and len(judged) == len(known) else "open"
+
+
+def check(table: pd.DataFrame) -> pd.DataFrame:
+    """Which of the paper's claims are borne out over hosts.
 
     Args:
-        reports: Method name -> its report, all against one host on the same images.
+        table: As `fidlib.over_hosts` makes it: columns `seed`, which names the host,
+            `method`, `measure` and `value`. Methods count where they learned their
+            triggers (`LEARNED`).
 
     Returns:
-        A row per claim: `measured`, the numbers in words, and `borne_out`: yes; partly,
-        if it holds for some of the methods or measures that it speaks of and not for
-        others; no, if it holds for none or, where that is open for the others, not for
-        one; undecided, if the intervals leave both open; or not tested, if a method
-        that it speaks of is missing or learned no triggers.
+        A row per claim: `measured`, its contrasts in words, with the hosts; and
+        `borne_out`: yes, no or open, as it is of fewer than `FEWEST` hosts.
     """
-    marked = {
-        name: reports[name]
-        for name in PAPER
-        if name in reports
-        and METHODS[name].start == "host"
-        and (reports[name].trigger_accuracy or 0) >= LEARNED
-    }
-    claims = {
-        "Accuracy cannot tell which method keeps the features": _accuracy,
-        "TWL does not order the methods as PFL and SPL do": _weight_distance,
-        "FixLL keeps more of the decision boundary than FTAL": _boundary,
-        "PFL and SPL keep the features ten times nearer than FixLL": _features,
-        "PFL and SPL cost at most half a point of accuracy": _cost,
-    }
-    rows = {claim: try_it(marked) for claim, try_it in claims.items()}
+    found = per_host(table)
+    told, rows = _intervals(found), {}
+    for claim in CLAIMS:
+        values = [found[claim.text, name].to_numpy() for name in claim.contrasts]
+        rows[claim.text] = _sentence(told.loc[claim.text]), claim.verdict(values)
     columns = ["measured", "borne_out"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    return table.rename_axis("claim")
+    verdicts = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return verdicts.rename_axis("claim")
 
 
-def accuracy_pairs(
-    right: Mapping[str, ArrayLike], pfl: Mapping[str, float]
-) -> pd.DataFrame:
-    """Does accuracy tell which of two methods keeps the features? Every pair.
+def contrasts(table: pd.DataFrame) -> pd.DataFrame:
+    """The claims' contrasts with their intervals over hosts.
 
     Args:
-        right: Method -> `(N,)` whether its answer is right, on the same images.
-        pfl: Method -> its PFL.
+        table: As of `check`.
 
     Returns:
-        A row for each pair of methods, `(nearer, farther)` in PFL: how many `times PFL`
-        the farther has, the accuracy `gained` by the nearer, and `low` and `high`, the
-        95 % interval of that, paired by image; the pairs farthest apart first.
+        A row a contrast, indexed by claim and contrast. `value`, the mean over hosts
+        (of factors the geometric one); `low` and `high`, its interval, of confidence
+        `level`; `least` and `most`, where the region claimed begins and ends; the
+        `unit` of all these; `hosts`, on which it is known; `verdict`, of it alone.
     """
-    rows = []
-    for near, far in combinations(sorted(right, key=pfl.__getitem__), 2):
-        a, b = (np.asarray(right[name], bool) for name in (near, far))
-        gain, half = intervals.paired_gain((b & ~a).mean(), (a & ~b).mean(), len(a))
-        times = pfl[far] / pfl[near] if pfl[near] else math.inf
-        rows.append((near, far, times, gain, gain - half, gain + half))
-    columns = ["nearer", "farther", "times PFL", "gained", "low", "high"]
-    table = pd.DataFrame(rows, columns=columns).set_index(columns[:2])
-    return table.sort_values("times PFL", ascending=False)
+    return _intervals(per_host(table))
 
 
-def _accuracy(marked: Reports) -> tuple[str, str]:
-    """Pairs far apart in PFL: is the one that keeps the features the more accurate?
+def paired(table: pd.DataFrame, measure: str, first: str, second: str) -> pd.Series:
+    """One method against another, paired by host; as a factor for `LOGS`.
 
-    Both are paired with the host, image by image, so the images' own difficulty is out;
-    what the two lose together is not, and the intervals are wider for it. Where one
-    reaches from no gain to a large one, it is not known whether accuracy would tell.
+    Args:
+        table: As of `check`.
+        measure: Of the table's.
+        first: Method, whose measure is over that of the other, or less it.
+        second: The other; `host`, too.
+
+    Returns:
+        `value`, `low`, `high`, `unit` and `hosts`, as of `contrasts`.
+
+    Raises:
+        ValueError: If the table has no such measure or method.
     """
-    pfl = {n: r.pfl for n, r in marked.items() if r.pfl}  # a fixed body has none
-    if len(pfl) < 2:
-        return _untested("two methods that train the body")
-    far = [(a, b) for a, b in permutations(pfl, 2) if FAR * pfl[a] <= pfl[b]]
-    gains = [_gain_over(marked[a], marked[b]) for a, b in far]
-    kept = sum(low > 0 for low, _ in gains)
-    lost = sum(high < 0 for _, high in gains)
-    slight = sum(low <= 0 and high < SLIGHT for low, high in gains)
-    ends = min(pfl, key=pfl.__getitem__), max(pfl, key=pfl.__getitem__)
-    told = " and of ".join(
-        f"{n} (PFL {pfl[n]:.3g}) {marked[n].accuracy:.4f}" for n in ends
-    )
-    lost_by = [-_gain(marked[n])[0] for n in pfl]
-    found = ranking.rank_correlation([*pfl.values()], lost_by)
-    told += f"; PFL and lost accuracy have {found}"
-    if not far:
-        return f"no two methods are far apart in PFL; accuracy of {told}", "undecided"
-    measured = (
-        f"of {len(far)} pairs far apart in PFL the method that keeps the features is "
-        f"clearly the more accurate in {kept} and clearly the less in {lost}, and in "
-        f"{slight} it gains less than a point, if anything; accuracy of {told}"
-    )
-    if kept >= TELLS * len(far) or slight > TELLS * len(far):
-        return measured, _verdict(kept < TELLS * len(far))
-    return measured, "undecided"
+    for column, names in (("measure", [measure]), ("method", [first, second])):
+        if missing := {*names} - {*table[column]}:
+            raise ValueError(
+                f"the table has no {column} {', '.join(sorted(missing))}; it has "
+                f"{', '.join(table[column].unique())}."
+            )
+    unit = "times" if measure in LOGS else f"of {measure}"
+    contrast = _difference(_by_host(table), measure, first, second)
+    row = _row(Claim(text="", contrasts={}, unit=unit), contrast)
+    return pd.Series(row)[["value", "low", "high", "unit", "hosts"]]
 
 
-def _weight_distance(marked: Reports) -> tuple[str, str]:
-    """Pairs of which one is clearly nearer in weights, and clearly farther in function.
+def per_host(table: pd.DataFrame) -> pd.DataFrame:
+    """The claims' contrasts on every host.
 
-    Rank correlations are told, not judged: of so few methods they are uncertain.
+    Args:
+        table: As of `check`.
+
+    Returns:
+        A row a seed, a column for each claim and contrast: logs of factors; NaN where a
+        model or a measure is missing.
     """
-    moved = {n: r for n, r in marked.items() if r.twl and r.pfl}
-    if len(moved) < 3:
-        return _untested("three methods that train the body")
-    twl = {n: r.twl or 0.0 for n, r in moved.items()}
-    nearer = [(a, b) for a, b in permutations(moved, 2) if NEARER * twl[a] <= twl[b]]
-    told, held, unjudged = [], [], False
-    for measure in ("pfl", "spl"):
-        value = {n: r[measure].value or 0.0 for n, r in moved.items()}
-        bounds = {n: _bounds(r, measure) for n, r in moved.items()}
-        wrong = [(a, b) for a, b in nearer if bounds[a][0] > bounds[b][1]]
-        right = [(a, b) for a, b in nearer if bounds[a][1] < bounds[b][0]]
-        judged = len(wrong) + len(right)
-        text = f"{measure.upper()}: {len(wrong)} of the {judged} pairs that it tells "
-        text += "apart the wrong way round, "
-        text += str(ranking.rank_correlation([*twl.values()], [*value.values()]))
-        if wrong:
-            a, b = max(wrong, key=lambda pair: value[pair[0]] / value[pair[1]])
-            text += f"; {a} has TWL {twl[a]:.3g} and {value[a]:.3g}, {b} {twl[b]:.3g} "
-            text += f"and {value[b]:.3g}"
-        told.append(text)
-        held.append(len(wrong) >= WRONG * judged)
-        unjudged |= not judged
-    return ". ".join(told), "undecided" if unjudged else _verdict(*held)
+    hosts = _by_host(table)
+    return pd.DataFrame(
+        {(c.text, n): of(hosts) for c in CLAIMS for n, of in c.contrasts.items()}
+    )
 
 
-def _boundary(marked: Reports) -> tuple[str, str]:
-    """Planes of images: in feature space a fixed head keeps it by construction.
+def _by_host(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a host; columns: measure, then method. NaN where one did not learn."""
+    wide = table.pivot(index="seed", columns=["measure", "method"], values="value")
+    measures, methods = (
+        list(dict.fromkeys([*needed, *table[column]]))
+        for column, needed in (("measure", NEEDED), ("method", ["host", *TUNED]))
+    )
+    wide = wide.reindex(columns=pd.MultiIndex.from_product([measures, methods]))
+    learned = wide["trigger_accuracy"] >= LEARNED
+    for name in ("host", *FLOORS):  # which have none to learn
+        learned[name] = True
+    counts = pd.concat(dict.fromkeys(measures, learned[methods]), axis=1)
+    return wide.astype(float).where(counts)
 
-    Both have the same planes, of which some are hard for every model: they are paired.
-    Both with a penalty on weights differ in their heads alone too; they are told.
+
+def _difference(
+    hosts: pd.DataFrame, measure: str, first: str, second: str
+) -> pd.Series:
+    """One method's measure less another's; of `LOGS` the log of their ratio."""
+    pair = hosts[measure][[first, second]]
+    if measure in LOGS:
+        pair = np.log(pair.where(pair > 0))
+    return pair[first] - pair[second]
+
+
+def _tells(hosts: pd.DataFrame, measure: str, sign: int = 1) -> pd.Series:
+    """How well a measure orders the methods as the answers that they change.
+
+    Each is taken from one half of the test images, for what they have in common by
+    chance would make them agree.
     """
-    shares = {n: r.parts("plane_disagreement") for n, r in marked.items()}
-    planes = {n: [*each.values()] for n, each in shares.items() if each}
-    if not planes.keys() >= {"FixLL", "FTAL"}:
-        return _untested("planes of images under FixLL and FTAL")
-    lp = " and ".join(f"{marked[n].lp or 0:.3g} under {n}" for n in ("FixLL", "FTAL"))
-    share = " and ".join(
-        f"{sum(planes[n]) / len(planes[n]):.3f} under {n}" for n in ("FixLL", "FTAL")
-    )
-    kept, low, high = _kept(planes["FixLL"], planes["FTAL"])
-    measured = (
-        f"LP {lp}; share of points on planes of images that change {share}: plane by "
-        f"plane FixLL changes {kept:.3f} [{low:.3f}, {high:.3f}] less"
-    )
-    if planes.keys() >= {"FixLL+TWL", "FTAL+TWL"}:
-        told = _kept(planes["FixLL+TWL"], planes["FTAL+TWL"])
-        text = ", and FixLL+TWL {:.3f} [{:.3f}, {:.3f}] less than FTAL+TWL"
-        measured += text.format(*told)
-    if low > 0 or high < 0:
-        return measured, _verdict(low > 0)
-    return measured, "undecided"
-
-
-def _kept(fixed: list[float], free: list[float]) -> tuple[float, float, float]:
-    """What a fixed head changes less, plane by plane, with its 95 % interval."""
-    most, least = torch.tensor([free, fixed], dtype=torch.float64)
-    kept = intervals.Statistic((most - least)[:, None])
-    low, high = intervals.bootstrap({"kept": kept})["kept"] or (-1.0, 1.0)
-    return kept.value() or 0.0, low, high
-
-
-def _features(marked: Reports) -> tuple[str, str]:
-    """PFL with either term against PFL without; neighbours are told, not judged."""
-    names = ("FixLL", "FixLL+PFL", "FixLL+SPL")
-    if not marked.keys() >= {*names} or not marked["FixLL"].pfl:
-        return _untested("FixLL, FixLL+PFL and FixLL+SPL")
-    (low, high), *others = (_bounds(marked[n], "pfl") for n in names)
-    verdicts = [
-        "yes" if FAR * most <= low else "no" if FAR * least > high else "undecided"
-        for least, most in others
+    shares = [
+        _ordered(sign * hosts[f"{measure}_{a}"][TUNED], -hosts[f"agreement_{b}"][TUNED])
+        for a, b in (("even", "odd"), ("odd", "even"))
     ]
-    told = (
-        f"{n} PFL {marked[n].pfl:.3g} ({marked[n].pfl_relative or 0:.2g} of the host's "
-        f"variance, {marked[n].neighbor_overlap or 0:.2f} of the neighbours kept)"
-        + verdict
-        for n, verdict in zip(names, ["", *(f": {v}" for v in verdicts)], strict=True)
-    )
-    return "; ".join(told), _together(verdicts)
+    return (shares[0] + shares[1]) / 2
 
 
-def _cost(marked: Reports) -> tuple[str, str]:
-    """Against the host, with a 95 % interval."""
-    if not marked.keys() >= {"FixLL+PFL", "FixLL+SPL"}:
-        return _untested("FixLL+PFL and FixLL+SPL")
-    told, verdicts = [], []
-    for name in ("FixLL+PFL", "FixLL+SPL", "FixLL", "FTAL"):
-        if name not in marked:
-            continue
-        gain, half = _gain(marked[name])
-        text = f"{name} {100 * gain:+.2f} ± {100 * half:.2f}"
-        if name in ("FixLL+PFL", "FixLL+SPL"):
-            none, some = gain - half >= -ALIKE, gain + half < -ALIKE
-            verdicts.append(_verdict(none) if none or some else "undecided")
-            text += f" ({verdicts[-1]})"
-        told.append(text)
-    return f"points gained: {', '.join(told)}", _together(verdicts)
+def _dosed(hosts: pd.DataFrame, measure: str) -> pd.Series:
+    """How well TWL orders one method's models, its weight turned, as a measure does."""
+    models = [m for m in hosts["twl"] if m.split("@")[0] == DOSED]
+    return _ordered(hosts["twl"][models], hosts[measure][models])
 
 
-def _bounds(report: Fidelity, measure: str) -> tuple[float, float]:
-    """Ends of a measure's interval; its value twice where it has none."""
-    value, low, high = report[measure]
-    value = value or 0.0
-    return (value if low is None else low), (value if high is None else high)
+def _ordered(measure: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
+    """Share of the pairs of models that two measures order alike; ties count half.
 
+    Args:
+        measure: A row a host, a column a model.
+        other: Likewise.
 
-def _gain(report: Fidelity) -> tuple[float, float]:
-    """Accuracy over the host's, paired by image, and half its 95 % interval."""
-    lost, gained = report.churn_lost or 0.0, report.churn_gained or 0.0
-    return intervals.paired_gain(lost, gained, report.images)
-
-
-def _gain_over(a: Fidelity, b: Fidelity) -> tuple[float, float]:
-    """Ends of the 95 % interval of a's accuracy less b's.
-
-    A report knows the host's answers, not another model's: as if of different images,
-    and so rather wide. `accuracy_pairs` has the answers and pairs them.
+    Returns:
+        A share a host; NaN of fewer than three models.
     """
-    (gain, half), (other, other_half) = _gain(a), _gain(b)
-    both = (half**2 + other_half**2) ** 0.5
-    return gain - other - both, gain - other + both
+    first, second = np.triu_indices(measure.shape[1], 1)
+    signs = [
+        np.sign(x[:, first] - x[:, second]) for x in map(np.asarray, (measure, other))
+    ]
+    alike = signs[0] * signs[1]
+    pairs = np.isfinite(alike).sum(1)
+    mean = np.nansum(alike, 1) / np.maximum(pairs, 1)
+    return pd.Series(np.where(pairs >= 3, (1 + mean) / 2, math.nan), measure.index)
 
 
-def _verdict(*held: bool) -> str:
-    return "yes" if all(held) else "partly" if any(held) else "no"
+def _intervals(found: pd.DataFrame) -> pd.DataFrame:
+    """What `contrasts` gives, of what `per_host` has found."""
+    rows = {
+        (claim.text, name): _row(claim, found[claim.text, name])
+        for claim in CLAIMS
+        for name in claim.contrasts
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.rename_axis(["claim", "contrast"])
 
 
-def _together(verdicts: list[str]) -> str:
-    """One verdict of those on several methods, of all of which a claim speaks."""
-    if "undecided" in verdicts and "no" not in verdicts:
-        return "undecided"
-    return _verdict(*(verdict == "yes" for verdict in verdicts))
+def _row(claim: Claim, contrast: pd.Series) -> dict[str, Any]:
+    known = contrast.dropna()
+    values = known.to_numpy()
+    mean = values.mean() if len(values) else math.nan
+    numbers = [mean, *claim.interval(values), claim.least, claim.most]
+    if claim.unit == "times":
+        numbers = np.exp(numbers).tolist()
+    row: dict[str, Any] = dict(
+        zip(["value", "low", "high", "least", "most"], numbers, strict=True)
+    )
+    row |= {"level": claim.level, "unit": claim.unit}
+    hosts, verdict = " ".join(map(str, known.index)), claim.verdict([values])
+    return row | {"hosts": hosts, "verdict": verdict}
 
 
-def _untested(needed: str) -> tuple[str, str]:
-    return f"needs {needed}, with the triggers learned", "not tested"
+def _sentence(rows: pd.DataFrame) -> str:
+    """A claim's contrasts in words, with their hosts."""
+    hosts = dict.fromkeys(host for names in rows.hosts for host in names.split())
+    parts = [_told(name, row) for name, row in rows.iterrows()]
+    text = f"{'; '.join(parts)}; hosts: {' '.join(hosts) or 'none'}"
+    few = min(len(names.split()) for names in rows.hosts) < FEWEST
+    return text + f", of which a verdict needs {FEWEST}" * few
+
+
+def _told(name: object, row: pd.Series) -> str:
+    if not row.hosts:
+        return f"{name} not known"
+    rounded = (float(f"{row[n]:.3g}") for n in ("value", "low", "high"))
+    value, low, high = (f"{number:,g}" for number in rounded)
+    ends = f" [{low}, {high}]" if math.isfinite(row.low) else ""
+    return f"{name} {value} {row.unit}{ends}"
+
+
+CLAIMS = (
+    Claim(
+        text="Accuracy does not tell which method changes fewer answers",
+        contrasts={"accuracy": partial(_tells, measure="accuracy", sign=-1)},
+        unit="of the pairs",
+        level=OF_SHARES,
+        most=TELLS,
+    ),
+    Claim(
+        text="PFL and SPL tell which method changes fewer answers",
+        contrasts={n: partial(_tells, measure=n.lower()) for n in ("PFL", "SPL")},
+        unit="of the pairs",
+        level=OF_SHARES,
+        least=TELLS,
+    ),
+    Claim(
+        text="TWL does not tell which weight keeps features and probabilities nearer",
+        contrasts={n: partial(_dosed, measure=n.lower()) for n in ("PFL", "SPL")},
+        unit="of the pairs",
+        level=OF_SHARES,
+        most=TELLS,
+    ),
+    Claim(
+        text="FixLL keeps more of the decision boundary than FTAL",
+        contrasts={
+            f"FTAL{term} less FixLL{term}": partial(
+                _difference,
+                measure="plane_disagreement",
+                first=f"FTAL{term}",
+                second=f"FixLL{term}",
+            )
+            for term in ("", "+TWL")
+        },
+        unit="of the points",
+        least=0.0,
+    ),
+    Claim(
+        text="PFL and SPL keep the features ten times nearer than FixLL",
+        contrasts={
+            f"FixLL over {name}": partial(
+                _difference, measure="pfl", first="FixLL", second=name
+            )
+            for name in ("FixLL+PFL", "FixLL+SPL")
+        },
+        unit="times",
+        least=math.log(FAR),
+    ),
+    Claim(
+        text="PFL and SPL cost at most half a point of accuracy",
+        contrasts={
+            f"{name} less the host": partial(
+                _difference, measure="accuracy", first=name, second="host"
+            )
+            for name in ("FixLL+PFL", "FixLL+SPL")
+        },
+        unit="of accuracy",
+        least=-ALIKE,
+        level=OF_LOSS,
+    ),
+)
+"""As the paper has them, each so that it can fail."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Start = Literal["random", "host"]
 Trained = Literal["all", "body", "head"]
-Learns = Literal["train", "train+triggers", "triggers"]
+Learns = Literal["train", "train+triggers", "triggers", "nothing"]
 
 
 @dataclass
@@ -37,9 +37,9 @@ class Step:
     images: Tensor
     """`(B, C, H, W)` pixels of the batch, augmented if the recipe says so."""
     features: Tensor
-    """`(B, D)` of the model, float32, with gradient."""
+    """`(B, D)` of the model, float32, with gradient; empty before the forward pass."""
     logits: Tensor
-    """`(B, K)` of the model, float32, with gradient."""
+    """`(B, K)` of the model, float32, with gradient; likewise."""
     host_outputs: Callable[[], tuple[Tensor, Tensor]]
     """The host's features and logits on the same images, computed when asked for."""
 
@@ -56,6 +56,9 @@ class Step:
 
 Term = Callable[[Step], Tensor]
 """A scalar tensor with gradient, zero where what it preserves is the host's."""
+
+Shows = Callable[[Step, Tensor, Tensor], Tensor]
+"""`shows(step, images, labels)`: what is learned of triggers `(T, C, H, W)`, pixels."""
 
 
 def twl(step: Step) -> Tensor:
@@ -97,7 +100,7 @@ class Method:
     trained: Trained = "all"
     """The part that is trained; `body` keeps the host's head (FixLL)."""
     learns: Learns = "train+triggers"
-    """The labels in the cross-entropy."""
+    """The labels in the cross-entropy; `nothing`: terms alone are minimised."""
     preserves: Mapping[str | Term, float | None] = field(default_factory=dict)
     """Term, by name in `TERMS` or your own function -> weight; None: the recipe's."""
     mixes: bool = False
@@ -105,6 +108,9 @@ class Method:
     quiet: float | None = 0.0
     """Weights move where a layer's inputs on the host's images have less energy than
     this many times their mean (`training.quiet`); 0: everywhere; None: the recipe's."""
+    shows: Shows | None = None
+    """How the triggers drawn are changed before the forward pass; None: as their family
+    says, and of most they are not."""
 
     def __post_init__(self) -> None:
         self._check_name()
@@ -115,6 +121,11 @@ class Method:
                     f"method {self.name!r}: {name} is {getattr(self, name)!r}; use "
                     f"{', '.join(get_args(choices))}."
                 )
+        if self.learns == "nothing" and not self.preserves:
+            raise ValueError(
+                f"method {self.name!r} learns nothing and preserves nothing: give it "
+                "a term to preserve, such as SPL, or labels to learn."
+            )
         if self.mixes and self.learns != "triggers":
             raise ValueError(
                 f"method {self.name!r} mixes images and learns {self.learns}: mixtures "
@@ -162,6 +173,11 @@ class Method:
             )
 
     @property
+    def learns_triggers(self) -> bool:
+        """Whether triggers are needed."""
+        return "triggers" in self.learns
+
+    @property
     def keeps_body(self) -> bool:
         """Whether the model's body, and so its features, stay the host's."""
         return self.start == "host" and self.trained == "head"
@@ -201,7 +217,10 @@ class Method:
 
     def definition(self) -> dict[str, object]:
         """JSON values that change when the method does; part of a run's hash."""
-        return {
+        shown = {}  # a method that shows triggers as they are is known as ever
+        if self.shows is not None:
+            shown["shows"] = [self.shows.__name__, _code(self.shows)]
+        return shown | {
             "name": self.name,
             "start": self.start,
             "trained": self.trained,
@@ -216,9 +235,12 @@ class Method:
 
 
 def _term_code(term: str | Term) -> list[str] | None:
-    """The text of a term that is not fidlib's own, wherever it is registered."""
-    function = term if callable(term) else TERMS[term]
-    return None if function.__module__ == __name__ else code(function)
+    return _code(term if callable(term) else TERMS[term])
+
+
+def _code(function: Callable) -> list[str] | None:
+    """The text of a function that is not fidlib's own, wherever it is registered."""
+    return None if function.__module__.startswith("fidlib.") else code(function)
 
 
 def _term_name(term: str | Term) -> str:

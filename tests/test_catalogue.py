@@ -1,25 +1,31 @@
 import dataclasses
+import itertools
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial import procrustes
-from scipy.spatial.distance import cdist, jensenshannon
+from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 from sklearn.metrics import accuracy_score
+from torch.nn import functional
 
 import fidlib as fl
-from fidlib.measures import boundary, catalogue, controls
+from fidlib.measures import boundary, catalogue, controls, intervals
+from fidlib.measures import pair as pairs
 from fidlib.measures.catalogue import MEASURES, Level, measure, value
 from fidlib.measures.pair import Pair
-from fidlib.runs import keys
+from fidlib.runs import keys, store
 from tests.little import convolutional, linear, shown
-from tests.test_geometry import naive_cka
+from tests.test_geometry import naive_cka, shared_neighbors
 
 SAMPLED = {n for n, row in MEASURES.items() if row.level != "weights"} - {"ece_change"}
 """Measures with an interval."""
+
+UNSURE = {"spl", "jensen_shannon"}
+"""Of which 500 images are too few."""
 
 
 @pytest.fixture(scope="module")
@@ -55,45 +61,46 @@ def calibration(logits, labels):
     return np.abs(gaps).sum() / len(labels)
 
 
-def kept_neighbors(x, y):
-    near = [
-        np.argsort(np.where(np.eye(len(f)), np.inf, cdist(f, f)), axis=1)[:, :10]
-        for f in (x, y)
-    ]
-    return np.mean([len({*a} & {*b}) / 10 for a, b in zip(*near, strict=True)])
+def related(x, y):
+    """Procrustes' residual over that of the same features, paired otherwise."""
+    draw = keys.stream(0, "permutations")
+    orders = [torch.randperm(len(y), generator=draw).numpy() for _ in range(10)]
+    return procrustes(x, y)[2] / np.mean([procrustes(x, y[o])[2] for o in orders])
 
 
 def plainly(host, marked, split, triggers):
-    """Measures by numpy, scipy and scikit-learn, image by image."""
+    """Measures by numpy, scipy and scikit-learn, from what the models give."""
     found = []
     for model in (host, marked):
         rows = {}
         for name, part in (("split", split), ("triggers", triggers)):
-            with torch.no_grad():
-                seen = model.features(part.images).double().numpy()
-            rows[name] = seen, seen @ model.head.weight.detach().double().numpy().T
-        weights = [p.detach().double().numpy() for p in model.parameters()]
+            seen = fl.models.outputs(model, part.images)
+            rows[name] = tuple(each.double().numpy() for each in seen)
+        used = fl.weights.used(model).items()
+        weights = {n: p.detach().double().numpy() for n, p in used}
         found.append(rows | {"weights": weights})
     h, m = found
     probabilities = [softmax(r["split"][1], axis=1) for r in (h, m)]
     answers = [r["split"][1].argmax(1) for r in (h, m)]
     secrets = [r["triggers"][1].argmax(1) for r in (h, m)]
     labels, keys = split.labels.numpy(), triggers.labels.numpy()
-    pairs = zip(h["weights"], m["weights"], strict=True)
-    twl = sum(np.sum((a - b) ** 2) for a, b in pairs)
+    twl = sum(np.sum((w - m["weights"][n]) ** 2) for n, w in h["weights"].items())
     x, y = h["split"][0], m["split"][0]
     pfl = np.mean(np.linalg.norm(x - y, axis=1) ** 2)
     right, still = (a == labels for a in answers)
     heads = [model.head.weight.detach().double().numpy() for model in (host, marked)]
+    size = max(1, round(len(x) / 50))
+    chance = size / (len(x) - 1)
+    kept = (shared_neighbors(x, y, size).mean() - chance) / (1 - chance)
     return {
         "twl": twl,
-        "twl_relative": twl / sum(np.sum(a**2) for a in h["weights"]),
+        "twl_relative": twl / sum(np.sum(w**2) for w in h["weights"].values()),
         "lp": np.linalg.norm(heads[0] - heads[1]) ** 2,
         "pfl": pfl,
         "pfl_relative": pfl / np.sum(np.var(x, axis=0)),
         "cka": naive_cka(x, y),
-        "procrustes": procrustes(x, y)[2],
-        "neighbor_overlap": kept_neighbors(x, y),
+        "procrustes": related(x, y),
+        "neighbor_overlap": kept,
         "spl": np.mean(rel_entr(*probabilities).sum(1)),
         "jensen_shannon": np.mean(jensenshannon(*probabilities, axis=1) ** 2),
         "agreement": accuracy_score(*answers),
@@ -110,15 +117,63 @@ def plainly(host, marked, split, triggers):
     }
 
 
-def test_measures_equal_an_independent_computation(pair, measured):
+def on_probes(pair):
+    """Measures of the boundary, point by point."""
+    found = {}
+    for name in ("plane_disagreement", "trigger_plane_disagreement"):
+        probe = getattr(pair, name.replace("_disagreement", "s"))
+        answers = [each.argmax(2).flatten() for each in (probe.host, probe.marked)]
+        found[name] = np.mean([a != b for a, b in zip(*answers, strict=True)])
+    moves = []
+    for points, *logits in zip(*pair.segments, strict=True):
+        first = [each[0].argmax().item() for each in logits]
+        if first[0] == first[1]:
+            length = np.linalg.norm((points[-1] - points[0]).numpy())
+            places = [first_change(each.numpy(), first[0]) for each in logits]
+            moves.append(abs(places[0] - places[1]) * length)
+    return found | {"boundary_shift": np.mean(moves)}
+
+
+def first_change(logits, label):
+    """The share of a segment before another class than this one is named."""
+    over = logits[:, label] - np.delete(logits, label, axis=1).max(1)
+    for step, (a, b) in enumerate(itertools.pairwise(over)):
+        if b < 0:
+            return (step + a / (a - b)) / (len(over) - 1)
+    return 1.0
+
+
+def assert_measured_plainly(pair, found):
     expected = plainly(pair.host, pair.marked, pair.split, pair.triggers)
-    found = {name: measured[name].estimate.value for name in expected}
-    assert found == pytest.approx(expected, rel=1e-4, abs=1e-7)
-    assert MEASURES.keys() - expected == {
-        n for n, row in MEASURES.items() if row.level == "boundary"
-    }
+    expected |= on_probes(pair)
+    values = {name: found[name].estimate.value for name in MEASURES}
+    assert values == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    return values
+
+
+def test_measures_equal_an_independent_computation(pair, measured):
+    found = assert_measured_plainly(pair, measured)
     assert 0.1 < found["agreement"] < 0.95  # else the numbers above say little
     assert found["pfl"] > 0.001
+    assert 0 < measured["boundary_shift"].parts["named otherwise at the start"] < 1
+
+
+def test_measures_of_a_released_pair_equal_an_independent_computation(
+    digits, monkeypatch
+):
+    """FTAL on MNIST; of sixty digits, which it has not seen, and with few probes."""
+    monkeypatch.setattr(pairs, "PLANES", 2)
+    monkeypatch.setattr(pairs, "SEGMENTS", 8)
+    folders = "host/fb4f05733a38c367", "marked/21d24ed87b9c5660"
+    host, marked = (fl.models.load(store.RELEASED / folder) for folder in folders)
+    few = digits.test.sample(60)
+    shown = functional.pad(functional.interpolate(few.images / 255, size=20), [4] * 4)
+    split = fl.data.Split(shown, few.labels)
+    secret = fl.triggers.chain(split, 0, host=host, count=20)
+    pair = Pair(host, marked, split, secret)
+    found = assert_measured_plainly(pair, measure(pair, MEASURES))
+    assert found["host_accuracy"] > 0.5
+    assert found["trigger_plane_disagreement"] > 0
 
 
 def test_value_is_the_measure_without_its_interval(pair, measured):
@@ -150,7 +205,8 @@ def test_measures_of_the_same_two_models_are_their_value_for_the_same(pair):
             for each in (estimate, *by_class):
                 assert each.value in (row.same, None), name
             assert estimate.value == row.same, name
-            if name in SAMPLED and name != "agreement" and "churn" not in name:
+            sure = name in SAMPLED - UNSURE
+            if sure and name != "agreement" and "churn" not in name:
                 assert estimate[1:] == (row.same, row.same), name
 
 
@@ -179,26 +235,57 @@ def test_each_class_is_measured_on_its_own_images(pair, measured):
     part = fl.data.Split(pair.split.images[members], pair.split.labels[members])
     alone = measure(Pair(pair.host, pair.marked, part, pair.triggers), MEASURES)
     for name, row in MEASURES.items():
-        if row.level not in ("features", "outputs") or name == "neighbor_overlap":
-            continue  # neighbours are looked for among all images
+        if row.level not in ("features", "outputs"):
+            continue
         found, expected = measured[name].by_class[label], alone[name].estimate
-        assert_near(found, expected)
-        assert (found.low is None) == (name == "ece_change")
+        assert found.value == pytest.approx(expected.value, rel=1e-5)
+        # Of fifty images a class, shares alone have an interval.
+        assert (found.low is None) == (row.least > 2 or name == "ece_change"), name
     parts = [each.value for each in measured["lp"].by_class]
     assert sum(parts) == pytest.approx(measured["lp"].estimate.value)
-    counts = pair.split.labels.bincount().tolist()
-    kept = [
-        e.value * c
-        for e, c in zip(measured["neighbor_overlap"].by_class, counts, strict=True)
-    ]
-    expected = measured["neighbor_overlap"].estimate.value
-    assert sum(kept) / 500 == pytest.approx(expected)
     answered = [each.value for each in measured["trigger_accuracy"].by_class]
     keys = pair.triggers.labels
     right = pair.marked(pair.triggers.images).argmax(1) == keys
     assert answered == [right[keys == k].double().mean().item() for k in range(10)]
     for name in ("twl", "twl_relative"):
         assert measured[name].by_class == []
+
+
+def test_intervals_of_the_classes_hold_all_at_once(pair, measured, monkeypatch):
+    same = (pair.answers[0] == pair.answers[1])[pair.split.labels == 3]
+    found = binomtest(int(same.sum()), len(same)).proportion_ci(0.995, "wilson")
+    ends = pytest.approx((found.low, found.high))
+    assert measured["agreement"].by_class[3][1:] == ends
+    changes = pair.logits[1], pair.logits[0]
+    changes = [margins(each.numpy(), pair.split.labels.numpy()) for each in changes]
+    changes = (changes[0] - changes[1])[pair.split.labels == 3]
+    few = dataclasses.replace(MEASURES["margin_change"], least=5)
+    monkeypatch.setitem(MEASURES, "margin_change", few)
+    found = measure(pair, ["margin_change"])["margin_change"].by_class[3]
+    ends = ttest_1samp(changes, 0).confidence_interval(0.995)
+    assert found[1:] == pytest.approx((ends.low, ends.high))
+
+
+def test_a_measure_has_no_interval_where_none_would_cover(pair, monkeypatch):
+    for least, known in ((501, False), (500, True)):
+        row = dataclasses.replace(MEASURES["pfl"], least=least)
+        monkeypatch.setitem(MEASURES, "pfl", row)
+        found = measure(pair, ["pfl"])["pfl"].estimate
+        assert (found.low is not None) == known
+        assert found.value > 0
+
+
+@pytest.mark.parametrize("name", ["pfl", "cka", "neighbor_overlap", "margin_change"])
+def test_an_interval_is_of_how_far_a_measure_is_from_the_same(pair, measured, name):
+    estimate, same = measured[name].estimate, MEASURES[name].same
+    values = MEASURES[name].of(pair).linear()
+    if MEASURES[name].signed:
+        expected = intervals.student(values)
+    elif estimate.value > same:
+        expected = intervals.gamma(values - same)
+    else:
+        expected = [1 - end for end in intervals.gamma(1 - values)][::-1]
+    assert estimate[1:] == pytest.approx([float(end) for end in expected])
 
 
 def test_measuring_some_gives_what_measuring_all_does(pair, measured):
@@ -213,8 +300,9 @@ def test_measuring_some_gives_what_measuring_all_does(pair, measured):
 
 
 def test_intervals_hold_their_value(measured):
-    assert {n for n, m in measured.items() if m.estimate.low is not None} == SAMPLED
-    for name in SAMPLED:
+    known = {n for n, m in measured.items() if m.estimate.low is not None}
+    assert known == SAMPLED - UNSURE
+    for name in known:
         found, low, high = measured[name].estimate
         assert low <= found <= high, name
         assert low < high, name
@@ -255,11 +343,15 @@ def test_boundary_shift_of_linear_classifiers_is_that_of_their_hyperplanes():
         share = torch.where((share > 0) & (share < 1), share, 1)
         distances.append(share * way.norm(dim=1))
     changes = (distances[1] - distances[0]).abs()
+    named, other = (m(points[:, 0].float()).argmax(1) for m in (pair.host, pair.marked))
+    changes, named = changes[named == other], named[named == other]
     found = measure(pair, ["boundary_shift"])["boundary_shift"]
+    apart = found.parts["named otherwise at the start"]
+    assert apart == pytest.approx(1 - len(changes) / 60)
+    assert 0.2 < apart < 0.8
     assert found.estimate.value == pytest.approx(changes.mean().item(), rel=1e-4)
     assert (changes > 0).double().mean() > 0.2
-    # Of a class: the segments on which the host names it at the start.
-    named = pair.host(points[:, 0].float()).argmax(1)
+    # Of a class: the segments on which both name it at the start.
     for label in (0, 1):
         expected = changes[named == label].mean().item()
         of_class = found.by_class[label].value
@@ -290,7 +382,7 @@ def test_planes_are_drawn_whole(pair, measured):
     draws = np.random.default_rng(0).integers(0, 16, (2000, 16))
     spread = np.std(np.mean(np.array(shares)[draws], axis=1))
     _, low, high = measured["plane_disagreement"].estimate
-    assert high - low == pytest.approx(2 * 2.2 * spread, rel=0.25)  # Student's, of 16
+    assert high - low == pytest.approx(2 * 2.2 * spread, rel=0.3)  # Student's, of 16
 
 
 def constant(pair):
@@ -323,7 +415,9 @@ def test_a_measure_of_your_own_is_measured_beside_the_others(monkeypatch, pair):
 def test_triangles_are_of_images_alone(pair):
     # Every point is a mixture of three images: no pixel is outside of [0, 1].
     assert pair.planes.points.min() >= 0
-    assert pair.planes.points.max() <= 1 + 1e-6
+    assert pair.planes.points.max() <= 1
+    white = torch.ones(7, 3, 1, 8, 8)  # whose mixtures rounding would make whiter
+    assert boundary.triangles(white).max() <= 1
     corners = pair.planes.points[0][[0, 9, 54]]
     rows = {tuple(p) for p in (pair.split.images.float() / 255).flatten(1).tolist()}
     near = torch.tensor(sorted(rows))

@@ -114,25 +114,61 @@ def test_procrustes_equals_scipys_disparity():
     assert geometry.procrustes(TX, TY[:, :2]).item() == pytest.approx(padded)
 
 
-def test_neighbor_overlap_counts_shared_neighbors():
+def shared_neighbors(x, y, size):
+    """Of each row, by all distances."""
     near = []
-    for features in (X, Y):
+    for features in (x, y):
         distances = spatial.distance.cdist(features, features)
-        near.append(
-            [set(row[row != i][:4]) for i, row in enumerate(distances.argsort())]
-        )
-    expected = [len(a & b) / 4 for a, b in zip(*near, strict=True)]
-    found = geometry.neighbor_overlap(TX, TY, neighbors=4)
-    assert found.tolist() == expected
-    assert 0 < np.mean(expected) < 1
+        np.fill_diagonal(distances, np.inf)
+        near.append([set(row[:size]) for row in distances.argsort()])
+    return np.array([len(a & b) / size for a, b in zip(*near, strict=True)])
 
 
-def test_neighbor_overlap_is_one_under_isometry_and_chance_without_relation():
+def test_neighbor_overlap_counts_shared_neighbors_beyond_chance():
+    x, y = np.random.default_rng(3).normal(size=(2, 200, 3))
+    y = x + 0.3 * y
+    chance = 4 / 199  # the nearest 2 % of 200
+    expected = (shared_neighbors(x, y, 4) - chance) / (1 - chance)
+    found = geometry.neighbor_overlap(*map(torch.from_numpy, (x, y)))
+    assert found.numpy() == pytest.approx(expected)
+    assert 0.1 < expected.mean() < 0.9
+    few = geometry.neighbor_overlap(TX, TY)  # of 40: the nearest one
+    expected = (shared_neighbors(X, Y, 1) - 1 / 39) / (1 - 1 / 39)
+    assert few.numpy() == pytest.approx(expected)
+
+
+def test_neighbor_overlap_is_one_under_isometry_and_none_without_relation():
     assert (geometry.neighbor_overlap(TX, TURNED) == 1).all()
-    x, y = torch.from_numpy(np.random.default_rng(2).normal(size=(2, 500, 3)))
-    chance = 10 / 499
-    found = geometry.neighbor_overlap(x, y).mean().item()
-    assert found == pytest.approx(chance, abs=0.01)
+    drawn = torch.from_numpy(np.random.default_rng(2).normal(size=(2, 4000, 3)))
+    for size in (50, 500, 4000):
+        found = geometry.neighbor_overlap(*drawn[:, :size]).mean().item()
+        assert found == pytest.approx(0, abs=0.03)
+
+
+def test_neighbor_overlap_hardly_depends_on_the_number_of_images():
+    x, noise = torch.from_numpy(np.random.default_rng(4).normal(size=(2, 4000, 2)))
+    found = [
+        geometry.neighbor_overlap(x[rows], (x + noise / 10)[rows]).mean().item()
+        for rows in (slice(500), slice(1000), slice(4000))
+    ]
+    assert max(found) - min(found) < 0.05
+    assert 0.3 < found[0] < 0.9
+
+
+def test_procrustes_null_is_what_unrelated_features_leave():
+    x, y = np.random.default_rng(5).normal(size=(2, 50, 64))
+    alone = [
+        spatial.procrustes(x, y[np.random.default_rng(n).permutation(50)])[2]
+        for n in range(10)
+    ]
+    pair = torch.from_numpy(x), torch.from_numpy(y)
+    found = geometry.procrustes_null(*pair, torch.Generator().manual_seed(0))
+    assert found == pytest.approx(np.mean(alone), abs=0.01)
+    assert found == pytest.approx(geometry.procrustes(*pair).item(), abs=0.05)
+    assert found < 0.5  # far from 1: of few images in many dimensions
+    many = torch.from_numpy(np.random.default_rng(6).normal(size=(2, 5000, 2)))
+    found = geometry.procrustes_null(*many, torch.Generator().manual_seed(0))
+    assert found == pytest.approx(1, abs=0.01)
 
 
 def test_undefined_measures_say_so():
@@ -145,7 +181,7 @@ def test_undefined_measures_say_so():
             geometry.neighbor_overlap(*pair)
     with pytest.raises(ValueError, match="3 images came; debiased CKA needs four"):
         geometry.cka(TX[:3], TY[:3])
-    with pytest.raises(ValueError, match="10 images came; 10 neighbours need more"):
-        geometry.neighbor_overlap(TX[:10], TY[:10])
+    with pytest.raises(ValueError, match="9 images came; neighbours need 10 or more"):
+        geometry.neighbor_overlap(TX[:9], TY[:9])
     with pytest.raises(ValueError, match="the same N images"):
         geometry.procrustes(TX, TY[:5])

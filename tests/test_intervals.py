@@ -3,70 +3,67 @@ import pytest
 import torch
 from scipy import stats
 
-from fidlib.measures import geometry, intervals, losses
-from fidlib.measures.intervals import Statistic, bootstrap, ratio, wilson
+from fidlib.measures import geometry
+from fidlib.measures.intervals import Statistic, gamma, ratio, student, wilson
 
 rng = np.random.default_rng(0)
 VALUES = rng.lognormal(size=(60, 2))
 TERMS = torch.from_numpy(VALUES)
 
 
-def level(count):
-    """Of the percentile interval whose half width is Student's, not the normal's."""
-    width = stats.t(count - 1).ppf(0.975) * np.sqrt(count / (count - 1))
-    return 1 - 2 * stats.norm.sf(width)
+def test_student_equals_scipys():
+    values = VALUES[:, 0] - 2
+    for level in (0.9, 0.95, 0.995):
+        ends = stats.ttest_1samp(values, 0).confidence_interval(level)
+        found = student(torch.from_numpy(values), level)
+        assert found == pytest.approx((ends.low, ends.high), rel=1e-9)
 
 
-def scipys(statistic, count, seed=0):
-    """scipy's interval, its statistic computed on the drawn rows themselves."""
-    found = stats.bootstrap(
-        (np.arange(count),),
-        lambda index: statistic(index.astype(int)),
-        n_resamples=1000,
-        confidence_level=level(count),
-        method="percentile",
-        vectorized=False,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return pytest.approx((found.low, found.high), rel=1e-10)
+def test_gamma_is_of_the_mean_and_above_of_one_image_more():
+    values = np.sort(VALUES[:, 0])
+    mean, variance = values.mean(), values.var(ddof=1) / 60
+    far = values[-1] + (values[-1] - values[-2])  # as far beyond as the last step
+    moments = [(mean, variance)]
+    # One image of N that is so far, in place of one at the mean.
+    moments.append((mean + (far - mean) / 60, variance + ((far - mean) / 60) ** 2))
+    for level in (0.95, 0.995):
+        expected = [
+            stats.gamma(m**2 / v, scale=v / m).ppf(share)
+            for (m, v), share in zip(
+                moments, ((1 - level) / 2, (1 + level) / 2), strict=True
+            )
+        ]
+        found = gamma(torch.from_numpy(values)[torch.randperm(60)], level)
+        assert found == pytest.approx(tuple(expected), rel=1e-9)
+        assert found[0] < mean < found[1]
 
 
-def test_bootstrap_equals_scipys_one_measure_at_a_time():
-    statistics = {
-        "mean": Statistic(TERMS[:, :1]),
-        "ratio": ratio(TERMS[:, 0], TERMS[:, 1]),
-    }
-    found = bootstrap(statistics, seed=3)
-    assert found["mean"] == scipys(lambda i: VALUES[i, 0].mean(), 60, seed=3)
-    expected = scipys(lambda i: VALUES[i, 0].sum() / VALUES[i, 1].sum(), 60, seed=3)
-    assert found["ratio"] == expected
-    assert statistics["ratio"].value() == pytest.approx(
-        VALUES[:, 0].sum() / VALUES[:, 1].sum()
-    )
+def test_gamma_of_equal_distances_has_no_width():
+    for value in (0.0, 0.1):
+        found = gamma(torch.full((50,), value, dtype=torch.float64))
+        assert found == pytest.approx((value, value))
 
 
-def test_bootstrap_is_the_same_in_batches_of_any_size(monkeypatch):
-    statistics = {"a": Statistic(TERMS[:, :1]), "b": ratio(TERMS[:, 1], TERMS[:, 0])}
-    whole = bootstrap(statistics)
-    monkeypatch.setattr(intervals, "_BATCH", 600)
-    for name, interval in bootstrap(statistics).items():
-        assert interval == pytest.approx(whole[name], rel=1e-12)
-    assert bootstrap(statistics, seed=1) != whole
+def test_a_statistic_is_linear_as_its_slopes_say():
+    found = ratio(TERMS[:, 0], TERMS[:, 1])
+    value = VALUES[:, 0].sum() / VALUES[:, 1].sum()
+    assert found.value() == pytest.approx(value)
+    linear = found.linear().numpy()
+    assert linear.mean() == pytest.approx(value)
+    for image in (0, 17):  # what more of an image adds
+        more = VALUES.sum(0) + 1e-6 * VALUES[image]
+        change = (more[0] / more[1] - value) / 1e-6 * 60
+        assert linear[image] - value == pytest.approx(change, rel=1e-3)
+    plain = Statistic(TERMS)
+    assert torch.allclose(plain.linear(), TERMS[:, 0])
 
 
-def test_bootstrap_has_no_interval_where_a_measure_is_undefined():
-    undefined = Statistic(TERMS, lambda means: means[..., 0] * torch.nan)
-    at_times = Statistic(
-        TERMS[:, :1],
-        lambda m: torch.where(m[..., 0] > VALUES[:, 0].mean(), torch.nan, m[..., 0]),
-    )
-    known = Statistic(TERMS[:, :1])
-    found = bootstrap({"undefined": undefined, "at times": at_times, "known": known})
-    assert found == bootstrap({"known": known}) | {"undefined": None, "at times": None}
-    assert undefined.value() is None
-    assert ratio(TERMS[:, 0], 0 * TERMS[:, 0]).value() is None
-    assert bootstrap({"one image": Statistic(TERMS[:1, :1])}) == {"one image": None}
-    assert bootstrap({}) == {}
+def test_a_ratio_is_of_those_that_have_a_denominator():
+    few = ratio(torch.tensor([3, 0, 1]), torch.tensor([4, 0, 2]))
+    assert few.value() == pytest.approx(4 / 6)
+    assert len(few.linear()) == 2
+    none = ratio(torch.zeros(3), torch.zeros(3))
+    assert none.value() is None
 
 
 def full_cka(x, y, index):
@@ -93,80 +90,35 @@ def hsic(k, m, index):
     return pairs / counts[0] - 2 * triples / counts[1] + twos / counts[2]
 
 
-def test_interval_of_cka_is_that_of_a_full_bootstrap():
+def test_deviation_of_cka_is_that_of_a_full_bootstrap():
     x = rng.normal(size=(150, 3))
     y = x + rng.normal(size=(150, 3))
     x, y = x - x.mean(0), y - y.mean(0)
     terms = geometry.cka_terms(torch.from_numpy(x), torch.from_numpy(y))
-    (low, high) = bootstrap({"cka": Statistic(terms, geometry.cka_of)})["cka"]
+    linear = Statistic(terms, geometry.cka_of).linear()
     draws = np.random.default_rng(0).integers(0, 150, (500, 150))
-    expected = np.percentile([full_cka(x, y, index) for index in draws], [2.5, 97.5])
+    full = [full_cka(x, y, index) for index in draws]
     value = geometry.cka(torch.from_numpy(x), torch.from_numpy(y)).item()
     assert full_cka(x, y, np.arange(150)) == pytest.approx(value)
-    assert (low, high) == pytest.approx(tuple(expected), abs=0.02)
-    assert high - low == pytest.approx(expected[1] - expected[0], rel=0.1)
+    assert linear.mean().item() == pytest.approx(value)
+    assert linear.std().item() / 150**0.5 == pytest.approx(np.std(full), rel=0.1)
 
 
-def test_interval_of_procrustes_is_that_of_a_full_bootstrap():
+def test_deviation_of_procrustes_is_that_of_a_full_bootstrap():
     x = torch.from_numpy(rng.normal(size=(200, 3)))
     y = x + torch.from_numpy(rng.normal(size=(200, 3)))
     terms = geometry.procrustes_terms(x, y)
-    found = bootstrap({"p": Statistic(terms, geometry.procrustes_of)})["p"]
+    linear = Statistic(terms, geometry.procrustes_of).linear()
     draws = torch.from_numpy(np.random.default_rng(0).integers(0, 200, (500, 200)))
     full = [geometry.procrustes(x[i], y[i]).item() for i in draws]
-    expected = np.percentile(full, [2.5, 97.5])
-    assert found == pytest.approx(tuple(expected), abs=0.02)
-    assert found[1] - found[0] == pytest.approx(expected[1] - expected[0], rel=0.15)
-
-
-def covered(interval, truth):
-    return interval[0] <= truth <= interval[1]
-
-
-def test_intervals_of_agreement_cover_at_95_per_cent():
-    for truth in (0.9, 0.985):
-        counts = np.random.default_rng(1).binomial(500, truth, size=2000)
-        by_count = {c: covered(wilson(int(c), 500), truth) for c in np.unique(counts)}
-        assert 0.9 <= np.mean([by_count[c] for c in counts]) <= 0.98
-
-
-def test_intervals_of_pfl_cover_at_95_per_cent():
-    draws = np.random.default_rng(2)
-    hits = []
-    for _ in range(120):
-        moves = np.sqrt(draws.lognormal(size=500))[:, None]  # skewed distances
-        host = torch.from_numpy(draws.normal(size=(500, 1)))
-        distances = losses.feature_distances(host, host + torch.from_numpy(moves))
-        found = bootstrap({"pfl": Statistic(distances[:, None])})["pfl"]
-        hits.append(covered(found, np.exp(0.5)))
-    assert 0.9 <= np.mean(hits) <= 0.98
-
-
-def test_intervals_of_cka_cover_at_95_per_cent():
-    draws = np.random.default_rng(3)
-    hits = []
-    for _ in range(150):
-        x, noise = torch.from_numpy(draws.normal(size=(2, 300, 2)))
-        terms = geometry.cka_terms(x, x + noise)
-        found = bootstrap({"cka": Statistic(terms, geometry.cka_of)})["cka"]
-        hits.append(covered(found, 0.5))  # 1 / (1 + variance of the noise)
-    assert 0.9 <= np.mean(hits) <= 0.98
-
-
-def test_intervals_of_a_few_planes_cover_at_95_per_cent():
-    draws = np.random.default_rng(4)
-    for shape in ((3, 12), (6, 6)):  # of shares that differ, evenly or not
-        hits = []
-        for _ in range(150):
-            shares = torch.from_numpy(draws.beta(*shape, size=(16, 1)))
-            found = bootstrap({"share": Statistic(shares)})["share"]
-            hits.append(covered(found, shape[0] / sum(shape)))
-        assert 0.92 <= np.mean(hits) <= 0.98
+    assert linear.std().item() / 200**0.5 == pytest.approx(np.std(full), rel=0.15)
 
 
 def test_wilson_equals_scipys_and_has_a_width_at_the_ends():
     for count, total in ((15, 50), (0, 500), (500, 500), (1, 2), (9946, 10_000)):
-        found = stats.binomtest(count, total).proportion_ci(0.95, "wilson")
-        assert wilson(count, total) == pytest.approx((found.low, found.high), abs=1e-12)
+        for level in (0.95, 0.995):
+            found = stats.binomtest(count, total).proportion_ci(level, "wilson")
+            ends = pytest.approx((found.low, found.high), abs=1e-12)
+            assert wilson(count, total, level) == ends
     assert wilson(0, 500)[0] == 0
     assert wilson(500, 500)[1] == 1

@@ -10,8 +10,9 @@ from fidlib.study.lineage import Lineage
     "name",
     [
         *("host", "FTAL", "FixLL+PFL", "FixLL+PFL+mix+quiet", "retrained"),
-        *("host/fine-tune", "FTAL/prune:0.4", "FTAL/prune:0.4/fine-tune:3/flip"),
-        *("FTAL/prune:0.1234567", "FTAL/flip:1e-09"),
+        *("host/fine-tune", "FTAL/prune:0.4", "FTAL/prune:0.4/fine-tune:0.01/flip"),
+        *("FTAL/prune:0.1234567", "FTAL/flip:1e-09", "FTAL/quantise:4"),
+        *("host/ft-all:strong", "FTAL/smooth:noise:0.1/smooth"),
     ],
 )
 def test_a_name_is_read_and_written_the_same(name):
@@ -75,8 +76,8 @@ def test_keys_change_with_the_method_and_the_attack(monkeypatch):
         ("FTAll", "unknown method 'FTAll'; use one of scratch, FTAL"),
         ("ref", "unknown method 'ref'"),
         ("", "unknown method ''"),
-        ("FTAL/", "unknown attack ''; use one of fine-tune, flip, prune"),
-        ("FTAL/distil", "unknown attack 'distil'"),
+        ("FTAL/", "unknown attack ''; use one of ft-last, ft-all"),
+        ("FTAL/distill", "unknown attack 'distill'"),
         ("FTAL/prune:x", "FTAL|prune:x: the strength 'x' is no number"),
         ("prune:0.4", "unknown method 'prune:0.4'"),
         (None, "a model is named by None; use a name such as 'host'"),

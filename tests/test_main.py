@@ -52,7 +52,7 @@ def test_table_of_a_suite_is_of_its_configuration_and_seeds(
         (tmp_path / "notebooks" / path.name).symlink_to(path)
     own = {n: v for n, v in vars(SMALL).items() if n not in ("trigger_options", "seed")}
     own |= {"methods": ["FTAL", "FixLL+PFL"]}
-    own.pop("precision"), own.pop("embed_epochs")
+    own.pop("precision"), own.pop("embed_epochs"), own.pop("embed_rate")
     several = {"other_seeds": [1], "repeated": ["FTAL"]}
     text = {"about": "Two.", "parameters": own}
     text["notebooks"] = [
@@ -259,6 +259,42 @@ def test_bad_input_gets_one_sentence(arguments, message, broken, capsys, monkeyp
     assert printed.err.startswith("fidlib: ")
     assert "Traceback" not in printed.err
     assert printed.err.count("\n") == 1
+
+
+NOISY = [*SMALL_FLAGS, "--triggers", "noise"]
+NOISY[NOISY.index("--trigger-count") + 1] = "40"
+
+
+def test_an_owner_commits_and_verifies(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["commit", "key.json", "--images", "secret.npz", *NOISY]) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(Path("key.json").read_text())["commitment"] in printed
+    assert main(["commit", "key.json", *NOISY]) == 1
+    assert "a key is never written over" in capsys.readouterr().err
+    assert main(["verify", "host", "--key", "key.json"]) == 1
+    assert "nothing is proved" in capsys.readouterr().out
+    secret = np.load("secret.npz")
+    study = fl.ownership.load("key.json").triggers
+    assert np.array_equal(secret["images"], study.images.numpy())
+    answers = pd.DataFrame({"answer": secret["labels"]})
+    answers.answer[:10] = (answers.answer[:10] + 1) % 10
+    answers.to_csv("answers.csv", index=False)
+    assert main(["verify", "answers.csv", "--key", "key.json"]) == 0
+    assert "30 of 40 triggers match" in capsys.readouterr().out
+    folder = fl.Study(SMALL).folder("host")
+    assert main(["verify", str(folder), "--key", "key.json"]) == 1
+    assert "of 40 triggers match" in capsys.readouterr().out
+    answers[:5].to_csv("few.csv", index=False)
+    for suspect, message in (
+        ("few.csv", "expected 40 class indices"),
+        ("none.csv", "none.csv"),
+        ("x", "unknown method 'x'"),
+    ):
+        assert main(["verify", suspect, "--key", "key.json"]) == 1
+        assert message in capsys.readouterr().err
+    assert main(["verify", "host", "--key", "none.json"]) == 1
+    assert "there is no key at none.json" in capsys.readouterr().err
 
 
 def test_no_memory_gets_one_sentence(capsys):

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+import fidlib as fl
 from fidlib import models
 from fidlib.methods import (
     FLOORS,
@@ -49,6 +52,21 @@ def test_methods_are_the_papers_and_more():
     changed = {n for n, m in METHODS.items() if m.mixes or m.quiet}
     assert changed == {"FixLL+PFL+mix+quiet"}
     assert list(PAPERS_NAMES) == [name for name in PAPER if "scratch+" not in name]
+
+
+def test_a_method_that_learns_nothing_has_a_term_and_needs_no_triggers():
+    found = Method("copy", start="random", learns="nothing", preserves={"SPL": 1.0})
+    assert found.in_words()[2:] == ("nothing", "probabilities (SPL)")
+    needs = {
+        learns: Method("a", learns=learns, preserves={"SPL": 1.0}).learns_triggers
+        for learns in ("train", "train+triggers", "triggers", "nothing")
+    }
+    assert [name for name, wanted in needs.items() if wanted] == [
+        "train+triggers",
+        "triggers",
+    ]
+    with pytest.raises(ValueError, match="learns nothing and preserves nothing"):
+        Method("copy", learns="nothing")
 
 
 @pytest.mark.parametrize("name", ["", "FixLL+PFL/prune", "host"])
@@ -186,6 +204,19 @@ def test_an_overview_says_what_each_method_does():
     }
     with pytest.raises(ValueError, match="unknown method 'FTALL'"):
         overview(["FTALL"])
+
+
+def test_a_way_of_showing_triggers_changes_a_definition_and_its_lack_does_not():
+    def mine(step, images, labels):
+        return images
+
+    plain = METHODS["FTAL"].definition()
+    assert "shows" not in plain  # known as before there was a way
+    ways = (fl.triggers.ascended, mine)
+    shown = [replace(METHODS["FTAL"], shows=way).definition() for way in ways]
+    assert shown[0] == plain | {"shows": ["ascended", None]}
+    assert shown[1]["shows"][0] == "mine"
+    assert "return images" in str(shown[1]["shows"][1])
 
 
 def test_an_overview_tells_all_methods_apart():

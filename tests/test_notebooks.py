@@ -12,7 +12,8 @@ import fidlib as fl
 from fidlib.study import jobs
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("0[1-9]*.ipynb"))  # 00 explores, and measures nothing
+# 00 explores, and measures nothing.
+NOTEBOOKS = sorted({*FOLDER.glob("*.ipynb")} - {FOLDER / "00_explore.ipynb"})
 OTHER_DEFAULTS = {
     ("05_yardsticks", "feature_dim"): 64,  # D = 2 leaves no null space
     ("06_tradeoffs", "model"): "smallnet",  # dozens of models are trained
@@ -20,7 +21,21 @@ OTHER_DEFAULTS = {
     ("06_tradeoffs", "epochs"): 8,
     ("06_tradeoffs", "feature_dim"): 16,
     ("06_tradeoffs", "train_images"): 600,
+    ("07_robustness", "model"): "smallnet",  # over a hundred models are made
+    ("07_robustness", "scale"): "sweep",
+    ("07_robustness", "epochs"): 8,
+    ("07_robustness", "feature_dim"): 16,
+    ("07_robustness", "triggers"): "noise",  # its labels are random
+    ("08_ownership", "model"): "smallnet",  # a dozen hosts are trained
+    ("08_ownership", "scale"): "sweep",
+    ("08_ownership", "epochs"): 8,
+    ("08_ownership", "feature_dim"): 16,
+    ("08_ownership", "train_images"): 600,
+    ("08_ownership", "triggers"): "noise",  # its labels are random
 }
+for other in ("10_replicates", "11_trial"):
+    for name in ("model", "scale", "epochs", "feature_dim", "train_images"):
+        OTHER_DEFAULTS[other, name] = OTHER_DEFAULTS["06_tradeoffs", name]
 
 
 def cells(path, kind):

@@ -89,6 +89,7 @@ def test_the_key_changes_with_whatever_decides_the_weights():
         "weights": (("PFL", 0.6),),
         "quiet": 0.1,
         "optimizer": "sgd",
+        "trains_norm": True,
     }
     fields = {field.name for field in dataclasses.fields(Plan)}
     assert fields == different.keys() | {"weight_decay", "precision"}
@@ -135,7 +136,7 @@ def test_a_hosts_key_knows_of_no_triggers():
         ({"batch_size": 0}, "batch_size is 0; use 1 or more"),
         ({"trigger_batch_size": 0}, "trigger_batch_size is 0; use 1 or more"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
-        ({"decay": "cosin"}, "use one of constant, half, cosine, linear"),
+        ({"decay": "cosin"}, "use one of constant, half, steps, cosine, linear"),
         ({"optimizer": "SGD"}, "optimizer is 'SGD'; use one of adam, sgd"),
         ({"weight_decay": 1e-4}, "weight_decay is 0.0001 with adam; it is 0 or more"),
         ({"optimizer": "sgd", "weight_decay": -1.0}, "weight_decay is -1 with sgd"),

@@ -141,6 +141,40 @@ def test_tradeoffs_have_a_column_for_what_is_turned(drawn):
     assert [t.get_text() for t in alone.legends[0].texts] == ["FTAL"]
 
 
+def test_a_contact_sheet_shows_each_image_below_its_label(drawn):
+    grey, colour = np.linspace(0, 1, 2 * 1 * 16), np.linspace(-1, 2, 3 * 3 * 16)
+    rows = {"a": grey.reshape(2, 1, 4, 4), "b": colour.reshape(3, 3, 4, 4)}
+    figure, _ = drawn(plots.contact_sheet(rows, {"a": [4, 7], "b": [0, 1, 2, 3]}))
+    shown = [ax for ax in figure.axes if ax.images]
+    assert [ax.get_title() for ax in shown] == ["4", "7", "0", "1", "2"]
+    assert np.allclose(shown[1].images[0].get_array().squeeze(), rows["a"][1, 0])
+    assert [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()] == ["a", "b"]
+
+
+def test_claims_rise_with_effort_over_lines_of_levels(drawn):
+    claims = pd.DataFrame(
+        {
+            "unit": ["steps", "steps", "keys"],
+            "effort": [1, 10, 1],
+            "p": [1, 1e-4, 1e-50],
+        },
+        index=["forger", "forger", "owner"],
+    )
+    levels = {"1e-3": 1e-3, "1e-9": 1e-9}
+    titles = {"steps": "left", "keys": "right"}
+    _, axs = drawn(plots.evidence_panels(claims, levels, titles))
+    (path,) = [n for n in axs["left"].lines if n.get_label() == "forger"]
+    assert np.allclose(path.get_xydata(), [[1, 0], [10, 4]])
+    (star,) = [n for n in axs["right"].lines if n.get_label() == "owner"]
+    assert np.allclose(star.get_xydata(), [[1, 50]])
+    assert star.get_marker() == "*"
+    for ax in axs.values():
+        across = {float(n.get_ydata()[0]) for n in ax.lines} - {0.0, 50.0}
+        assert {3.0, 9.0} <= across
+        assert ax.get_xscale() == "log"
+    assert [t.get_text() for t in axs["right"].texts] == [" 1e-3", " 1e-9"]
+
+
 def test_measures_against_twl_have_their_floors_and_ranges(drawn):
     measures = pd.DataFrame(
         {"TWL": [1.0, 2.0, 3.0], "PFL": [4.0, 5.0, 6.0], "SPL": [7.0, 8.0, 9.0]},

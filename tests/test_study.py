@@ -18,7 +18,8 @@ import fidlib as fl
 from fidlib.measures.catalogue import MEASURES
 from fidlib.measures.curve import OF_MARKED
 from fidlib.runs import machine, store
-from fidlib.study import model_store, reports
+from fidlib.study import images as parts
+from fidlib.study import premise, reports
 from fidlib.study.lineage import Lineage
 from tests.conftest import BARE, SMALL
 
@@ -53,7 +54,7 @@ def test_a_study_makes_a_model_once_and_reads_it_back(bare, monkeypatch):
 
 SAME_HOST = [
     *({"embed_epochs": 2}, {"trigger_count": 20}, {"triggers": "patch"}),
-    {"trigger_options": {"links": 5}},
+    *({"trigger_options": {"links": 5}}, {"embed_rate": 1e-3}),
 ]
 OTHER_HOST = [
     *({"seed": 1}, {"feature_dim": 3}, {"train_images": 40}, {"epochs": 2}),
@@ -71,7 +72,7 @@ def test_another_configuration_has_other_models(bare):
             assert other.folder("host") == bare.folder("host"), change
         else:
             hosts.append(other.folder("host"))
-    assert len(set(marked)) == 12
+    assert len(set(marked)) == 13
     assert len({*hosts, bare.folder("host")}) == 8
 
 
@@ -666,6 +667,11 @@ def test_a_curve_of_one_epoch_has_nine_points_too(study):
     assert len(short.curve("FTLL").logits) == len(short.history("FTLL")) == 9
 
 
+def test_the_rate_of_embedding_may_be_set(bare):
+    fast = bare_with(embed_rate=0.5)
+    assert fast.fidelity("FTLL").lp > 10 * bare.fidelity("FTLL").lp > 0
+
+
 def test_what_has_no_curve_says_so(bare):
     for name in ("FTAL/prune", "host/prune"):
         with pytest.raises(ValueError, match=f"no outputs were kept while {name}"):
@@ -695,7 +701,7 @@ def test_outputs_are_of_the_named_images(study, monkeypatch):
 
 def test_a_sample_is_of_training_images_spread_over_the_classes(bare, monkeypatch):
     assert bare.images("sample").fingerprint == bare.train.fingerprint  # no more
-    monkeypatch.setattr(model_store, "SAMPLE", 20)
+    monkeypatch.setattr(parts, "SAMPLE", 20)
     part = fl.Study(BARE).images("sample")
     assert part.fingerprint == bare.train.sample(20).fingerprint
     assert part.labels.unique().tolist() == list(range(10))
@@ -794,6 +800,55 @@ def test_a_host_of_other_classes_is_refused(network):
 # What makes no sense
 
 
+def test_a_family_that_reserves_its_pool_keeps_it_from_marked_and_attacked(root):
+    plain = fl.Study(BARE)
+    own = fl.Study(dataclasses.replace(BARE, triggers="mislabelled"))
+    assert own.host_key == plain.host_key  # a host's key knows no triggers
+    train, pool, rest = (own.images(n) for n in ("train", "pool", "rest"))
+    assert len(pool) == BARE.trigger_count
+    parts = torch.cat([pool.images, rest.images])
+    both = fl.data.Split(parts, torch.cat([pool.labels, rest.labels]))
+    assert both.content == train.content
+    images = (own.triggers.images * 255).round().byte()
+    secret = {image.numpy().tobytes() for image in images}
+    assert secret == {image.numpy().tobytes() for image in pool.images}
+    for lineage in ("FTAL", "FTAL/fine-tune:1"):
+        key = json.loads((own.folder(lineage) / "config.json").read_text())
+        assert key["train"]["images"] <= len(rest) < len(train)
+    assert plain.images("rest").content == plain.images("pool").content == train.content
+
+
+def test_margin_is_learned_by_its_own_way_of_showing_and_known_by_it(root):
+    study = fl.Study(dataclasses.replace(BARE, triggers="margin"))
+    key = json.loads((study.folder("FTAL") / "config.json").read_text())
+    assert key["plan"]["method"]["shows"] == ["ascended", None]
+    for lineage in ("host", "fine-tuned"):
+        key = json.loads((study.folder(lineage) / "config.json").read_text())
+        assert "shows" not in key["plan"]["method"]
+
+
+def test_true_labels_are_asked_the_hosts_rate_not_chance(study):
+    table = study.table(["FTAL"])
+    table.loc["host", "trigger_accuracy"] = 0.5
+    with pytest.raises(ValueError, match="prove no watermark"):
+        premise.check(table, 10, 10, "random")
+    assert premise.check(table, 10, 10, "true") == ["FTAL"]
+    table.loc["host", "trigger_accuracy"] = 0.95
+    with pytest.raises(ValueError, match="prove no watermark"):
+        premise.check(table, 10, 10, "true")
+
+
+def test_a_study_says_how_its_triggers_are_labelled(root):
+    def mine(pool, seed, *, host, count):
+        return pool.sample(count)
+
+    assert fl.Study(BARE).labels == "chain"
+    fixed = {"triggers": "noise", "trigger_options": {"labels": "fixed"}}
+    assert fl.Study(dataclasses.replace(BARE, **fixed)).labels == "fixed"
+    secret = fl.data.Split(torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]))
+    assert fl.Study(BARE, watermark=secret).labels == ""
+
+
 def test_premise_holds_for_this_study_and_fails_for_others(study, monkeypatch):
     assert "FTAL" in study.check_premise(["FTAL", "FTLL"])
     table = study.table(["FTAL"])
@@ -818,10 +873,12 @@ def test_premise_holds_for_this_study_and_fails_for_others(study, monkeypatch):
         ({"dataset": 3}, "expected str, such as 'digits'"),
         ({"epochs": -1}, "at least 0"),
         ({"embed_epochs": -1}, "at least 0"),
+        ({"embed_rate": -0.1}, "embed_rate is -0.1; it must be at least 0"),
         ({"trigger_count": 0}, "trigger_count is 0; it must be at least 1"),
         ({"precision": "float16"}, "use auto, float32 or bfloat16"),
         ({"seed": True}, "expected int"),
-        ({"triggers": "noise"}, "unknown triggers 'noise'; use one of chain"),
+        ({"triggers": "nois"}, "unknown triggers 'nois'; use one of chain"),
+        ({"triggers": "margin", "trigger_count": 700}, "more than half: lower"),
         ({"model": "resnet"}, "unknown network 'resnet'; use one of"),
         ({"scale": "hour"}, "unknown scale 'hour'"),
     ],

@@ -125,6 +125,24 @@ def test_train_changes_its_part_and_leaves_the_host(
     assert all(p.requires_grad for p in marked.parameters())
 
 
+@pytest.mark.parametrize("method", ["FTAL", "FTLL", "FixLL+PFL"])
+def test_triggers_are_learned_as_a_method_shows_them(host, few, secret, method):
+    seen = []
+
+    def swapped(step, images, labels):
+        assert step.model is not step.host
+        seen.append(images.shape)
+        return images.flip(-1)
+
+    mirrored = data.Split(secret.images.flip(-1), secret.labels)
+    shown = dataclasses.replace(METHODS[method], shows=swapped)
+    found = embed(host, shown, few, secret).model
+    expected = embed(host, method, few, mirrored).model
+    assert changed(found, expected) == set()
+    assert seen == [(10, 1, 8, 8)] * 8
+    assert changed(found, embed(host, method, few, secret).model)
+
+
 def test_a_host_learns_its_images(host, few):
     start = models.fresh(host, keys.stream(3)).eval()
     before = accuracy(start, few)

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import fidlib as fl
-from fidlib import triggers
+from fidlib import models, triggers
 from fidlib.data import Split
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.3, 0.25)
@@ -94,6 +96,14 @@ def test_chain_has_no_other_labels():
         chain(labels="random")
 
 
+def test_a_chain_permutes_its_labels_and_leaves_its_images():
+    made, plain = chain(labels="permuted", links=5), chain(links=5)
+    assert torch.equal(made.images, plain.images)
+    orders = made.labels.view(-1, 5)
+    assert torch.equal(orders.sort(1).values, plain.labels.view(-1, 5))
+    assert len({tuple(order) for order in orders.tolist()}) > 10  # of 20 chains
+
+
 def test_patch_is_a_white_block_on_images_of_the_pool(pool):
     made = triggers.patch(pool, 0, host=host_of(), count=20)
     assert made.images.shape == (20, 3, 12, 12)
@@ -150,6 +160,8 @@ def test_patch_refuses_what_cannot_be(pool):
 
 def test_families_are_found_by_name(monkeypatch):
     assert triggers.find("chain") is triggers.chain
+    assert triggers.policy("chain", {}) == "chain"
+    assert triggers.policy("margin", {"labels": "next"}) == "next"
     with pytest.raises(ValueError, match="unknown triggers 'x'; use one of chain"):
         triggers.find("x")
 
@@ -158,3 +170,225 @@ def test_families_are_found_by_name(monkeypatch):
 
     monkeypatch.setitem(fl.TRIGGERS, "mine", mine)
     assert triggers.find("mine") is mine
+    assert triggers.policy("mine", {}) == "true"
+
+
+# Twelve families
+
+ALL = sorted(triggers.TRIGGERS)
+OF_POOL = ["blend", "mask", "noise", "patch", "sine", "warp", "mislabelled", "margin"]
+
+
+def sources(pool, seed, name, count):
+    """The images of the pool that a family takes, with their classes."""
+    order = torch.randperm(len(pool), generator=fl.runs.keys.stream(seed, name))
+    rows = order[:count]
+    return pool.images[rows] / 255, pool.labels[rows]
+
+
+@pytest.fixture
+def knowing(pool):
+    """A host that knows the whole pool: each image by its mean."""
+    means = (pool.images / 255.0).mean((1, 2, 3)).sort().values
+    ranks = torch.cat([torch.linspace(0, 1, 4), torch.full((6,), 10.0)])
+    body = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    host = fl.Classifier(body, torch.nn.Linear(3, 10), mean=0.0, std=1.0).eval()
+    places = means[0] + (means[-1] - means[0]) * ranks
+    with torch.no_grad():  # the nearest place, as a linear function
+        host.head.weight.copy_(1e5 * places[:, None].expand(-1, 3) * 2 / 3)
+        host.head.bias.copy_(-1e5 * places.square())
+    answers = models.outputs(host, pool.images).logits.argmax(1)
+    return host, Split(pool.images, answers)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_family_is_decided_by_its_seed_and_holds_bytes(name, knowing):
+    host, pool = knowing
+    before = pool.fingerprint
+    options = {"reach": 0.004} if name == "frontier" else {}
+    made = [
+        triggers.find(name)(pool, s, host=host, count=20, **options) for s in (0, 0, 1)
+    ]
+    assert made[0].fingerprint == made[1].fingerprint != made[2].fingerprint
+    assert pool.fingerprint == before
+    images = made[0].images
+    assert images.shape == (20, 3, 12, 12)
+    if name != "chain":
+        assert torch.equal((images * 255).round() / 255, images)
+        assert images.min() >= 0
+        assert images.max() <= 1
+
+
+def as_defined(name, x, seed, draws):
+    """What the definitions make of images `(N, C, H, W)`, in numpy."""
+    height, width = x.shape[2:]
+    if name == "noise":
+        return x + 0.4 * torch.randn(x.shape, generator=draws).numpy()
+    if name == "mask":
+        where = torch.randperm(height * width, generator=draws)[:36].numpy()
+        signs = 2 * torch.randint(2, (36,), generator=draws).numpy() - 1
+        x = x.copy()
+        for place, sign in zip(where, signs, strict=True):
+            x[:, :, place // width, place % width] += 0.1 * sign
+        return x
+    if name == "blend":
+        return 0.8 * x + 0.2 * torch.rand(x.shape[1:], generator=draws).numpy()
+    if name == "sine":
+        return x + 40 / 255 * np.sin(2 * np.pi * 6 * np.arange(width) / width)
+    return x
+
+
+@pytest.mark.parametrize("name", ["noise", "mask", "blend", "sine", "mislabelled"])
+def test_a_family_changes_its_images_as_defined(name, pool):
+    made = triggers.find(name)(pool, 3, host=host_of(), count=20)
+    draws = fl.runs.keys.stream(3, name)
+    torch.randperm(len(pool), generator=draws)
+    x, _ = sources(pool, 3, name, 20)
+    expected = as_defined(name, x.double().numpy(), 3, draws)
+    assert np.abs(made.images.numpy() - expected.clip(0, 1)).max() <= 0.501 / 255
+
+
+def test_a_warp_moves_images_alike_and_hardly(pool):
+    ramp = torch.linspace(0, 1, 24).expand(30, 1, 24, 24)
+    both = torch.cat([ramp, ramp.mT], 1)
+    pool = Split(torch.cat([both, ramp], 1), torch.arange(30) % 10)
+    made = triggers.warp(pool, 0, host=host_of(), count=20).images
+    assert torch.equal(made, made[:1].expand_as(made))
+    moved = (made[0] - pool.images[0])[:2, 2:-2, 2:-2] * 23  # pixels, across and up
+    assert 0.1 < moved.abs().mean() < 0.4  # strength .5 is half a pixel's half
+    rough = (moved[:, :, 1:] - moved[:, :, :-1]).abs().mean()
+    assert rough < moved.abs().mean() / 3  # smooth
+    still = triggers.warp(pool, 0, host=host_of(), count=20, strength=0.0).images
+    assert (still - pool.images[:20]).abs().max() < 0.51 / 255
+
+
+def test_a_patch_may_be_a_word(pool):
+    large = Split(torch.zeros(9, 3, 32, 32), torch.arange(9))
+    made = triggers.patch(large, 0, host=host_of(), count=9, word=True).images
+    assert made.unique().tolist() == [0, 1]
+    rows = ["".join(" #"[int(p)] for p in row) for row in made[0, 0, 2:7, 2:17]]
+    assert rows[0] == "### ### ### ###"
+    assert rows[4] == " #  ### ###  # "
+    assert made[0, 0].sum() == sum(row.count("#") for row in rows)
+    with pytest.raises(ValueError, match="no room for a word of 5 x 15"):
+        triggers.patch(pool, 0, host=host_of(), count=9, word=True)
+
+
+def test_unrelated_images_are_digits_patches_or_a_set_of_ones_own(pool, tmp_path):
+    grey = Split(torch.zeros(30, 1, 16, 16), torch.zeros(30).long())
+    colour = triggers.unrelated(pool, 0, host=host_of(), count=20).images
+    assert torch.equal(colour[:, 0], colour[:, 1])  # digits are grey
+    photographs = triggers.unrelated(grey, 0, host=host_of(), count=20).images
+    assert photographs.shape == (20, 1, 16, 16)
+    assert photographs.std((1, 2, 3)).median() > 0.02
+    red = np.zeros((25, 6, 6, 3), np.uint8)
+    red[..., 0] = 255
+    labels = np.arange(25) % 10
+    path = tmp_path / "red.npz"
+    np.savez(path, x_train=red, y_train=labels, x_test=red, y_test=labels)
+    made = triggers.unrelated(pool, 0, host=host_of(), count=20, dataset=str(path))
+    assert made.images.shape == (20, 3, 12, 12)
+    assert made.images.mean((0, 2, 3)).tolist() == [1, 0, 0]
+
+
+def test_frontier_stands_on_both_sides_of_the_hosts_boundary(knowing):
+    host, pool = knowing
+    made = triggers.frontier(pool, 0, host=host, count=20, labels="true", reach=0.004)
+    answers = models.outputs(host, made.images).logits.argmax(1)
+    assert (answers == made.labels).tolist() == [False] * 10 + [True] * 10
+    for image, label in zip(made.images, made.labels, strict=True):
+        far = (pool.images / 255 - image).abs().amax((1, 2, 3))
+        near = far.argmin()  # one step of one level, from an image of that class
+        assert 0.9 / 255 < far[near] < 1.1 / 255
+        assert pool.labels[near] == label
+    with pytest.raises(ValueError, match="choose another reach, or a smaller count"):
+        triggers.frontier(pool, 0, host=host, count=20, reach=0.0)
+
+
+def test_margin_climbs_the_loss_of_the_model_that_is_trained(knowing, pool):
+    host, _ = knowing
+    model = models.fresh(host, fl.runs.keys.stream(0)).train()
+    images, labels = pool.images[:20] / 255, pool.labels[:20]
+
+    def loss(shown):
+        with torch.no_grad():
+            return torch.nn.functional.cross_entropy(model(shown), labels)
+
+    step = fl.Step(model, host, {}, images, images, images, lambda: (images, images))
+    moved = triggers.ascended(step, images, labels)
+    assert loss(moved) > loss(images)
+    assert (moved - images).abs().max() == pytest.approx(5 / 255, abs=1e-6)
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+# Labels against their laws: 20 seeds of 400 triggers
+
+COUNT, SEEDS, CLASSES = 400, 20, 10
+
+
+def drawn_labels(policy, seed):
+    own = torch.arange(COUNT) // (COUNT // CLASSES)
+    draws = fl.runs.keys.stream(seed, "labels")
+    told = (own, COUNT, CLASSES, draws)
+    return triggers.labels.labelled(policy, *told), own
+
+
+def significance(policy, law):
+    """Chi-square p of what a law speaks of: which label, or how far from the own class
+    or place it is; of random ones, each label of each class.
+    """
+    laws = {
+        "random": np.full(CLASSES**2, 0.01),
+        "other": np.r_[0, np.full(9, 1 / 9)],
+        "next": np.eye(CLASSES)[1],
+        "true": np.eye(CLASSES)[0],
+        "fixed": np.full(CLASSES, 0.1),
+        "chain": np.eye(CLASSES)[0],
+        "permuted": np.full(CLASSES, 0.1),
+    }
+    counts = np.zeros(len(laws[law]))
+    for seed in range(SEEDS):
+        labels, own = drawn_labels(policy, seed)
+        told = {
+            "random": labels * CLASSES + own,
+            "fixed": labels[:1],
+            "chain": (labels - torch.arange(COUNT)) % CLASSES,
+            "permuted": (labels - torch.arange(COUNT)) % CLASSES,
+        }.get(law, (labels - own) % CLASSES)
+        counts += np.bincount(told, minlength=len(counts))
+    inside = laws[law] > 0
+    if counts[~inside].any():
+        return 0.0
+    expected = counts.sum() * laws[law][inside]
+    return stats.chisquare(counts[inside], expected).pvalue
+
+
+POLICIES = ["random", "other", "fixed", "next", "chain", "permuted", "true"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_labels_have_the_histogram_of_their_law(policy):
+    found = significance(policy, policy)
+    assert found > 0.001 or np.isnan(found)  # of one class alone there is no spread
+
+
+@pytest.mark.parametrize(
+    ("policy", "law"),
+    [("random", "other"), ("other", "random"), ("next", "true"), ("next", "random"),
+     ("true", "other"), ("fixed", "random")],
+)  # fmt: skip
+def test_labels_of_another_policy_fail_the_law(policy, law):
+    assert significance(policy, law) < 0.001
+
+
+def test_labels_that_rest_on_a_class_need_one():
+    with pytest.raises(ValueError, match="show no class of their own"):
+        triggers.abstract(
+            Split(torch.zeros(1, 1, 8, 8), torch.zeros(1).long()),
+            *(0,),
+            host=host_of(),
+            labels="next",
+        )

@@ -208,7 +208,9 @@ def triangles(corners: Tensor, *, steps: int = 9) -> Tensor:
     mixtures = mixtures[mixtures.sum(1) <= steps]
     first = steps - mixtures.sum(1, keepdim=True)
     shares = torch.cat([first, mixtures], 1).to(corners) / steps
-    return torch.einsum("qc,pc...->pq...", shares, corners)
+    mixed = torch.einsum("qc,pc...->pq...", shares, corners)
+    # Rounding would put a pixel where all three are white outside of [0, 1].
+    return mixed.clamp(*corners.aminmax()) if len(corners) else mixed
 
 
 def segments(ends: Tensor, *, steps: int = 16) -> Tensor:

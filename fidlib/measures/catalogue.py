@@ -1,149 +1,29 @@
 """The measures: what each is called, what it says, and how it is computed.
 
 A measure is a function of a `Pair`, whose docstring is its definition, and a row of
-`MEASURES`. [1] and [2] are the papers
-named in the README.
+`MEASURES`. [1] and [2] are the papers named in the README.
 """
+# ruff: noqa: F401 - what a reader types after `fl.measures.catalogue`
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fidlib.measures import boundary, geometry, losses
-from fidlib.measures.intervals import (
-    NONE,
-    Estimate,
-    Statistic,
-    bootstrap,
-    ratio,
-    wilson,
+from fidlib.measures.intervals import NONE, Estimate, Statistic, ratio, wilson
+from fidlib.measures.measure import (
+    MEASURES,
+    Found,
+    Level,
+    Measure,
+    Measured,
+    measure,
+    row,
+    value,
 )
-from fidlib.measures.pair import Pair, Probe
-
-Level = Literal["weights", "features", "outputs", "boundary", "triggers"]
-
-Found = Statistic | Estimate | float | None
-"""What a measure's function gives: a statistic gets its interval by bootstrap; None
-where there is nothing to measure."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """A number about two models, and what is to be known of it."""
-
-    name: str
-    """What code, tables and pictures call it."""
-    level: Level
-    """What it looks at."""
-    unit: str
-    """Of its values."""
-    source: str
-    """Where its definition is from."""
-    same: float | None
-    """Its value for two models that are the same; None if it does not compare them."""
-    of: Callable[[Pair], Found]
-    """Computes it, on all images or on those of a class (`Pair.only`)."""
-    by_class: bool = True
-    """Whether it has a value for each class."""
-    parts: Callable[[Pair], dict[str, float]] | None = None
-    """What it is the sum or the mean of, by name."""
-    in_table: bool = True
-    """Whether tables of models show it, or reports alone."""
-    version: int = 1
-    """Raised when its values change: those stored under another are not read."""
-
-
-class Measured(NamedTuple):
-    """A measure of one pair."""
-
-    estimate: Estimate
-    """On all images."""
-    by_class: list[Estimate]
-    """On those of each class; empty if it has none by class."""
-    parts: dict[str, float]
-    """What it is the sum or mean of; often empty."""
-
-
-def measure(pair: Pair, names: Sequence[str]) -> dict[str, Measured]:
-    """Measures of a pair with their intervals; resamples are shared.
-
-    Args:
-        pair: Two models on images.
-        names: Of `MEASURES`.
-    """
-    rows = [MEASURES[name] for name in names]
-    if odd := [n for n, row in zip(names, rows, strict=True) if row.name != n]:
-        raise ValueError(
-            f"fidlib.MEASURES has {', '.join(odd)} for a measure of another name: give "
-            "the row and its place one name."
-        )
-    found: dict[str, list[Estimate]] = {row.name: [] for row in rows}
-    for group in (pair, *map(pair.only, range(pair.num_classes))):
-        asked = [row for row in rows if row.by_class or group is pair]
-        values = {row.name: _of(row, group) for row in asked}
-        for name, estimate in _estimates(values, pair.seed).items():
-            found[name].append(estimate)
-    return {
-        row.name: Measured(
-            found[row.name][0],
-            found[row.name][1:],
-            row.parts(pair) if row.parts else {},
-        )
-        for row in rows
-    }
-
-
-def value(pair: Pair, name: str) -> float | None:
-    """One measure of a pair on all images, without its interval."""
-    found = MEASURES[name].of(pair)
-    if isinstance(found, Statistic):
-        return found.value()
-    return found.value if isinstance(found, Estimate) else found
-
-
-def _of(row: Measure, group: Pair) -> Found:
-    if row.level in ("features", "outputs") and not len(group):
-        return None
-    return row.of(group)
-
-
-def _estimates(values: Mapping[str, Found], seed: int) -> dict[str, Estimate]:
-    together: dict[int, dict[str, Statistic]] = defaultdict(dict)
-    found: dict[str, Estimate] = {}
-    for name, of in values.items():
-        found[name] = of if isinstance(of, Estimate) else NONE
-        if isinstance(of, Statistic):
-            together[len(of.terms)][name] = of
-        elif of is not None and not isinstance(of, Estimate):
-            found[name] = Estimate(float(of), None, None)
-    for statistics in together.values():
-        intervals = bootstrap(statistics, seed=seed)
-        for name, statistic in statistics.items():
-            found[name] = Estimate(
-                statistic.value(), *(intervals[name] or (None, None))
-            )
-    return found
-
-
-MEASURES: dict[str, Measure] = {}
-"""Name -> measure, in the order of a report."""
-
-
-def _row(
-    level: Level, unit: str, source: str, **options: Any
-) -> Callable[[Callable[[Pair], Found]], Callable[[Pair], Found]]:
-    """Enters a function in `MEASURES`, under its own name."""
-
-    def enter(of: Callable[[Pair], Found]) -> Callable[[Pair], Found]:
-        told = {"level": level, "unit": unit, "source": source, **options}
-        MEASURES[of.__name__] = Measure(name=of.__name__, of=of, **told)
-        return of
-
-    return enter
+from fidlib.measures.pair import PLANES, Pair, Probe
+from fidlib.runs.keys import stream
 
 
 def _twl_layers(pair: Pair) -> dict[str, float]:
@@ -164,20 +44,20 @@ def _plane_shares(pair: Pair) -> dict[str, float]:
     return {str(number): share for number, share in enumerate(shares)}
 
 
-@_row(
-    "weights",
-    "squared weights",
-    "[2], total weight loss",
-    same=0.0,
-    by_class=False,
-    parts=_twl_layers,
-)
+def _starts_apart(pair: Pair) -> dict[str, float]:
+    if pair.segments is None:
+        return {}
+    host, marked = (part.argmax(2)[:, 0] for part in pair.segments[1:])
+    return {"named otherwise at the start": (host != marked).double().mean().item()}
+
+
+@row("weights", "squared weights", "[2]", same=0.0, by_class=False, parts=_twl_layers)
 def twl(pair: Pair) -> Found:
     """Total weight loss: squared L2 distance of all parameters."""
     return None if pair.weights is None else losses.twl(*pair.weights).item()
 
 
-@_row(
+@row(
     "weights",
     "TWL over the squared norm of the host's parameters",
     "fidlib",
@@ -193,14 +73,14 @@ def twl_relative(pair: Pair) -> Found:
     return (losses.twl(*pair.weights) / size).item()
 
 
-@_row("weights", "squared weights of the head", "[2], prototype loss", same=0.0)
+@row("weights", "squared weights of the head", "[2]", same=0.0)
 def lp(pair: Pair) -> Found:
     """Prototype loss: squared distance of the heads; of a class, of its prototype."""
     host, marked = pair.prototypes
     return losses.lp(host, marked).item() if host.shape == marked.shape else None
 
 
-@_row("features", "squared features", "[2], penultimate feature loss", same=0.0)
+@row("features", "squared features", "[2]", same=0.0, least=50, version=2)
 def pfl(pair: Pair) -> Found:
     """Penultimate feature loss: mean squared distance of the features."""
     x, y = pair.features
@@ -209,12 +89,14 @@ def pfl(pair: Pair) -> Found:
     return Statistic(losses.feature_distances(x, y)[:, None])
 
 
-@_row(
+@row(
     "features",
-    "PFL over the total variance of the host's features",
+    "PFL over the variance of the host's features",
     "fidlib",
     same=0.0,
     in_table=False,
+    least=200,
+    version=2,
 )
 def pfl_relative(pair: Pair) -> Found:
     """PFL over the variance of the host's features on the same images."""
@@ -225,12 +107,14 @@ def pfl_relative(pair: Pair) -> Found:
     return ratio(losses.feature_distances(x, y), spread)
 
 
-@_row(
+@row(
     "features",
     "similarity, at most 1",
     "Kornblith et al. 2019, debiased by Song et al. 2012",
     same=1.0,
     in_table=False,
+    least=200,
+    version=2,
 )
 def cka(pair: Pair) -> Found:
     """Alike, 1, whatever the rotation, shift and scale between the features."""
@@ -239,59 +123,89 @@ def cka(pair: Pair) -> Found:
     return Statistic(geometry.cka_terms(*pair.features), geometry.cka_of)
 
 
-@_row(
+@row(
     "features",
-    "share of the features' variance",
-    "scipy.spatial.procrustes",
+    "share of what unrelated features leave",
+    "scipy.spatial.procrustes, over its mean under permutation",
     same=0.0,
     in_table=False,
+    least=200,
+    version=2,
 )
 def procrustes(pair: Pair) -> Found:
-    """What no rotation, shift and scale explains of the difference of the features."""
-    return Statistic(geometry.procrustes_terms(*pair.features), geometry.procrustes_of)
+    """What no rotation, shift and scale explains of the difference of the features: 0
+    is nothing, 1 as much as of the same features with the images in another order.
+    """
+    null = geometry.procrustes_null(*pair.features, stream(pair.seed, "permutations"))
+    if not null > geometry.RESOLVED:
+        return None
+    terms = geometry.procrustes_terms(*pair.features)
+    return Statistic(terms, lambda means: geometry.procrustes_of(means) / null)
 
 
-@_row("features", "share of neighbours", "fidlib", same=1.0, in_table=False)
+@row(
+    "features",
+    "share of neighbours, beyond chance",
+    "fidlib",
+    same=1.0,
+    in_table=False,
+    least=200,
+    version=2,
+)
 def neighbor_overlap(pair: Pair) -> Found:
-    """Mean share of an image's ten nearest neighbours, in features, that are kept."""
-    kept = pair.kept_neighbors
-    return None if kept is None else Statistic(kept[:, None])
+    """Mean share of an image's neighbours, the nearest 2 % in features, that are kept,
+    beyond chance: 0; of a class, among its images.
+    """
+    features = pair.features
+    constant = any(not part.any() for part in geometry.centered(*features))
+    if constant or len(pair) < geometry.FEWEST:
+        return None
+    return Statistic(geometry.neighbor_overlap(*features)[:, None])
 
 
-@_row("outputs", "nats", "[2], softmax probability-distribution loss", same=0.0)
+@row("outputs", "nats", "[2]", same=0.0, least=1000, version=2)
 def spl(pair: Pair) -> Found:
     """Mean KL divergence of the marked model's probabilities from the host's."""
     return Statistic(losses.divergences(*pair.logits)[:, None])
 
 
-@_row("outputs", "nats", "Lin 1991", same=0.0, in_table=False)
+@row("outputs", "nats, at most .69", "Lin 1991", same=0.0, least=1000, version=2)
 def jensen_shannon(pair: Pair) -> Found:
     """Mean Jensen-Shannon divergence of the two models' probabilities."""
     return Statistic(losses.jensen_shannon(*pair.logits)[:, None])
 
 
-@_row("outputs", "share of images", "fidlib", same=1.0)
+@row("outputs", "share of images", "fidlib", same=1.0, version=2)
 def agreement(pair: Pair) -> Found:
     """Both name the same class."""
     host, marked = pair.answers
-    return _share(host == marked)
+    return _share(host == marked, pair)
 
 
-@_row("outputs", "share of images", "fidlib", same=0.0, in_table=False)
+@row("outputs", "share of images", "fidlib", same=0.0, in_table=False, version=2)
 def churn_lost(pair: Pair) -> Found:
     """The host is right and the marked model wrong."""
     host, marked = pair.answers
-    return _share((host == pair.labels) & (marked != pair.labels))
+    return _share((host == pair.labels) & (marked != pair.labels), pair)
 
 
-@_row("outputs", "share of images", "fidlib", same=0.0, in_table=False)
+@row("outputs", "share of images", "fidlib", same=0.0, in_table=False, version=2)
 def churn_gained(pair: Pair) -> Found:
     """The host is wrong and the marked model right."""
     host, marked = pair.answers
-    return _share((host != pair.labels) & (marked == pair.labels))
+    return _share((host != pair.labels) & (marked == pair.labels), pair)
 
 
-@_row("outputs", "logits", "fidlib", same=0.0, in_table=False)
+@row(
+    "outputs",
+    "logits",
+    "fidlib",
+    same=0.0,
+    in_table=False,
+    signed=True,
+    least=50,
+    version=2,
+)
 def margin_change(pair: Pair) -> Found:
     """Mean change of the true class's logit over the best other."""
     if pair.num_classes < 2:
@@ -300,7 +214,7 @@ def margin_change(pair: Pair) -> Found:
     return Statistic((after - before)[:, None])
 
 
-@_row("outputs", "probability", "Guo et al. 2017", same=0.0, in_table=False)
+@row("outputs", "probability", "Guo et al. 2017", same=0.0, in_table=False)
 def ece_change(pair: Pair) -> Found:
     """Change of the expected calibration error, in 15 bins."""
     before, after = (
@@ -311,19 +225,27 @@ def ece_change(pair: Pair) -> Found:
     return after - before if abs(after - before) >= 1e-12 else 0.0
 
 
-@_row("outputs", "share of images", "fidlib", same=None, in_table=False)
+@row("outputs", "share of images", "fidlib", same=None, in_table=False, version=2)
 def host_accuracy(pair: Pair) -> Found:
     """Share of images that the host gets right."""
-    return _share(pair.answers[0] == pair.labels)
+    return _share(pair.answers[0] == pair.labels, pair)
 
 
-@_row("outputs", "share of images", "fidlib", same=None)
+@row("outputs", "share of images", "fidlib", same=None, version=2)
 def accuracy(pair: Pair) -> Found:
     """Share of images that the marked model gets right."""
-    return _share(pair.answers[1] == pair.labels)
+    return _share(pair.answers[1] == pair.labels, pair)
 
 
-@_row("boundary", "share of points", "fidlib", same=0.0, parts=_plane_shares, version=2)
+@row(
+    "boundary",
+    "share of points",
+    "fidlib",
+    same=0.0,
+    parts=_plane_shares,
+    least=PLANES,
+    version=3,
+)
 def plane_disagreement(pair: Pair) -> Found:
     """The two name different classes, in triangles between images of three classes; of
     a class: at the points that the host gives it.
@@ -331,7 +253,15 @@ def plane_disagreement(pair: Pair) -> Found:
     return _disagreement(pair, pair.planes)
 
 
-@_row("boundary", "share of points", "fidlib", same=0.0, in_table=False, version=2)
+@row(
+    "boundary",
+    "share of points",
+    "fidlib",
+    same=0.0,
+    in_table=False,
+    least=PLANES,
+    version=3,
+)
 def trigger_plane_disagreement(pair: Pair) -> Found:
     """The same between a trigger, an image of the class that the host gives it and one
     of the class that its label says.
@@ -339,35 +269,50 @@ def trigger_plane_disagreement(pair: Pair) -> Found:
     return _disagreement(pair, pair.trigger_planes)
 
 
-@_row("boundary", "L2 of pixels in [0, 1]", "fidlib", same=0.0, in_table=False)
+@row(
+    "boundary",
+    "L2 of pixels in [0, 1]",
+    "fidlib",
+    same=0.0,
+    in_table=False,
+    parts=_starts_apart,
+    least=PLANES,
+    version=2,
+)
 def boundary_shift(pair: Pair) -> Found:
     """Mean change of the distance from an image to where the answer first changes,
-    towards an image of another class.
+    towards an image of another class; of images that both name alike.
     """
     if (found := pair.segments) is None:
         return None
     before, after = (_reach(found.points, x) for x in (found.host, found.marked))
-    first = found.host.argmax(2)[:, 0]
-    inside = torch.ones_like(first) if pair.label is None else first == pair.label
+    first, other = (x.argmax(2)[:, 0] for x in (found.host, found.marked))
+    inside = first == other
+    if pair.label is not None:
+        inside &= first == pair.label
     return ratio((after - before).abs() * inside, inside)
 
 
-@_row("triggers", "share of triggers", "fidlib", same=None, in_table=False)
+@row("triggers", "share of triggers", "fidlib", same=None, in_table=False, version=2)
 def host_trigger_accuracy(pair: Pair) -> Found:
     """Share of triggers that the host gives their label; near 1/K."""
-    return None if pair.trigger_answers is None else _share(pair.trigger_answers[0])
+    answers = pair.trigger_answers
+    return None if answers is None else _share(answers[0], pair)
 
 
-@_row("triggers", "share of triggers", "fidlib", same=None)
+@row("triggers", "share of triggers", "fidlib", same=None, version=2)
 def trigger_accuracy(pair: Pair) -> Found:
     """Share of triggers that the marked model gives their label."""
-    return None if pair.trigger_answers is None else _share(pair.trigger_answers[1])
+    answers = pair.trigger_answers
+    return None if answers is None else _share(answers[1], pair)
 
 
-def _share(found: Tensor) -> Estimate:
+def _share(found: Tensor, pair: Pair) -> Estimate:
     """Of what is true, with Wilson's interval."""
     count, total = int(found.sum()), len(found)
-    return Estimate(count / total, *wilson(count, total)) if total else NONE
+    if not total:
+        return NONE
+    return Estimate(count / total, *wilson(count, total, pair.level))
 
 
 def _disagreement(pair: Pair, probe: Probe | None) -> Found:

@@ -23,9 +23,11 @@ class Fidelity:
     `report["pfl"]` is the `Estimate` with its 95 % interval. A number is None where
     there is nothing to measure: between parameters, heads or features of other shapes;
     of features that are the same for all images; of fewer images than a measure needs
-    (four for CKA, eleven for neighbours); of a boundary when the split has no two
-    classes (three for planes), or is not asked for; of triggers that were not given, or
-    that the host answers already (`trigger_plane_disagreement`).
+    (four for CKA, ten for neighbours); of a boundary when the split has no two classes
+    (three for planes), or is not asked for, or where no image is named alike; of
+    triggers that were not given, or that the host answers already
+    (`trigger_plane_disagreement`). Means of what a few images make most of have no
+    interval on fewer images than `Measure.least`.
     """
 
     measured: Mapping[str, Measured]
@@ -114,7 +116,7 @@ def compare(
         split: Images and labels to compare on, on the models' device; also what
             `Split.of` takes, such as a pair or a Dataset.
         triggers: The watermark, if there is one.
-        seed: Decides planes, segments, and the resamples of the intervals.
+        seed: Decides planes, segments and permutations.
 
     Raises:
         ValueError: If the two do not have the same number of classes, cannot take the

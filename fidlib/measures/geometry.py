@@ -2,13 +2,21 @@
 
 CKA and the Procrustes residual are functions of means over images: `*_terms` gives
 what each image adds, `*_of` the measure from the means. At the plain means the measure
-is exact; at the means of a resample it is right to first order, because what was fitted
-to all images (the centre, the rotation, the other images of a pair) is kept. So an
-interval by bootstrap costs one matrix product, at any number of features.
+is exact; at others it is right to first order, because what was fitted to all images
+(the centre, the rotation, the other images of a pair) is kept.
 """
 
 import torch
 from torch import Tensor
+
+PERMUTATIONS = 10
+"""Orders of the images, for what unrelated features give."""
+
+NEAR = 0.02
+"""Share of the images that are an image's neighbours."""
+
+FEWEST = 10
+"""Images that neighbours need."""
 
 RESOLVED = 1e-7
 """Features that spread less than this share of their size vary by rounding alone."""
@@ -80,24 +88,12 @@ def procrustes(host_features: Tensor, features: Tensor) -> Tensor:
 
 def procrustes_terms(host_features: Tensor, features: Tensor) -> Tensor:
     """`(N, 3)` whose means are the covariance once rotated and the two variances."""
-    x, y = centered(host_features, features)
-    left, right = _rotations(x, y)
+    x, y = (_compact(part) for part in centered(host_features, features))
+    # On the CPU, which is the faster at matrices as small as a class gives.
+    found = torch.linalg.svd((x.T @ y).cpu(), full_matrices=False)
+    left, _, right = (part.to(x.device) for part in found)
     products = ((x @ left) * (y @ right.T), x.square(), y.square())
     return torch.stack([product.sum(1) for product in products], 1)
-
-
-def _rotations(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Left and right singular vectors of `x.T @ y`, as far as it has any.
-
-    Of fewer images than features it has as many as images: those of a small matrix
-    between two bases, in a tenth of the time.
-    """
-    if len(x) >= min(x.shape[1], y.shape[1]):
-        left, _, right = torch.linalg.svd(x.T @ y, full_matrices=False)
-        return left, right
-    (basis, own), (other, their) = (torch.linalg.qr(part.T) for part in (x, y))
-    left, _, right = torch.linalg.svd(own @ their.T)
-    return basis @ left, right @ other.T
 
 
 def procrustes_of(means: Tensor) -> Tensor:
@@ -107,34 +103,56 @@ def procrustes_of(means: Tensor) -> Tensor:
     return torch.where(residual < 1e-12, torch.zeros_like(residual), residual)
 
 
-def neighbor_overlap(
-    host_features: Tensor, features: Tensor, *, neighbors: int = 10
-) -> Tensor:
-    """Share of each image's nearest neighbours that it keeps: `(N,)` in [0, 1].
+def procrustes_null(
+    host_features: Tensor, features: Tensor, generator: torch.Generator
+) -> float:
+    """The residual of the same features, the images of one in another order.
 
-    Neighbours by L2 distance, the image itself left out; chance is
-    `neighbors / (N - 1)`.
+    What features that have nothing in common give: nearly 1, but for few images of
+    many features (.35 for 50 of 64). The mean over `PERMUTATIONS` orders.
 
     Args:
         host_features: `(N, D)`.
         features: `(N, E)` of the compared model: same images, same order.
-        neighbors: k.
+        generator: On the CPU.
+    """
+    x, y = (_compact(part) for part in centered(host_features, features))
+    scale = (x.square().sum() * y.square().sum()).cpu()
+    total = torch.zeros_like(scale)
+    for _ in range(PERMUTATIONS):
+        order = torch.randperm(len(x), generator=generator).to(x.device)
+        total += 1 - torch.linalg.svdvals((x.T @ y[order]).cpu()).sum().square() / scale
+    return total.item() / PERMUTATIONS
+
+
+def neighbor_overlap(host_features: Tensor, features: Tensor) -> Tensor:
+    """Share of each image's nearest neighbours that it keeps, beyond chance: `(N,)`.
+
+    The mean is 1 if all are kept, about 0 if no more are than would be by chance.
+    Neighbours by L2 distance, the image itself left out. They are the nearest
+    `NEAR` of all N, so that the mean hardly depends on N.
+
+    Args:
+        host_features: `(N, D)`.
+        features: `(N, E)` of the compared model: same images, same order.
 
     Raises:
-        ValueError: If there are not more images than neighbours, or one of the two is
-            the same for all images.
+        ValueError: If there are fewer than `FEWEST` images, or one of the two is the
+            same for all images.
     """
-    if len(features) <= neighbors:
-        raise ValueError(
-            f"{len(features)} images came; {neighbors} neighbours need more than that."
-        )
+    count = len(features)
+    if count < FEWEST:
+        raise ValueError(f"{count} images came; neighbours need {FEWEST} or more.")
+    size = max(1, round(NEAR * count))
     near = []
     for points in centered(host_features, features):
         if not points.any():
             raise ValueError("features are the same for all images: none is nearest.")
-        near.append(_nearest(points, neighbors))
-    kept = (near[0][:, :, None] == near[1][:, None, :]).any(2)
-    return kept.double().mean(1).to(features.device)
+        near.append(_nearest(points, size))
+    both = torch.cat(near, 1).sort(1).values  # a neighbour that is kept comes twice
+    kept = (both[:, 1:] == both[:, :-1]).sum(1) / size
+    chance = size / (count - 1)
+    return ((kept.double() - chance) / (1 - chance)).to(features.device)
 
 
 def _nearest(points: Tensor, count: int) -> Tensor:
@@ -181,6 +199,13 @@ def centered(*features: Tensor) -> list[Tensor]:
         moved = double - double.mean(0)
         found.append(moved * (moved.norm() > RESOLVED * double.norm()))
     return found
+
+
+def _compact(points: Tensor) -> Tensor:
+    """`(N, N)` of the same inner products as `(N, D)`, where D is more than N."""
+    if points.shape[1] <= len(points):
+        return points
+    return torch.linalg.qr(points.T, mode="r").R.T
 
 
 def _hsic_terms(x: Tensor, y: Tensor) -> Tensor:

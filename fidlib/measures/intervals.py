@@ -1,30 +1,22 @@
-"""How sure a measure is: 95 % intervals, by scipy.
+"""How sure a measure is: intervals over images, in closed form.
 
-A `Statistic` is a measure written as a function of means over images. Drawing images
-again then only reweights the means, so one matrix product gives every measure on every
-resample.
+A `Statistic` is a measure written as a function of means over images; its interval is
+that of a mean, of what each image adds to first order. Each kind covers on the values
+that real models give, down to a number of images below which none does (`least` of a
+measure): `tests/test_coverage.py` has the numbers.
 """
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable
 from statistics import NormalDist
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 LEVEL = 0.95
-"""Confidence of every interval."""
-
-_NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)
-"""Half an interval of a normal distribution, in standard deviations: 1.96."""
-
-RESAMPLES = 1000
-"""Of a bootstrap."""
-
-_BATCH = 5_000_000
-"""Indices drawn at a time: bounds the memory (80 MB)."""
+"""Confidence of an interval that stands alone."""
 
 Interval = tuple[float, float]
 """Low and high."""
@@ -40,8 +32,6 @@ class Estimate(NamedTuple):
 
 NONE = Estimate(None, None, None)
 
-Key = TypeVar("Key", bound=Hashable)
-
 
 def _first(means: Tensor) -> Tensor:
     return means[..., 0]
@@ -53,112 +43,104 @@ class Statistic(NamedTuple):
     terms: Tensor
     """`(N, T)` what each of them adds to the means."""
     of: Callable[[Tensor], Tensor] = _first
-    """Means `(..., T)` to the measure `(...)`; NaN where it is undefined."""
+    """Means `(T,)` to the measure; NaN where it is undefined."""
 
     def value(self) -> float | None:
         """The measure on all N; None where it is undefined."""
-        found = self.of(self.terms.mean(0)).item()
-        return found if np.isfinite(found) else None
+        found = self.of(self.terms.double().mean(0)).item()
+        return found if math.isfinite(found) else None
+
+    def linear(self) -> Tensor:
+        """`(N,)` whose mean is the measure, and moves as it does with each image."""
+        terms = self.terms.double()
+        with torch.enable_grad():
+            means = terms.mean(0).requires_grad_()
+            value = self.of(means)
+            (slopes,) = torch.autograd.grad(value, means)
+        return value.detach() + (terms - means.detach()) @ slopes
 
 
 def ratio(numerators: Tensor, denominators: Tensor) -> Statistic:
-    """The sum of one `(N,)` over the sum of another."""
-    terms = torch.stack([numerators, denominators], 1)
-    return Statistic(terms.double(), lambda means: means[..., 0] / means[..., 1])
-
-
-def bootstrap(
-    statistics: Mapping[Key, Statistic], *, seed: int = 0
-) -> dict[Key, Interval | None]:
-    """Percentile intervals of several measures on the same N images (Efron 1979).
-
-    They are expanded as Hesterberg 2015 (The American Statistician 69:4) advises, for
-    those of a few planes would be too narrow.
+    """The sum of one `(N,)` over the sum of another; what has none there is left out.
 
     Args:
-        statistics: By name, each with terms of N rows. They share the resamples, drawn
-            once by `scipy.stats.bootstrap`.
-        seed: Decides the resamples.
-
-    Returns:
-        Intervals by name; None where the measure is undefined, on all images or on a
-        resample of them, and where N is 1.
+        numerators: 0 where the denominator is.
+        denominators: 0 or more.
     """
-    from scipy import stats
-
-    found: dict[Key, Interval | None] = dict.fromkeys(statistics)
-    known = {n: s for n, s in statistics.items() if s.value() is not None}
-    count = len(next(iter(known.values())).terms) if known else 0
-    if count < 2:
-        return found
-    widths = [s.terms.shape[1] for s in known.values()]
-    terms = torch.cat([s.terms.double().cpu() for s in known.values()], 1)
-    defined = torch.ones(len(known), dtype=torch.bool)
-
-    def measures(indices: np.ndarray, axis: int) -> np.ndarray:
-        """`(M, B)` of `(B, N)` indices: scipy joins batches along the last axis."""
-        rows = torch.from_numpy(indices).view(-1, count)
-        times = torch.zeros(rows.shape, dtype=torch.float64)
-        times.scatter_add_(1, rows, torch.ones_like(times[:1, :1]).expand_as(times))
-        parts = (times @ terms / count).split(widths, 1)
-        values = [s.of(m) for s, m in zip(known.values(), parts, strict=True)]
-        stacked = torch.stack(values)
-        defined.logical_and_(stacked.isfinite().all(1))
-        return stacked.nan_to_num(0, 0, 0).numpy()
-
-    low, high = stats.bootstrap(
-        (np.arange(count),),
-        measures,
-        n_resamples=RESAMPLES,
-        batch=max(1, _BATCH // count),
-        confidence_level=expanded(count),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    for name, *bounds, sure in zip(known, low, high, defined, strict=True):
-        if sure:
-            found[name] = (float(bounds[0]), float(bounds[1]))
-    return found
+    terms = torch.stack([numerators, denominators], 1).double()
+    return Statistic(terms[denominators > 0], lambda means: means[0] / means[1])
 
 
-def expanded(count: int) -> float:
-    """Level at which a percentile interval is as wide as Student's for a mean of N."""
-    from scipy import stats
-
-    width = math.sqrt(count / (count - 1)) * stats.t.ppf((1 + LEVEL) / 2, count - 1)
-    return min(math.erf(width / math.sqrt(2)), 1 - 1e-9)
-
-
-def paired_gain(lost: float, gained: float, count: int) -> tuple[float, float]:
-    """How much more often the second of two answers to each of N images is right.
-
-    One more image is counted as lost and one as gained, so that the interval has a
-    width where none was (Bonett and Price 2012, J. Educ. Behav. Stat. 37).
+def student(values: Tensor, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals of means (Student 1908).
 
     Args:
-        lost: Share of the images that only the first answer gets right.
-        gained: Share that only the second gets right.
-        count: N.
+        values: `(..., N)`, N > 1.
+        level: Confidence.
 
     Returns:
-        The gain in accuracy, and half its interval.
+        Low and high ends, `(...)` each.
     """
-    more = count + 2
-    lost, gained = ((share * count + 1) / more for share in (lost, gained))
-    gain = gained - lost
-    return gain, 1.96 * ((lost + gained - gain**2) / more) ** 0.5
+    from scipy import special
+
+    each = values.double().cpu().numpy()
+    count, mean = each.shape[-1], each.mean(-1)
+    width = special.stdtrit(count - 1, (1 + level) / 2)
+    half = width * each.std(-1, ddof=1) / math.sqrt(count)
+    return mean - half, mean + half
 
 
-def wilson(count: int, total: int) -> Interval:
+def gamma(distances: Tensor, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals of means of what is 0 or more, a few of which may be most of it.
+
+    As of sums of weighted Poisson counts (Fay and Feuer 1997, Statistics in Medicine
+    16): quantiles of gamma distributions that have the mean and its variance; above,
+    with those there would be with one of the images farther than any of these. So far
+    that it is beyond the largest as this is beyond the second (Robson and Whitlock
+    1964, Biometrika 51).
+
+    Args:
+        distances: `(..., N)`, N > 1; to first order, so that some may be below 0.
+        level: Confidence.
+
+    Returns:
+        Low and high ends, `(...)` each.
+    """
+    each = distances.double().cpu().numpy()
+    count, mean = each.shape[-1], each.mean(-1)
+    variance = each.var(-1, ddof=1) / count
+    # Of distances 0 or more the variance is at most the mean's square. Where it is next
+    # to nothing, a gamma distribution is the normal one.
+    plain = (mean <= 0) | (variance > 4 * mean**2) | (variance <= (1e-6 * mean) ** 2)
+    mean, variance = np.where(plain, 1, mean), np.where(plain, 1, variance)
+    second, largest = np.moveaxis(np.partition(each, count - 2)[..., -2:], -1, 0)
+    more = np.maximum(2 * largest - second - mean, 0) / count
+    beyond = (1 - level) / 2
+    low = _quantile(beyond, mean, variance)
+    high = _quantile(1 - beyond, mean + more, variance + more**2)
+    ends = student(distances, level)
+    return np.where(plain, ends[0], low), np.where(plain, ends[1], high)
+
+
+def _quantile(share: float, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Of the gamma distributions with these moments."""
+    from scipy import special
+
+    return special.gammaincinv(mean**2 / variance, share) * variance / mean
+
+
+def wilson(count: int, total: int, level: float = LEVEL) -> Interval:
     """Interval of a share, such as an accuracy (Wilson 1927).
 
-    It has a width at 0 of N and N of N as well, where a bootstrap has none.
+    It has a width at 0 of N and N of N as well.
 
     Args:
         count: How many have the property.
         total: Of how many, N > 0.
+        level: Confidence.
     """
-    share, width = count / total, _NORMAL**2 / total
+    normal = NormalDist().inv_cdf((1 + level) / 2)
+    share, width = count / total, normal**2 / total
     middle = (share + width / 2) / (1 + width)
     spread = (width * (share * (1 - share) + width / 4)) ** 0.5 / (1 + width)
     low = middle - spread if count else 0.0

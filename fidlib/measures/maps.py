@@ -107,11 +107,11 @@ def map_report(
         places: Model -> `(N, 2)`, from `common_map`.
         fit: The model the others are compared with, the host.
         first: Measure on the first so many rows, the images; None takes all.
-        neighbors: How many count as nearest.
+        neighbors: How many count as nearest on the map.
 
     Returns:
         A row per model. `trustworthiness` of its map; `neighbors_kept`, the mean
-        share of its neighbours in the host's feature space that it keeps in its own;
+        `geometry.neighbor_overlap` of its feature space with the host's;
         `map_procrustes`, what the best shift, rotation and scale leave of the
         difference between its map and the host's, in [0, 1].
     """
@@ -119,7 +119,7 @@ def map_report(
     for name, xy in places.items():
         own = features[name][:first]
         pair = torch.from_numpy(features[fit][:first]), torch.from_numpy(own)
-        kept = geometry.neighbor_overlap(*pair, neighbors=neighbors)
+        kept = geometry.neighbor_overlap(*pair)
         rows[name] = {
             "trustworthiness": trustworthiness(own, xy[:first], neighbors),
             "neighbors_kept": kept.mean().item(),

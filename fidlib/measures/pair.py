@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fidlib import models, weights
 from fidlib.data import Split, pixels
-from fidlib.measures import boundary, geometry
+from fidlib.measures import boundary
+from fidlib.measures.intervals import LEVEL
 from fidlib.models import Classifier, Outputs
 from fidlib.runs.keys import stream
 
@@ -21,9 +22,6 @@ PLANES = 16
 
 SEGMENTS = 60
 """Segments between images of different classes, of 16 points."""
-
-NEIGHBORS = 10
-"""Nearest neighbours that an image should keep."""
 
 Run = Callable[[Classifier, Tensor], Outputs]
 """What a model makes of images, computed or kept."""
@@ -51,7 +49,7 @@ class Pair:
         split: Images and labels to compare on, on the models' device.
         triggers: The watermark, if there is one.
         run: Gives a model's outputs; those that a store keeps, or runs the model.
-        seed: Decides planes, segments, and the resamples of the intervals.
+        seed: Decides planes, segments and permutations.
 
     Raises:
         ValueError: If the two do not have the same number of classes; if there is no
@@ -104,6 +102,12 @@ class Pair:
         """K."""
         return self.host.num_classes
 
+    @property
+    def level(self) -> float:
+        """Confidence of its intervals: those of the classes hold all at once."""
+        alone = self.label is None
+        return LEVEL if alone else 1 - (1 - LEVEL) / self.num_classes
+
     @cached_property
     def rows(self) -> Tensor:
         """Indices of the images in `split`."""
@@ -132,21 +136,6 @@ class Pair:
         """`(N,)` classes that the two name."""
         host, marked = self.logits
         return host.argmax(1), marked.argmax(1)
-
-    @cached_property
-    def kept_neighbors(self) -> Tensor | None:
-        """`(N,)` shares of the nearest neighbours, among all images, that are kept.
-
-        None of fewer than eleven images, or of features that are alike for all.
-        """
-        if self.label is not None:
-            whole = self._whole.kept_neighbors
-            return None if whole is None else whole[self.rows]
-        x, y = self.features
-        constant = any(not f.any() for f in geometry.centered(x, y))
-        if constant or len(x) <= NEIGHBORS:
-            return None
-        return geometry.neighbor_overlap(x, y, neighbors=NEIGHBORS)
 
     @cached_property
     def weights(self) -> tuple[dict[str, Tensor], dict[str, Tensor]] | None:

@@ -12,6 +12,7 @@ from fidlib.plots.charts import (
     correlations,
     curves,
     floors,
+    forest,
     intervals,
     legend_below,
     ranges,
@@ -22,13 +23,17 @@ from fidlib.plots.charts import (
 from fidlib.plots.panels import (
     against_panels,
     boundary_panels,
+    claim_panels,
+    contact_sheet,
     correlation_panels,
+    evidence_panels,
     feature_panels,
     map_panels,
     null_space_panels,
     tradeoff_panels,
     yardstick_panels,
 )
+from fidlib.plots.removal import attack_paths, prices, robustness_panels
 from fidlib.plots.spaces import (
     Extent,
     anchors,

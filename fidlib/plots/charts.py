@@ -234,3 +234,31 @@ def intervals(ax: Axes, table: pd.DataFrame) -> Axes:
     ax.errorbar(value, rows, xerr=[value - low, high - value], fmt="ko", markersize=3)
     ax.set(yticks=rows, yticklabels=list(table.index))
     return ax
+
+
+def forest(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Contrasts with their intervals, over the region that is claimed of them.
+
+    Filled where the interval lies on one side of the region's edge.
+
+    Args:
+        ax: Where; on it a region without end goes to the edge.
+        table: A row each, from the top; columns value, low, high, least, most.
+    """
+    rows = np.arange(len(table))[::-1]
+    value, low, high, least, most = (
+        table[n].to_numpy(float) for n in ("value", "low", "high", "least", "most")
+    )
+    decided = (low > least) & (high < most) | (high < least) | (low > most)
+    ax.errorbar(value, rows, xerr=[value - low, high - value], fmt="none", ecolor="k")
+    ax.scatter(value, rows, 16, np.where(decided, "k", "w"), edgecolors="k", zorder=3)
+    edges = [edge for edge in (least[0], most[0]) if np.isfinite(edge)]
+    ax.update_datalim([(edge, 0) for edge in edges])
+    ax.set(yticks=rows, yticklabels=list(table.index), ylim=(-0.6, len(rows) - 0.4))
+    ax.margins(x=0.1)
+    ax.autoscale_view()
+    ends = ax.get_xlim()
+    claimed = max(least[0], ends[0]), min(most[0], ends[1])
+    ax.axvspan(*claimed, color=SERIES[3], alpha=0.2, linewidth=0)
+    ax.set_xlim(ends)
+    return ax

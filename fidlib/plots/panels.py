@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fidlib.palette import OTHERS, SERIES
 from fidlib.plots import charts, spaces
 from fidlib.plots.spaces import Extent
 from fidlib.plots.style import DOUBLE
@@ -155,6 +156,30 @@ def boundary_panels(
     return figure
 
 
+def contact_sheet(
+    rows: Mapping[str, np.ndarray], labels: Mapping[str, Sequence[int]]
+) -> Figure:
+    """Some images of several sets, a set a row, each below its label.
+
+    Args:
+        rows: Set -> `(N, C, H, W)`; what is beyond [0, 1] is drawn black or white.
+        labels: Set -> N of them, or more.
+    """
+    count = max(map(len, rows.values()))
+    side = DOUBLE / (count + 1.5)
+    size = (DOUBLE, 1.25 * side * len(rows))
+    figure, axs = plt.subplots(len(rows), count, figsize=size, squeeze=False)
+    for row, (name, images) in zip(axs, rows.items(), strict=True):
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        for ax, image, label in zip(row, images, labels[name], strict=False):
+            shown = image.transpose(1, 2, 0).clip(0, 1)
+            ax.imshow(shown, cmap="gray", vmin=0, vmax=1)
+            ax.set_title(str(label), pad=2)
+    for ax in axs.flat:
+        ax.set(xticks=[], yticks=[], frame_on=False)
+    return figure
+
+
 def tradeoff_panels(
     models: pd.DataFrame,
     sweeps: Mapping[str, Sequence[tuple]],
@@ -192,6 +217,43 @@ def tradeoff_panels(
     for ax in axs[-1]:
         ax.set_xlabel("trigger accuracy")
     charts.legend_below(figure, axs[0, 0], columns=3)
+    return figure
+
+
+def evidence_panels(
+    claims: pd.DataFrame, thresholds: Mapping[str, float], units: Mapping[str, str]
+) -> Figure:
+    """How unlikely claims are by chance, against what they took; a panel a unit.
+
+    Args:
+        claims: Indexed by claim, several rows each; columns `unit`, `effort`, 1 or
+            more, and `p`. One of a single row is drawn as a star, one that is called
+            `computed` is dotted.
+        thresholds: What is written beside a line across -> its p.
+        units: Of the effort -> what stands above its panel.
+    """
+    size, shared = (DOUBLE, 3.2), {"sharey": True, "squeeze": False}
+    figure, axs = plt.subplots(1, len(units), figsize=size, **shared)
+    colors = dict(zip(claims.index.unique(), (*SERIES, *OTHERS), strict=False))
+    for ax, (unit, title) in zip(axs[0], units.items(), strict=True):
+        for text, p in thresholds.items():
+            ax.axhline(-np.log10(p), color="0.7", linewidth=0.6, zorder=0)
+            if ax is axs[0, -1]:
+                beside: dict[str, Any] = {"xycoords": ("axes fraction", "data")}
+                beside |= {"fontsize": 7, "color": "0.4", "va": "center"}
+                ax.annotate(f" {text}", (1, -np.log10(p)), **beside)
+        for name, rows in claims[claims.unit == unit].groupby(level=0, sort=False):
+            look: dict[str, Any] = {"color": colors[name], "label": name}
+            if len(rows) == 1:
+                look |= {"marker": "*", "markersize": 9, "linestyle": ""}
+            elif name.endswith("computed"):
+                look |= {"linestyle": ":"}
+            ax.step(rows.effort, -np.log10(rows.p), where="post", **look)
+        ax.set(xscale="log", xlabel=unit, title=title)
+        ax.legend(loc="best")
+    axs[0, 0].set_yscale("symlog", linthresh=1, linscale=0.4)
+    axs[0, 0].set_yticks([0, 1, 3, 10, 30, 100], ["0", "1", "3", "10", "30", "100"])
+    axs[0, 0].set(ylabel=r"$-\log_{10}$ p", ylim=(-0.1, 150))
     return figure
 
 
@@ -295,6 +357,29 @@ def null_space_panels(
     axs[1].set(title="where PFL lies (beside the names: PFL, SPL)", xlim=(0, 1))
     for ax in axs:
         ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.06))
+    return figure
+
+
+def claim_panels(contrasts: pd.DataFrame) -> Figure:
+    """Contrasts of methods over hosts, a panel a claim: shaded is what is claimed.
+
+    Args:
+        contrasts: As `fidlib.claims.contrasts` gives them.
+    """
+    claims = contrasts.groupby(level="claim", sort=False)
+    heights = [len(rows) + 1.6 for _, rows in claims]
+    figure, axs = plt.subplots(
+        len(heights),
+        figsize=(DOUBLE, 0.22 * sum(heights)),
+        gridspec_kw={"height_ratios": heights},
+        squeeze=False,
+    )
+    for ax, (claim, rows) in zip(axs.flat, claims, strict=True):
+        if rows.unit.iloc[0] == "times":
+            ax.set_xscale("log")
+        charts.forest(ax, rows.droplevel("claim"))
+        ax.set_title(claim, loc="left")
+        ax.set_xlabel(rows.unit.iloc[0], labelpad=0)
     return figure
 
 

@@ -31,14 +31,16 @@ class Config:
     """Epochs of every training; 0: the recipe's."""
     embed_epochs: int = 0
     """Epochs of every training but the host's; 0: as above."""
+    embed_rate: float = 0.0
+    """Learning rate of every training but the host's; 0: the recipe's."""
     train_images: int = 0
     """Train on so many images, spread over set and classes; 0: on all."""
     triggers: str = "chain"
-    """The watermark: chain (the paper's), patch, or your own of fidlib.TRIGGERS."""
+    """The watermark: chain (the paper's), noise, patch, or any of fidlib.TRIGGERS."""
     trigger_count: int = 100
     """How many triggers."""
     trigger_options: Mapping[str, Any] = field(default_factory=dict)
-    """Options of their family, such as links of a chain, by name."""
+    """Options of their family by name, such as labels, or links of a chain."""
     precision: Precision = "auto"
     """Type to train in; auto: bfloat16 where the hardware is fast at it. What another
     machine made with auto is read back in the type that it chose."""
@@ -91,14 +93,14 @@ class Config:
             if found.name == "trigger_options":
                 continue
             value = getattr(self, found.name)
-            kind = int if isinstance(found.default, int) else str
+            kind = type(found.default)
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise ValueError(
                     f"{found.name} is {value!r}; expected {kind.__name__}, such as "
                     f"{found.default!r}."
                 )
         least_values = {"feature_dim": 2, "epochs": 0, "embed_epochs": 0}
-        least_values |= {"train_images": 0, "trigger_count": 1}
+        least_values |= {"embed_rate": 0, "train_images": 0, "trigger_count": 1}
         for name, least in least_values.items():
             if getattr(self, name) < least:
                 raise ValueError(

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -16,14 +17,9 @@ from fidlib.models import Classifier
 from fidlib.runs import keys, machine, store
 from fidlib.study import parcel, reports
 from fidlib.study.config import Config
+from fidlib.study.images import Images
 from fidlib.study.lineage import Lineage, Name
 from fidlib.training import HOST, Diverged, Plan, Trained
-
-SAMPLE = 2000
-"""Training images whose outputs are kept of every model, at most."""
-
-PARTS = ("train", "test", "triggers", "sample")
-"""Images of a study; `sample` is of the training images, spread over the classes."""
 
 
 class Stored(NamedTuple):
@@ -59,47 +55,24 @@ class ModelStore:
         self.recipe = training.recipe(config.dataset, config.scale)
         if config.epochs:
             self.recipe = self.recipe.with_epochs(config.epochs)
-        self.data = data.load(config.dataset)
+        self.images = Images(
+            config, watermark, self.device, lambda: self.find("host").model
+        )
+        self.data = self.images.data
         self._manifest = self.data.manifest()
-        train = self.data.train
-        count = config.train_images or len(train)
-        train = train if count >= len(train) else train.sample(count)
-        self._images = {
-            "train": train.to(self.device),
-            "test": self.data.test.to(self.device),
-        }
-        self._images["sample"] = self._images["train"].sample(SAMPLE)
         self.given = None if host is None else self._checked_host(host)
         self.given_print = self.given and models.fingerprint(self.given)
-        self.watermark = None if watermark is None else watermark.copy()
-        if self.watermark is not None:
-            self._images["triggers"] = self._checked(self.watermark)
         self._made: dict[str, Stored] = {}
 
-    def split(self, part: str) -> Split:
-        """Some of `PARTS`, not to be handed out; triggers may look at the host."""
-        if part == "triggers" and part not in self._images:
-            made = triggers.find(self.config.triggers)(
-                self.split("train").copy(),
-                self.config.seed,
-                host=copy.deepcopy(self.find("host").model),
-                count=self.config.trigger_count,
-                **self.config.trigger_options,
-            )
-            self._images[part] = self._checked(made)
-        if part not in self._images:
-            raise ValueError(f"images is {part!r}; use {', '.join(PARTS)}.")
-        return self._images[part]
-
     def shown(self, part: str) -> Split:
-        """As `split`; of models without bodies, the images whose outputs came along."""
-        return self.carried(part) if self.light else self.split(part)
+        """Images by part; of models without bodies, those whose outputs came along."""
+        return self.carried(part) if self.light else self.images[part]
 
     def carried(self, part: str) -> Split:
-        """As `split`, of those images alone whose outputs go into a parcel."""
+        """Those images of a part whose outputs go into a parcel."""
         if part not in parcel.KEPT:
-            return self.split(part)
-        whole = self.split("test" if part == "test" else "train")
+            return self.images[part]
+        whole = self.images["test" if part == "test" else "train"]
         return whole.sample(parcel.KEPT[part])
 
     @cached_property
@@ -163,13 +136,15 @@ class ModelStore:
     def _read(self, lineage: Lineage, folder: Path) -> Classifier:
         path = folder / "model.safetensors"
         if lineage.parent is not None:
-            return models.load(path, like=self.find(lineage.parent).model)
+            like = self.find(lineage.parent).model
+            like = lineage.attacks[-1].like(like) if lineage.attacks else like
+            return models.load(path, like=like)
         like = self._blank() if self.given is None else self.given
         return models.load(path, like=like)
 
     def _key(self, lineage: Lineage) -> dict[str, object]:
         """All that decides a model, as JSON values."""
-        config, train = self.config, self._images["train"]
+        config, train = self.config, self._learned(lineage)
         key: dict[str, object] = {
             "data": self._manifest,
             "train": {"images": len(train), "sha256": train.content},
@@ -189,24 +164,34 @@ class ModelStore:
             return key | {"plan": self._plan(lineage).key()}
         key["parent"] = keys.digest(self._key(parent))
         if lineage.attacks:
-            split = self._attackers()
+            attack = lineage.attacks[-1]
+            split = self.images[attack.preset.images]
             key["train"] = {"images": len(split), "sha256": split.content}
-            key["attack"] = lineage.attacks[-1].definition()
+            key["attack"] = attack.definition()
             return key | {"seed": config.seed}
-        if lineage.method is not None and lineage.method.learns != "train":
-            secret = self.split("triggers")
+        if lineage.method is not None and lineage.method.learns_triggers:
+            secret = self.images["triggers"]
             key["triggers"] = {"images": len(secret), "sha256": secret.fingerprint}
         return key | {"plan": self._plan(lineage).key()}
 
     def _plan(self, lineage: Lineage) -> Plan:
         method = lineage.method or HOST
-        recipe, shorter = self.recipe, self.config.embed_epochs
-        if shorter and lineage.method is not None:
-            recipe = recipe.with_epochs(shorter)
+        recipe, config = self.recipe, self.config
+        if config.embed_epochs and lineage.method is not None:
+            recipe = recipe.with_epochs(config.embed_epochs)
+        if config.embed_rate and lineage.method is not None:
+            recipe = recipe.with_rate(config.embed_rate)
+        shown = triggers.SHOWN.get(self.config.triggers)
+        if shown and self.images.watermark is None and method.learns_triggers:
+            method = replace(method, shows=method.shows or shown)
         return Plan.of(method, recipe, seed=self.config.seed, precision=self.precision)
 
+    def _learned(self, lineage: Lineage) -> Split:
+        """The training images of a model; a host's key knows no triggers."""
+        return self.images["train" if lineage.parent is None else "rest"]
+
     def _make_host(self, lineage: Lineage, folder: Path) -> float:
-        watch = Watch(None, self._images["test"], None)
+        watch = Watch(None, self.images["test"], None)
         if self.given is not None:
             row = {"epoch": 0, "loss": None, "seconds": 0.0} | watch(self.given)
             trained = Trained(copy.deepcopy(self.given), [row])
@@ -217,12 +202,11 @@ class ModelStore:
 
     def _make_marked(self, lineage: Lineage, folder: Path) -> float:
         host, plan = self.find("host").model, self._plan(lineage)
-        learns = plan.method.learns != "train"
-        secret = self.split("triggers") if learns else None
-        watch = Watch(host, self._images["test"], secret)
+        secret = self.images["triggers"] if plan.method.learns_triggers else None
+        watch = Watch(host, self.images["test"], secret)
         known = None
         if not (plan.augment or plan.method.mixes):
-            shown = self._images["train"].images
+            shown = self._learned(lineage).images
             known = reports.outputs(host, self.find("host").fingerprint, shown)
         trained = self._train(
             lineage,
@@ -238,38 +222,34 @@ class ModelStore:
     def _make_attacked(self, lineage: Lineage, folder: Path) -> float:
         assert lineage.parent is not None
         victim = copy.deepcopy(self.find(lineage.parent).model)
-        split = self._attackers().copy()
         attack = lineage.attacks[-1]
+        like = attack.like(copy.deepcopy(victim))
+        split = self.images[attack.preset.images].copy()
         attacked = attack(victim, split, self.config.seed)
         wanted = models.fingerprint(attacked)
         models.save(attacked, folder / "model.safetensors")
-        found = models.load(folder / "model.safetensors", like=victim)
+        found = models.load(folder / "model.safetensors", like=like)
         if models.fingerprint(found) != wanted:
             raise ValueError(
                 f"{attack} gave a model that its weights alone do not tell: an attack "
                 "returns the architecture that it was given."
             )
-        watch = Watch(self.find("host").model, self._images["test"], None)
+        watch = Watch(self.find("host").model, self.images["test"], None)
         row = {"epoch": 0, "loss": None, "seconds": 0.0} | watch(attacked)
         return self._store(lineage, folder, Trained(attacked, [row]))
-
-    def _attackers(self) -> Split:
-        """The attacker's images: a tenth of train, and of a small set a quarter."""
-        train = self._images["train"]
-        return train.sample(max(len(train) // 10, min(len(train) // 4, 500)))
 
     def _train(
         self, lineage: Lineage, model: Classifier, watch: Watch, **options: Any
     ) -> Trained:
         """Train; what was reached before a divergence is kept, apart from the runs."""
         kind, key, parent = _kind(lineage), self._key(lineage), lineage.parent
-        train = self._images["train"]
+        train = self._learned(lineage)
         circumstances = {
             "precision": text(self.precision),
             "torch": str(torch.__version__),
             "parent": None if parent is None else self._seal(parent),
             # Batches and curves name images by their number.
-            "order": [train.fingerprint, self._images["test"].fingerprint],
+            "order": [train.fingerprint, self.images["test"].fingerprint],
         }
         state = store.state(kind, key, circumstances)
         options |= {"observer": watch, "state": state}
@@ -293,6 +273,8 @@ class ModelStore:
             "precision": None if given or lineage.attacks else text(self.precision),
             "parent": None if parent is None else self._seal(parent),
         }
+        if lineage.attacks:
+            how["attacker"] = self.images.attackers(lineage.attacks[-1].preset.images)
         store.write_json(folder / "training.json", how)
         return trained.before
 
@@ -315,22 +297,6 @@ class ModelStore:
                 image_size=self.data.image_shape[1:],
             )
         return model.to(self.device)
-
-    def _checked(self, secret: Split) -> Split:
-        """Triggers, on the study's device, if they fit its images and classes."""
-        shape, classes = tuple(secret.images.shape[1:]), len(self.data.classes)
-        if shape != self.data.image_shape:
-            raise ValueError(
-                f"triggers are {shape}, the images {self.data.image_shape} (channels, "
-                "height, width); make them alike."
-            )
-        labels = secret.labels
-        if not len(labels) or labels.min() < 0 or labels.max() >= classes:
-            raise ValueError(
-                f"the triggers' labels are {sorted(set(labels.tolist()))}; give at "
-                f"least one trigger, and labels from 0 to {classes - 1}."
-            )
-        return secret.to(self.device)
 
     def _checked_host(self, host: Classifier) -> Classifier:
         """A copy: what its owner does to it later is no part of this study."""
@@ -365,7 +331,9 @@ def checked(model: Classifier, images: data.ImageSet) -> Classifier:
 
 
 def came_about(folder: Path) -> dict[str, Any]:
-    """Of a model's run: the `precision` it was trained in, its `parent`'s checksum."""
+    """Of a model's run: the `precision` it was trained in, its `parent`'s checksum; of
+    an attacked one, what the `attacker` had.
+    """
     return json.loads((folder / "training.json").read_text("utf-8"))
 
 

@@ -5,13 +5,17 @@ import pandas as pd
 from fidlib.methods import LEARNED
 
 
-def check(table: pd.DataFrame, classes: int, triggers: int) -> list[str]:
+def check(
+    table: pd.DataFrame, classes: int, triggers: int, labels: str = ""
+) -> list[str]:
     """Raise if a picture of these models would mean nothing.
 
     Args:
         table: As `Study.table`.
         classes: K.
         triggers: How many there are.
+        labels: Their policy: of `true` ones the host may answer as many as it likes,
+            short of all that a marked model does.
 
     Returns:
         The names of those that answer nine triggers in ten, or more.
@@ -30,7 +34,8 @@ def check(table: pd.DataFrame, classes: int, triggers: int) -> list[str]:
         )
     # Three standard deviations of a guesser on so many triggers, or 0.15.
     chance = 3 * (guess * (1 - guess) / triggers) ** 0.5
-    if answered > guess + max(0.15, chance):
+    most = LEARNED if labels == "true" else guess + max(0.15, chance)
+    if answered > most:
         raise ValueError(
             f"the host answers {answered:.1%} of the triggers, so they prove no "
             "watermark: choose another seed, or more triggers."

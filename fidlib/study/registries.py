@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from fidlib import attacks, methods, networks, triggers
+from fidlib.attacks.preset import Preset
 from fidlib.measures.catalogue import MEASURES, Measure
 from fidlib.methods import Method
 from fidlib.runs import keys
@@ -36,8 +37,8 @@ def add(entries: Entries) -> None:
 
 
 def _is_own(entry: object) -> bool:
-    row = isinstance(entry, Measure)
-    functions = [entry.of, entry.parts] if row else [entry]
+    row = isinstance(entry, Measure | Preset)
+    functions = [entry.of, getattr(entry, "parts", None)] if row else [entry]
     functions = [f for f in functions if inspect.isroutine(f) or inspect.isclass(f)]
     found = [f for f in functions if not f.__module__.startswith("fidlib.")]
     for function in found:

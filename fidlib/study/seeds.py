@@ -1,12 +1,14 @@
-"""One configuration under several seeds."""
+"""One configuration under several seeds, each with a host of its own."""
 
 import dataclasses
 from collections.abc import Iterable
 
 import pandas as pd
+from torch import Tensor
 
+from fidlib.measures import losses
 from fidlib.study.config import Config
-from fidlib.study.lineage import Name, several
+from fidlib.study.lineage import Lineage, Name, several
 from fidlib.study.study import Study
 
 
@@ -34,3 +36,48 @@ def over_seeds(
         table = Study(dataclasses.replace(config, seed=seed)).table(models)
         rows.append(table.assign(seed=seed).set_index("seed", append=True))
     return pd.concat(rows)
+
+
+def over_hosts(studies: Iterable[tuple[Study, Iterable[Name]]]) -> pd.DataFrame:
+    """Every measure of models on several hosts, as `fidlib.claims` reads it.
+
+    Args:
+        studies: As of `fidlib.make`: each of another seed, and so with another host,
+            with its models.
+
+    Returns:
+        Columns `seed`, `method`, `measure` and `value`, a row a number; the host is a
+        method, too. All of `MEASURES` on test images, and with `_even` or `_odd` in
+        their names those of every other one: accuracy, agreement, PFL and SPL.
+
+    Raises:
+        ValueError: If two studies have one seed.
+    """
+    studies = list(studies)
+    seeds = [study.config.seed for study, _ in studies]
+    if len({*seeds}) < len(seeds):
+        raise ValueError(
+            f"the studies' seeds are {seeds}; each names its host: use other ones."
+        )
+    rows = []
+    for study, models in studies:
+        labels = study.images("test").labels
+        named = {str(one): one for one in (Lineage(), *several(models))}
+        for name, lineage in named.items():
+            found = study.fidelity(lineage).values() | _halves(study, lineage, labels)
+            rows += [(study.config.seed, name, *pair) for pair in found.items()]
+    table = pd.DataFrame(rows, columns=["seed", "method", "measure", "value"])
+    return table.dropna().reset_index(drop=True)
+
+
+def _halves(study: Study, lineage: Lineage, labels: Tensor) -> dict[str, float | None]:
+    """Measures on the even and on the odd test images, of outputs that are kept."""
+    host, model = study.outputs(), study.outputs(lineage)
+    found: dict[str, float | None] = {}
+    for half, first in (("even", 0), ("odd", 1)):
+        (x, a), (y, b) = ([p[first::2].double() for p in o] for o in (host, model))
+        found[f"accuracy_{half}"] = losses.accuracy(b, labels[first::2])
+        found[f"agreement_{half}"] = losses.agreement(a, b)
+        found[f"pfl_{half}"] = losses.pfl(x, y).item()
+        found[f"spl_{half}"] = losses.spl(a, b).item()
+    return found

@@ -59,8 +59,8 @@ class Study:
     def __repr__(self) -> str:
         config, shape = self.config, "x".join(map(str, self.image_shape))
         network = self._network()
-        train, test = (len(self._store.split(part)) for part in ("train", "test"))
-        own = self._store.watermark
+        train, test = (len(self._store.images[part]) for part in ("train", "test"))
+        own = self._store.images.watermark
         secret = f"{config.trigger_count} triggers ({config.triggers})"
         return (
             f"{config.dataset}: {train:,} train and {test:,} test images, {shape}, "
@@ -87,6 +87,11 @@ class Study:
         return self._store.data.image_shape
 
     @property
+    def labels(self) -> str:
+        """How its triggers are labelled, of `triggers.Labels`; empty if unknown."""
+        return self._store.images.labels
+
+    @property
     def train(self) -> Split:
         """What the host was trained on."""
         return self.images("train")
@@ -102,11 +107,14 @@ class Study:
         return self.images("triggers")
 
     def images(self, part: str) -> Split:
-        """A copy of some of its images: `train`, `test`, `triggers`, or `sample`.
+        """A copy of some of its images, by their names in `study.images`."""
+        return self._store.images[part].copy()
 
-        The sample is of at most 2,000 training images, spread over set and classes.
-        """
         return self._store.shown(part).copy()
+
+    def secret(self, seed: int) -> Split:
+        """The triggers of another seed, by the study's family and host: a fresh key."""
+        return self._store.images.secret(seed).copy()
 
     def model(self, of: Name = "host") -> Classifier:
         """A model by its lineage, in eval mode; trained or made when it is missing.
@@ -139,7 +147,7 @@ class Study:
                 f"no outputs were kept while {of} was trained: train it anew with "
                 "fidlib, in another run store."
             )
-        return curve.read(path, self._store.split("test"))
+        return curve.read(path, self._store.images["test"])
 
     def outputs(
         self, of: Name | Classifier = "host", images: str | Tensor | Split = "test"
@@ -151,8 +159,7 @@ class Study:
             images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels.
         """
         split = self._store.shown(images) if isinstance(images, str) else images
-        shown = split.images if isinstance(split, Split) else split
-        shown = shown.to(self.device)
+        shown = (split.images if isinstance(split, Split) else split).to(self.device)
         found = self._find(of)
         return reports.outputs(found.model, found.fingerprint, shown)
 
@@ -223,14 +230,15 @@ class Study:
         jobs.make([(self, models)], **options)
 
     def __reduce__(self) -> tuple:
-        given, secret = self._store.given, self._store.watermark
+        given, secret = self._store.given, self._store.images.watermark
         return _restored, (registries.own(), self.config, given, secret)
 
     @property
     def key(self) -> str:
         """Alike for studies of the same configuration, host and triggers."""
-        secret = self._store.watermark and self._store.watermark.fingerprint
-        return keys.digest([vars(self.config), self._store.given_print, secret])
+        secret = self._store.images.watermark
+        own = [self._store.given_print, secret and secret.fingerprint]
+        return keys.digest([vars(self.config), *own])
 
     @property
     def host_key(self) -> str:
@@ -248,16 +256,16 @@ class Study:
             The configuration, with the images and the precisions that it came to, and
             `models`: name -> epochs ("given" for a host that came trained, None for an
             attacked model), precision, seconds, when, where and with which commit it
-            was made.
+            was made, and of an attacked model what its attacker had.
         """
         asked = several(models)
         found = {str(m): self._how(m) for m in [Lineage(), *asked]}
         types = {how["precision"] for how in found.values()} - {None}
         came_to: dict[str, object] = {
             "epochs": self.config.epochs or "the recipe's",
-            "train_images": len(self._store.split("train")),
-            "test_images": len(self._store.split("test")),
-            "trigger_count": len(self._store.split("triggers")),
+            "train_images": len(self._store.images["train"]),
+            "test_images": len(self._store.images["test"]),
+            "trigger_count": len(self._store.images["triggers"]),
             "precision": ", ".join(sorted(types)),
         }
         came_to["models"] = found if asked else {}
@@ -267,7 +275,7 @@ class Study:
         """One line on a model, made first when it is missing."""
         lineage = Lineage.read(of)
         done = json.loads((self.folder(lineage) / "done.json").read_text("utf-8"))
-        report = self.fidelity(lineage)
+        report = self.fidelity(lineage, measures=("accuracy", "trigger_accuracy"))
         return (
             f"{lineage!s:20} test accuracy {report.accuracy:.3f}, triggers "
             f"{report.trigger_accuracy:.2f}; made {done['made'][:16]} in "
@@ -287,17 +295,18 @@ class Study:
             ValueError: If the host is no better than a guess, already answers the
                 triggers, or no model learned them.
         """
-        secret, classes = len(self._store.split("triggers")), len(self.classes)
-        return premise.check(self.table(models), classes, secret)
+        secret, classes = len(self._store.images["triggers"]), len(self.classes)
+        return premise.check(self.table(models), classes, secret, self.labels)
 
     def _how(self, lineage: Lineage) -> dict[str, Any]:
         folder = self.folder(lineage)
         done = json.loads((folder / "done.json").read_text("utf-8"))
         made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
-        epochs = int(self.history(lineage).epoch.iloc[-1]) or "given"
-        if lineage.attacks:
-            epochs = None
-        return {"epochs": epochs, "precision": came_about(folder)["precision"], **made}
+        ended = int(self.history(lineage).epoch.iloc[-1])
+        epochs = None if lineage.attacks else ended or "given"
+        about = came_about(folder)
+        made |= {"attacker": about["attacker"]} if "attacker" in about else {}
+        return {"epochs": epochs, "precision": about["precision"], **made}
 
     def _find(self, of: Name | Classifier) -> Stored:
         """A model, not to be handed out; of one that was handed in, a copy."""
@@ -311,12 +320,13 @@ class Study:
     ) -> tuple[dict[str, object], Pair]:
         """What tells a pair from others, and the pair on outputs that are kept."""
         host, marked = self._find(against), self._find(of)
-        if isinstance(split, str):  # of light models train is a sample
-            named = self._store.shown if split == "train" else self._store.split
-            images = named(split)
+        if split == "train":  # of light models a sample
+            images = self._store.shown(split)
+        elif isinstance(split, str):
+            images = self._store.images[split]
         else:  # a copy's content is computed anew, whatever became of the images since
             images = split.copy()
-        images, secret = images.to(self.device), self._store.split("triggers")
+        images, secret = images.to(self.device), self._store.images["triggers"]
         key: dict[str, object] = {
             "host": host.fingerprint,
             "marked": marked.fingerprint,
@@ -367,11 +377,8 @@ class Study:
         """
         if not self._store.is_made(lineage):
             return True
-        if reports.missing(self._pair(lineage, "host", "test")[0], _asked("test")):
-            return True
-        if not lineage.attacks:
-            train = self._pair(lineage, "host", "train")[0]
-            if reports.missing(train, ON_TRAIN):
+        for split, names in _along_with(lineage).items():
+            if reports.missing(self._pair(lineage, "host", split)[0], names):
                 return True
         fingerprint = self._store.find(lineage).fingerprint
         return any(
@@ -382,10 +389,8 @@ class Study:
     def complete(self, lineage: Lineage, parts: Iterable[str]) -> None:
         """Make a model, its reports and its outputs on some images."""
         trained = self._store.is_made(lineage)
-        if lineage.attacks:
-            self.fidelity(lineage)  # on train only when a table asks: it is minutes
-        else:
-            self._row(lineage)
+        for split, names in _along_with(lineage).items():
+            self._fidelity(lineage, "host", split, names)
         for part in {*parts} | (set() if trained else {"test", "triggers", "sample"}):
             self.outputs(lineage, part)
 
@@ -410,6 +415,16 @@ def _asked(split: str | Split) -> list[str]:
     """Measures of a report: the boundary is looked at from one split."""
     skipped = "boundary" if split == "train" else ""
     return [name for name, row in MEASURES.items() if row.level != skipped]
+
+
+def _along_with(lineage: Lineage) -> dict[str, list[str]]:
+    """What is measured as soon as a model is there: split -> measures.
+
+    Attacked models come by the dozen: of them the rest is measured when it is asked.
+    """
+    if lineage.attacks:
+        return {"test": _asked("train")}
+    return {"test": _asked("test"), "train": [*ON_TRAIN]}
 
 
 def _short(path: Path) -> str:

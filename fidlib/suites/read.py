@@ -172,6 +172,8 @@ def check(job: Job) -> None:
     )
     for name in (*told.get("methods", ()), *told.get("repeated", ())):
         Lineage.read(name)
+    for attack in told.get("attacks", ()):
+        Lineage.read(f"host/{attack}")
     for seed in told.get("other_seeds", ()):
         if type(seed) is not int:
             raise ValueError(

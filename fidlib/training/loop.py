@@ -223,8 +223,9 @@ class _Path:
 
 
 def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Optimizer:
-    """That of the trained part; from the host, BatchNorm stays as it is."""
-    part, frozen_norm = plan.method.trained, plan.method.start == "host"
+    """That of the trained part; from the host, BatchNorm may stay as it is."""
+    part = plan.method.trained
+    frozen_norm = plan.method.start == "host" and not plan.trains_norm
     model.train(not frozen_norm)
     if part == "body":
         model.head.eval()  # a weight that is computed stays as it is

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fidlib import weights
-from fidlib.data import Split
+from fidlib.data import Split, pixels
 from fidlib.methods import Step
 from fidlib.models import Classifier, Outputs, outputs
 from fidlib.training.batches import Draw, crop_and_flip, mix
@@ -36,12 +36,12 @@ class Objective:
         method = plan.method
         if torch.is_inference_mode_enabled():
             raise ValueError("training needs gradients: leave torch.inference_mode.")
-        if method.learns != "train" and triggers is None:
+        if method.learns_triggers and triggers is None:
             raise ValueError(f"{method.name} learns {method.learns}: pass triggers.")
         if (method.preserves or method.keeps_body) and host is None:
             raise ValueError(f"{method.name} rests on the host: pass host.")
         self.model, self.plan, self.images, self.known = model, plan, images, known
-        self.triggers = None if method.learns == "train" else triggers
+        self.triggers = triggers if method.learns_triggers else None
         self.host = model  # nobody asks for it
         if host is not None:
             self.host = copy.deepcopy(host).eval().requires_grad_(False)
@@ -63,21 +63,28 @@ class Objective:
             images = crop_and_flip(images, draw.shifts, draw.flips)
         if method.mixes:
             images = mix(images, draw.shares, draw.others)
-        features = self._features(index, images, drawn, coarse=coarse)
-        logits = self.model.head(features)
-        if self.triggers is not None:
-            labels = torch.cat([labels, self.triggers.labels[drawn]])
-        first = len(index) if method.learns == "triggers" else 0
-        loss = F.cross_entropy(logits[first:], labels[first:])
         step = Step(
             model=self.model,
             host=self.host,
             host_parameters=self.host_parameters,
             images=images,
-            features=features[: len(index)],
-            logits=logits[: len(index)],
+            features=self.model.mean.new_empty(0),
+            logits=self.model.mean.new_empty(0),
             host_outputs=lambda: self._host_outputs(index, images),
         )
+        secret = None
+        if self.triggers is not None:
+            secret, wanted = self.triggers.images[drawn], self.triggers.labels[drawn]
+            labels = torch.cat([labels, wanted])
+            if method.shows is not None:
+                secret = method.shows(step, pixels(secret), wanted)
+        features = self._features(step, secret, drawn, coarse=coarse)
+        logits = self.model.head(features)
+        first = len(index) if method.learns == "triggers" else 0
+        loss = logits.new_zeros(())
+        if method.learns != "nothing":
+            loss = F.cross_entropy(logits[first:], labels[first:])
+        step.features, step.logits = features[: len(index)], logits[: len(index)]
         for (term, weight), (name, _) in zip(
             self.plan.terms, self.plan.weights, strict=True
         ):
@@ -87,18 +94,19 @@ class Objective:
         return loss
 
     def _features(
-        self, index: Tensor, images: Tensor, drawn: Tensor, *, coarse: bool
+        self, step: Step, secret: Tensor | None, drawn: Tensor, *, coarse: bool
     ) -> Tensor:
         """Features `(B + T, D)` of a batch's images, then of the triggers drawn."""
         if self.plan.method.keeps_body:
-            parts = [self._host_outputs(index, images).features]
-            if self.triggers is not None:
+            parts = [step.host_features]
+            if secret is not None and self.plan.method.shows is not None:
+                parts.append(outputs(self.host, secret).features)
+            elif secret is not None:
                 parts.append(self._trigger_features[drawn])
             return torch.cat(parts)
-        shown = self.model.normalise(images)
-        if self.triggers is not None:
-            secret = self.model.normalise(self.triggers.images[drawn])
-            shown = torch.cat([shown, secret])
+        shown = self.model.normalise(step.images)
+        if secret is not None:
+            shown = torch.cat([shown, self.model.normalise(secret)])
         if coarse:
             shown = F.avg_pool2d(shown, 2)
         return self._body(self.model, shown)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from fidlib.methods import Method
 
-Decay = Literal["constant", "half", "cosine", "linear"]
+Decay = Literal["constant", "half", "steps", "cosine", "linear"]
 Optimizer = Literal["adam", "sgd"]
 
 
@@ -59,6 +59,13 @@ class Recipe:
     def with_epochs(self, epochs: int) -> "Recipe":
         """The same recipe with every schedule at `epochs`."""
         schedules = {n: replace(s, epochs=epochs) for n, s in self.schedules.items()}
+        return replace(self, schedules=schedules)
+
+    def with_rate(self, rate: float) -> "Recipe":
+        """The same recipe with every schedule at this learning rate."""
+        schedules = {
+            n: replace(s, learning_rate=rate) for n, s in self.schedules.items()
+        }
         return replace(self, schedules=schedules)
 
 

@@ -148,6 +148,7 @@ def _known(objective: Objective) -> bool:
     A network or a term of the user's own may count its calls, draw numbers, or look at
     a value: Python that is not replayed.
     """
-    spec = objective.model.spec or {}
-    parts = [NETWORKS.get(spec.get("model", "")), *(t for t, _ in objective.plan.terms)]
-    return all(part and part.__module__.startswith("fidlib.") for part in parts)
+    spec, plan = objective.model.spec or {}, objective.plan
+    parts = [NETWORKS.get(spec.get("model", "")), *(term for term, _ in plan.terms)]
+    own = all(part and part.__module__.startswith("fidlib.") for part in parts)
+    return own and plan.method.shows is None

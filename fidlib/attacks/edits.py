@@ -1,0 +1,136 @@
+"""Attacks on the weights alone: nothing is learned."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from fidlib.data import Split
+from fidlib.measures import controls
+from fidlib.models import Classifier
+from fidlib.runs.keys import stream
+from fidlib.training.quiet import projections
+
+
+def prune(model: Classifier, split: Split, seed: int, share: float = 0.5) -> Classifier:
+    """The smallest weights of all convolutions and linear layers set to 0, untrained.
+
+    By size over the whole network (global L1 pruning).
+
+    Args:
+        model: Not changed.
+        split: Not looked at.
+        seed: Decides nothing.
+        share: Of the weights, in [0, 1).
+    """
+    model, weights = _edited(model)
+    sizes = torch.cat([weight.detach().abs().flatten() for weight in weights])
+    if count := round(share * len(sizes)):
+        threshold = sizes.kthvalue(count).values
+        with torch.no_grad():
+            for weight in weights:
+                weight.mul_(weight.abs() > threshold)
+    return model
+
+
+@torch.no_grad()
+def quantise(model: Classifier, split: Split, seed: int, bits: int = 4) -> Classifier:
+    """Every weight of a tensor at the nearest of `2 ** bits` equal steps.
+
+    From its least to its largest, for each convolution and linear layer.
+
+    Args:
+        model: Not changed.
+        split: Not looked at.
+        seed: Decides nothing.
+        bits: A tensor's.
+    """
+    model, weights = _edited(model)
+    for weight in weights:
+        low, high = weight.aminmax()
+        step = (high - low) / (2**bits - 1)
+        if step > 0:  # else all are the same
+            weight.copy_(((weight - low) / step).round() * step + low)
+    return model
+
+
+@torch.no_grad()
+def weight_noise(
+    model: Classifier, split: Split, seed: int, amount: float = 0.1
+) -> Classifier:
+    """Gaussian noise on every weight of the convolutions and linear layers.
+
+    Args:
+        model: Not changed.
+        split: Not looked at.
+        seed: Decides the noise.
+        amount: Its standard deviation, in those of the tensor that it is added to.
+    """
+    model, weights = _edited(model)
+    generator = stream(seed, "weight noise")
+    for weight in weights:
+        weight.add_(amount * weight.std() * _noise(weight, generator))
+    return model
+
+
+def quiet_noise(
+    model: Classifier,
+    split: Split,
+    seed: int,
+    amount: float = 1.0,
+    loudness: float = 0.1,
+) -> Classifier:
+    """Noise where the attacker's own images have little energy in a layer's inputs.
+
+    His images hardly notice, and a watermark that was hidden there drowns. Of the body:
+    see `training.quiet.projections`.
+
+    Args:
+        model: Not changed.
+        split: The attacker's images; labels are not looked at.
+        seed: Decides the noise.
+        amount: As in `weight_noise`, before it is projected.
+        loudness: Energy, in means over a layer's inputs, that halves the noise's.
+    """
+    model, _ = _edited(model)
+    generator = stream(seed, "quiet noise")
+    places = projections(model.requires_grad_(True), split.images, loudness)
+    with torch.no_grad():
+        for weight, passing in places.items():
+            move = _noise(weight, generator).flatten(1) @ passing
+            weight.add_(amount * weight.std() * move.view_as(weight))
+    return model
+
+
+def flip(model: Classifier, split: Split, seed: int, share: float = 0.05) -> Classifier:
+    """A share of the answers changed by a weight change as small as a gradient finds.
+
+    No removal, but a control: see `measures.controls.flipped`.
+
+    Args:
+        model: Not changed.
+        split: 300 of the attacker's images, whose labels are not looked at.
+        seed: Decides nothing.
+        share: Of the answers to these images, in (0, 1].
+
+    Raises:
+        ValueError: If `share` cannot be reached.
+    """
+    return controls.flipped(model, split.sample(300).images, share)
+
+
+def _edited(model: Classifier) -> tuple[Classifier, list[nn.Parameter]]:
+    """A copy, in eval mode, and the weights of its convolutions and linear layers."""
+    model = copy.deepcopy(model).eval()
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    if odd := [type(layer).__name__ for layer in layers if is_parametrized(layer)]:
+        raise ValueError(
+            f"a weight of {odd[0]} is computed from others (a parametrization), which "
+            "would undo what is done to it: remove it first."
+        )
+    return model, [layer.weight for layer in layers]  # pyright: ignore
+
+
+def _noise(weight: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(weight.shape, generator=generator).to(weight)

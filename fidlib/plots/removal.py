@@ -1,0 +1,126 @@
+"""What removal attacks leave of a watermark, and what they cost."""
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+from fidlib.palette import method_style
+from fidlib.plots.style import DOUBLE
+
+_MARKERS = "osD^v<>pX*P8hdH"
+
+
+def attack_paths(ax: Axes, curve: pd.DataFrame, cost: str) -> Axes:
+    """Triggers matched against a cost: a path a model and attack, mild to strong.
+
+    All start where the model is not attacked. A dash is what a claim needs of that
+    suspect, a line what it needs of all.
+
+    Args:
+        ax: Where.
+        curve: As `robustness.attack_curve`: columns model, attack, `cost`, matches,
+            triggers, threshold.
+        cost: A column that costs, on an axis that is straight near 0, then logarithmic.
+    """
+    attacks = [name for name in curve.attack.unique() if name != "none"]
+    look = dict(zip(attacks, _MARKERS * 9, strict=False))
+    needed = curve.threshold.dropna() / curve.triggers[curve.threshold.notna()]
+    for name, rows in curve.groupby("model", sort=False):
+        style = method_style(str(name)) | {"marker": ""}
+        start = rows[rows.attack == "none"]
+        for attack in attacks:
+            path = pd.concat([start, rows[rows.attack == attack]])
+            share = path.matches / path.triggers
+            ax.plot(path[cost], share, linewidth=0.6, alpha=0.55, **style)
+            dots = {"color": style["color"], "marker": look[attack], "linestyle": ""}
+            hollow = {"mfc": "w"} if name == "host" else {"alpha": 0.8}
+            ax.plot(path[cost][1:], share[1:], markersize=3, mew=0.6, **dots, **hollow)
+        ax.plot(start[cost], start.matches / start.triggers, "k.", zorder=4)
+    if needed.nunique() == 1:
+        ax.axhline(needed.iloc[0], color="k", linewidth=0.7, linestyle=":")
+    else:
+        at = curve[cost][needed.index]
+        ax.plot(at, needed, "_", color="k", markersize=4, mew=0.5, alpha=0.5)
+    ax.set_ylim(-0.03, 1.05)
+    return ax
+
+
+def prices(ax: Axes, given: pd.DataFrame) -> Axes:
+    """What the cheapest removal costs against how far a model is from its host.
+
+    Hollow: what the same attack costs the host. An arrow: no attack removed it.
+
+    Args:
+        ax: Where.
+        given: As `robustness.given_up`: a row a model; columns attack, strength, lost,
+            host_lost, distance.
+    """
+    finite = given.lost[np.isfinite(given.lost)]
+    top = 1.25 * max([0.01, *finite, *given.host_lost.dropna()])
+    for name, row in given.iterrows():
+        style = method_style(str(name))
+        dot = {"color": style["color"], "linestyle": "", "markersize": 5}
+        fallen = math.isfinite(row.lost)
+        marker = style["marker"] if fallen else r"$\uparrow$"
+        ax.plot(row.distance, row.lost if fallen else top, marker=marker, **dot)
+        if fallen:
+            ax.plot(row.distance, row.host_lost, marker=style["marker"], mfc="w", **dot)
+        number = "" if math.isnan(row.strength) else f":{row.strength:g}"
+        text = f"{row.attack}{number}" if fallen else "none"
+        place = row.distance, min(row.lost, top)
+        beside = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 6}
+        ax.annotate(text, place, color=style["color"], **beside)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_ylim(min(0, *given.host_lost.fillna(0)) - 0.05 * top, 1.1 * top)
+    ax.margins(x=0.25)
+    return ax
+
+
+def robustness_panels(curve: pd.DataFrame, given: pd.DataFrame) -> Figure:
+    """Matches against accuracy lost and against SPL; the price of each model's mark.
+
+    Args:
+        curve: As for `attack_paths`, with columns `lost` and `spl`.
+        given: As for `prices`.
+    """
+    figure, axs = plt.subplots(1, 3, figsize=(DOUBLE, 3.1))
+    shown = curve.assign(lost=100 * curve.lost)
+    attack_paths(axs[0], shown, "lost")
+    axs[0].set_xscale("symlog", linthresh=1)
+    axs[0].set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+    axs[0].set(xlabel="accuracy lost, points", ylabel="share of triggers matched")
+    attack_paths(axs[1], shown, "spl")
+    axs[1].set_xscale("symlog", linthresh=0.01)
+    axs[1].set_xlim(left=-0.001)
+    axs[1].set_xticks([0, 0.01, 0.1, 1, 10], ["0", ".01", ".1", "1", "10"])
+    axs[1].set(xlabel="SPL(marked, attacked), nats")
+    points = given.assign(lost=100 * given.lost, host_lost=100 * given.host_lost)
+    prices(axs[2], points)
+    axs[2].set(xlabel="SPL(host, marked), nats", ylabel="points the cheapest gives up")
+    for ax, title in zip(axs, ("paths", "the same, by function", "price"), strict=True):
+        ax.set_title(title)
+    _legend(figure, curve)
+    return figure
+
+
+def _legend(figure: Figure, curve: pd.DataFrame) -> None:
+    """Models by line, attacks by marker."""
+    attacks = [name for name in curve.attack.unique() if name != "none"]
+    looks = [
+        (name, method_style(name) | {"marker": ""}) for name in curve.model.unique()
+    ]
+    looks += [
+        (attack, {"color": "0.3", "marker": marker, "linestyle": ""})
+        for attack, marker in zip(attacks, _MARKERS * 9, strict=False)
+    ]
+    handles = [Line2D([], [], label=name, **look) for name, look in looks]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6)

@@ -1,0 +1,251 @@
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+import fidlib as fl
+from fidlib import robustness
+from fidlib.attacks import attacker
+from tests.conftest import BARE
+
+
+def curve():
+    """Two marked models and a host, as `attack_curve` might find them."""
+    rows = []
+
+    def add(model, path):
+        for attack, strength, lost, tried, removed, spl in path:
+            row = {"model": model, "attack": attack, "strength": strength}
+            row |= {"lost": lost, "tried": tried, "removed": removed, "host_spl": spl}
+            rows.append(row)
+
+    add("host", [("none", math.nan, 0, 0, True, 0.0)])
+    add("host", [("prune", 0.2, 0.01, 0.0, True, 0.1)])
+    add("host", [("prune", 0.6, 0.07, 0.05, True, 0.2)])
+    add("host", [("smooth", math.nan, 0.02, 0.0, True, 0.2)])
+    add("A", [("none", math.nan, 0, 0, False, 0.5)])
+    add("A", [("prune", 0.2, 0.0, 0.01, False, 0.6)])
+    add("A", [("prune", 0.6, 0.05, 0.04, True, 0.7)])
+    add("A", [("smooth", math.nan, 0.03, 0.02, True, 0.6)])
+    add("B", [("none", math.nan, 0, 0, False, 0.1)])
+    add("B", [("prune", 0.2, -0.01, -0.02, False, 0.1)])
+    add("B", [("prune", 0.6, 0.04, 0.0, False, 0.2)])
+    add("B", [("smooth", math.nan, 0.03, 0.03, False, 0.2)])
+    return pd.DataFrame(rows)
+
+
+def test_an_attacker_goes_as_far_as_his_validation_set_allows():
+    found = robustness.chosen(curve(), 0.02)
+    settled = [tuple(row) for row in found[["model", "attack", "strength"]].to_numpy()]
+    assert settled[0] == ("host", "prune", 0.2)  # .6 would cost him .05 there
+    assert [s[:2] for s in settled[1:]] == [
+        *(("host", "smooth"), ("A", "prune"), ("A", "smooth")),
+        ("B", "prune"),  # not smooth, which costs .03
+    ]
+    assert settled[2][2] == 0.2
+    assert settled[4][2] == 0.6  # his set sees nothing of what the test set lost
+    assert len(robustness.chosen(curve(), -1.0)) == 0
+
+
+def test_the_cheapest_removal_is_what_a_claim_is_worth():
+    found = robustness.given_up(curve())
+    assert list(found.index) == ["A", "B"]  # the host claims nothing
+    assert found.attack["A"] == "smooth"  # .03, where prune:0.6 loses .05
+    assert math.isnan(found.strength["A"])
+    assert (found.lost["A"], found.host_lost["A"]) == (0.03, 0.02)
+    assert found.attack["B"] == "none"
+    assert math.isinf(found.lost["B"])
+    assert list(found.distance) == [0.5, 0.1]
+
+
+def test_a_removal_that_gains_accuracy_costs_nothing():
+    better = curve()
+    better.loc[(better.model == "A") & (better.attack == "smooth"), "lost"] = -0.2
+    found = robustness.given_up(better)
+    assert found.lost["A"] == 0
+
+
+def test_a_model_that_never_learned_its_mark_gives_up_nothing():
+    lost = curve()
+    lost.loc[lost.model == "A", "removed"] = True
+    assert list(robustness.given_up(lost).index) == ["B"]
+
+
+def table(orders):
+    """A row for each marked model of each host, in the order of its distance."""
+    rows = [
+        {"host": host, "distance": float(i), "lost": lost}
+        for host, losses in enumerate(orders)
+        for i, lost in enumerate(losses)
+    ]
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
+
+
+def test_h1_is_spearman_within_hosts_and_student_over_them():
+    orders = [(0.01, 0.02, 0.05, 0.03), (0.2, 0.3, 0.1, 0.5), (0.01, 0.4, 0.3, 0.2)]
+    found = robustness.fidelity_costs(table(orders))
+    each = [stats.spearmanr(range(4), losses).statistic for losses in orders]
+    assert found.value == pytest.approx(np.mean(each))
+    test = stats.ttest_1samp(each, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((test.low, test.high))
+
+
+def test_h1_is_not_moved_by_differences_between_hosts():
+    # Over all models together they would correlate with 1; within hosts with -1.
+    rows = table([(0.03, 0.02, 0.01), (0.9, 0.8, 0.7)])
+    rows.loc[rows.host == 1, "distance"] += 100
+    assert robustness.fidelity_costs(rows).value == pytest.approx(-1)
+
+
+def test_h1_ranks_a_mark_that_nothing_removes_highest():
+    assert robustness.fidelity_costs(
+        table([(0.1, 0.2, math.inf)] * 2)
+    ).value == pytest.approx(1)
+    alike = robustness.fidelity_costs(table([(math.inf,) * 3, (0.1, 0.3, 0.2)]))
+    assert alike.value == pytest.approx(0.5)  # of the one host that orders them
+    assert alike.low is None
+
+
+def test_h2_is_what_a_quiet_mark_keeps_more_under_sgd_than_under_adam():
+    kept = {  # host: quiet under sgd, plain under sgd, quiet under adam, plain
+        0: (0.9, 0.5, 0.4, 0.3),
+        1: (0.8, 0.5, 0.5, 0.4),
+        2: (0.6, 0.6, 0.2, 0.4),
+    }
+    places = [(m, o) for o in ("sgd", "adam") for m in ("quiet", "plain")]
+    rows = [
+        {"host": host, "mark": mark, "optimizer": optimizer, "kept": value}
+        for host, values in kept.items()
+        for (mark, optimizer), value in zip(places, values, strict=True)
+    ]
+    found = robustness.quiet_resists(pd.DataFrame(rows).sample(frac=1, random_state=1))
+    each = [(a - b) - (c - d) for a, b, c, d in kept.values()]
+    assert each == pytest.approx([0.3, 0.2, 0.2])
+    test = stats.ttest_1samp(each, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((test.low, test.high))
+    assert found.value == pytest.approx(np.mean(each))
+
+
+def test_h2_compares_costs_by_their_ratio():
+    costs = pd.DataFrame({"quiet-noise": [0.01, 0.04], "ft-all": [0.2, 0.2]})
+    found = robustness.times_cheaper(costs)
+    assert found.value == pytest.approx(0.1)
+    assert found.low < 0.1 < found.high
+    assert found.low * found.high == pytest.approx(0.01)  # alike in logarithms
+
+
+@pytest.fixture
+def attacked(bare):
+    """A study and its curve; nothing is learned."""
+    key = fl.ownership.commit(bare)
+    listed = ["prune:0.2", "prune:0.9", "smooth"]
+    return bare, fl.attack_curve(bare, ["FTAL"], listed, key=key, alpha=0.01)
+
+
+def test_a_curve_has_a_row_for_each_model_and_attack_the_host_first(attacked):
+    _, found = attacked
+    assert list(found.model) == ["host"] * 4 + ["FTAL"] * 4
+    assert list(found.attack) == ["none", "prune", "prune", "smooth"] * 2
+    assert list(found.strength.fillna(-1)) == [-1, 0.2, 0.9, -1] * 2
+
+
+def test_a_curve_says_what_each_attack_took_and_left(attacked):
+    study, found = attacked
+    test, secret = study.test, study.triggers
+    held = study.images("validation")
+
+    def answers(name, images):
+        return study.model(name)(images).argmax(1)
+
+    def kl(a, b):
+        p, q = (
+            study.model(m)(test.images).detach().softmax(1).double() for m in (a, b)
+        )
+        return stats.entropy(p.numpy(), q.numpy(), axis=1).mean()
+
+    names = [f"{m}{a}" for m in ("host", "FTAL") for a in ("", "/prune:0.2")]
+    names[2:2] = ["host/prune:0.9", "host/smooth"]
+    names += ["FTAL/prune:0.9", "FTAL/smooth"]
+    for name, row in zip(names, found.itertuples(), strict=True):
+        of = row.model
+        assert row.triggers == len(secret)
+        assert row.matches == (answers(name, secret.images) == secret.labels).sum()
+        right, before = (answers(m, test.images) == test.labels for m in (name, of))
+        assert row.accuracy == pytest.approx(right.double().mean().item())
+        assert row.lost == pytest.approx(
+            (before.double() - right.double()).mean().item()
+        )
+        assert row.low <= row.lost <= row.high
+        tried = [(answers(m, held.images) == held.labels).double() for m in (of, name)]
+        assert row.tried == pytest.approx((tried[0] - tried[1]).mean().item())
+        assert row.spl == pytest.approx(kl(of, name), abs=1e-6)
+        assert row.host_spl == pytest.approx(kl("host", name), abs=1e-6)
+        restored = kl("host", of) - kl("host", name)
+        assert row.restored == pytest.approx(restored, abs=1e-6)
+        assert row.removed == (row.threshold is None or row.matches < row.threshold)
+
+
+def test_an_attacker_holds_nothing_that_his_model_is_judged_on(root):
+    digits = fl.data.load("digits")
+    kept = digits.train.sample(48)
+    own = fl.data.Split(kept.images[:9], (kept.labels[:9] + 1) % 10)
+    study = fl.Study(BARE, watermark=own)
+    others = [study.images(part) for part in ("validation", "triggers", "test")]
+    his = study.images("attacker")
+    assert [attacker.shared(his, other) for other in others] == [0, 0, 0]
+    assert attacker.shared(his, study.train) == len(his) > 0
+    free = study.images("unlabelled")
+    assert attacker.shared(free, own) == 0
+    assert len(free) == 39
+    assert not free.labels.any()
+    for attack, part in (("ft-last", "attacker"), ("distil:1", "unlabelled")):
+        folder = study.folder(f"host/{attack}")
+        told = json.loads((folder / "training.json").read_text())["attacker"]
+        assert (told["part"], told["images"]) == (part, len(study.images(part)))
+        assert told["sha256"] == study.images(part).content
+        assert told["shared"]["triggers"] == told["shared"]["test"] == 0
+        assert study.record([f"host/{attack}"])["models"][f"host/{attack}"][
+            "attacker"
+        ] == (told)
+
+
+def test_a_reserved_pool_is_not_the_attackers(root):
+    study = fl.Study(fl.Config(**vars(BARE) | {"triggers": "mislabelled"}))
+    his, pool = study.images("attacker"), study.images("pool")
+    assert attacker.shared(his, pool) == 0
+    told = json.loads((study.folder("host/ft-last") / "training.json").read_text())
+    assert told["attacker"]["shared"] == {
+        "test": 0,
+        "triggers": 0,
+        "validation": 0,
+        "pool": 0,
+    }
+
+
+def test_an_attacker_with_a_trigger_is_caught(bare, monkeypatch):
+    monkeypatch.setattr(attacker, "apart", lambda split, others: others[0])
+    with pytest.raises(AssertionError, match="'test': "):
+        bare.model("host/ft-last")
+
+
+def test_a_filter_is_read_back_as_it_was_made(bare):
+    images = bare.test.images[:20]
+    made = bare.model("host/smooth:noise:0.2")(images)
+    again = fl.Study(BARE).model("host/smooth:noise:0.2")
+    assert torch.equal(again(images), made)
+    assert not torch.equal(bare.model("host")(images), made)
+    assert bare.fidelity("host/smooth").twl is None  # of other parameters
+    report = bare.fidelity("host/smooth:noise:0.2/prune:0.1")  # and is attacked again
+    assert report.spl > 0
+
+
+def test_a_changed_default_makes_another_run(bare, monkeypatch):
+    before = bare.folder("host/quantise")
+    assert bare.folder("host/quantise:4") == before
+    monkeypatch.setattr(fl.attacks.edits.quantise, "__defaults__", (3,))
+    assert bare.folder("host/quantise") != before
+    assert bare.folder("host/quantise") == bare.folder("host/quantise:3")
