@@ -108,8 +108,6 @@ class Study:
 
     def images(self, part: str) -> Split:
         """A copy of some of its images, by their names in `study.images`."""
-        return self._store.images[part].copy()
-
         return self._store.shown(part).copy()
 
     def secret(self, seed: int) -> Split:

@@ -143,7 +143,11 @@ def _rows(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _passing(moment: Tensor, loudness: float) -> Tensor:
-    energy, directions = torch.linalg.eigh(moment)
+    try:
+        energy, directions = torch.linalg.eigh(moment)
+    except torch.linalg.LinAlgError:  # where many inputs are dead, in float32
+        found = torch.linalg.eigh(moment.double())
+        energy, directions = (part.to(moment) for part in found)
     energy = energy.clamp_min(0)
     floor = (loudness * energy.mean()).clamp_min(1e-12)  # an input may be dead
     return directions * (floor / (energy + floor)).sqrt() @ directions.T
