@@ -107,7 +107,7 @@ class Show:
     """Write the table of methods there as well."""
 
     def __call__(self) -> int:
-        from fidlib.suites.page import published
+        from fidlib.suites.publish import published
 
         suite = read(self.suite)
         check_file("csv", self.csv)
@@ -211,8 +211,7 @@ class Table:
             suite = read(self.suite)
             first = suite.jobs[0].parameters
             chosen = {k: v for k, v in vars(config).items() if v != vars(Config())[k]}
-            told = {k: first[k] for k in vars(config) if k in first}
-            config = Config(**told | chosen)
+            config = suite.config(**chosen)
             models = self.models or first.get("methods", models)
             repeated = self.models or suite.setting("repeated", models)
             others = {config.seed, *suite.setting("other_seeds", ())}
@@ -325,7 +324,7 @@ def _published(suite: Suite) -> str:
     Raises:
         ValueError: If it holds none.
     """
-    from fidlib.suites.page import published
+    from fidlib.suites.publish import published
 
     parts = []
     for name in ("fidelity", "seeds", "claims"):

@@ -29,7 +29,8 @@ def made(*, images: int = IMAGES, channels: int = 1) -> Scene:
             answers = np.stack(
                 [(f @ head[:, :2].T + head[:, 2]).argmax(1) for f in frames]
             )
-            film = Film([0.0, 0.5, 1.0, 1.5, 2.0], answers, np.stack([head] * POINTS))
+            points = [0.0, 0.5, 1.0, 1.5, 2.0]
+            film = Film(points, frames, answers, np.stack([head] * POINTS))
             films[name] = frames
         values = {
             "twl": 10.0 * n,
@@ -61,5 +62,5 @@ def made(*, images: int = IMAGES, channels: int = 1) -> Scene:
         models=models,
         maps=[Map("exact", places, films, note="D = 2.")],
         measures=measures,
-        planes=[Kept((3, 4, images + 1), cells, edges)],
+        planes=[Kept((3, 4, images + 1), SIDE, cells, edges)],
     )

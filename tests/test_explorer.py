@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import fidlib as fl
 from fidlib import explorer
 from fidlib.explorer import gather, live, page, scene
 from fidlib.runs import store
+from fidlib.suites import page as suite_page
+from fidlib.suites.read import Job, Suite
 from tests.explorer_scene import CLASSES, IMAGES, NAMES, made
 
 
@@ -40,7 +43,7 @@ def test_a_scene_is_unpacked_as_it_was(packed):
         assert np.allclose(found[f"head {m}"].reshape(-1, 3), model.head)
     film = whole.models[1].film
     assert np.array_equal(found["film answers 1"].reshape(-1, count), film.answers)
-    frames = found["film 0 1"].reshape(-1, count, 2)
+    frames = found["film place 0 1"].reshape(-1, count, 2)
     assert np.abs(frames - whole.maps[0].films["FTAL"]).max() < 1e-3
     for m, name in enumerate(NAMES):
         cells = whole.planes[0].cells[name]
@@ -152,6 +155,23 @@ def test_modules_are_joined_into_one():
         assert len(text.splitlines()) <= 400
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node here to parse with")
+@pytest.mark.parametrize("name", [*page.ORDER, "page", "all as one"])
+def test_modules_parse(name):
+    path = page.FOLDER / f"{name}.js"
+    text = path.read_text() if path.exists() else page.script()
+    command = ["node", "--check", "--input-type=module"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_exported_functions_say_what_they_are():
+    for path in page.FOLDER.glob("*.js"):
+        start = r"(.*)\nexport (?:function|class|const \w+ = \()"
+        for above in re.findall(start, path.read_text()):
+            assert above.endswith("*/")
+
+
 def test_a_page_holds_its_data_and_no_markup_of_names(packed, tmp_path):
     _, about, blob = packed
     path = tmp_path / "page.html"
@@ -160,7 +180,7 @@ def test_a_page_holds_its_data_and_no_markup_of_names(packed, tmp_path):
     text = path.read_text()
     assert "<b>three" not in text
     assert "<i>small" not in text
-    assert "http" not in text.replace("http-equiv", "")
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
     assert f"{IMAGES} images and 6 triggers" in text
     path.write_text("<html></html>")
     with pytest.raises(ValueError, match=r"no page of fidlib's explorer"):
@@ -294,7 +314,7 @@ def test_a_kernel_answers_one_level_at_a_time(packed):
         wanted = {"corners": [1, 2, 3], "models": ["host", "FTAL"], "side": side}
         view.wanted = wanted
         assert {n: view.plane[n] for n in wanted} == wanted
-        cells = np.frombuffer(view.plane["cells"][1], "<u2").reshape(side, side)
+        cells = np.reshape(view.plane["cells"][1], (side, side))
         assert np.array_equal(cells, planes.cells("FTAL", [1, 2, 3], side))
     view.wanted = {"corners": [1, 2, 999], "models": ["host"], "side": 12}
     assert view.plane["error"].startswith("The kernel could not compute it: ")
@@ -335,3 +355,20 @@ def test_a_page_of_two_classifiers_has_the_whole_report(study, tmp_path):
     text = path.read_text()
     assert all(f"<td>{name}</td>" in text for name in fl.MEASURES)
     assert f"{report.agreement:.4g}" in text
+
+
+def test_a_suites_explorer_shows_the_models_that_are_there(study, tmp_path):
+    study.make(["FTAL", "FTAL/prune:0.4"], jobs=1)
+    settings = {n: getattr(study.config, n) for n in ("model", "scale", "train_images")}
+    settings["trigger_count"] = study.config.trigger_count
+    job = Job("one", Path("one.ipynb"), {"number": 4, **settings})
+    suite_page.explorer(Suite("mine", "about", (job,)), tmp_path)
+    about, _ = page.read(tmp_path / "explorer.html")
+    assert [model["name"] for model in about["models"]] == [
+        *("host", "FTAL", "FTAL/prune:0.4")
+    ]
+    assert len(about["planes"]) == suite_page.PLANES
+    assert (tmp_path / "explorer.html").stat().st_size < 4e6
+    other = Job("one", Path("one.ipynb"), {**settings, "seed": 9})
+    suite_page.explorer(Suite("mine", "about", (other,)), tmp_path / "none")
+    assert not (tmp_path / "none").exists()  # nothing was trained for it

@@ -4,18 +4,19 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fidlib import data, models, palette
+from fidlib import data, models
 from fidlib.data import Split
 from fidlib.explorer import page
 from fidlib.explorer.live import SIDES, Planes
-from fidlib.explorer.scene import Film, Kept, Map, Scene, Shown
+from fidlib.explorer.scene import Film, Kept, Map, Scene, Shown, look
 from fidlib.measures import maps
 from fidlib.measures.catalogue import MEASURES
 from fidlib.measures.curve import IMAGES
@@ -30,7 +31,24 @@ from fidlib.study.study import Study
 FRAMES = 12
 """Points of a training in a film, at most."""
 
+_BOTH = ("FTAL", "FixLL+PFL")
+ATTACKED = [f"{name}/prune:{s}" for name in _BOTH for s in (0.2, 0.4, 0.6, 0.8)]
+ATTACKED += [f"{name}/fine-tune" for name in _BOTH]
+"""Models that are shown where they are there, besides those of all methods."""
+
 Gathered = tuple[Scene, Planes]
+
+
+class One(NamedTuple):
+    """A model that is to be shown."""
+
+    name: str
+    model: Classifier
+    outputs: Callable[[Tensor], Outputs]
+    """Of images."""
+    values: Mapping[str, float | None]
+    """Of measures, by name."""
+    film: Film | None = None
 
 
 def asked(
@@ -43,7 +61,10 @@ def asked(
                 "a study has images and triggers of its own: pass no others."
             )
         given = trained(what) if models is None else models
-        names = [Lineage.read(name) for name in given]
+        if not (names := [Lineage.read(name) for name in given]):
+            raise ValueError(
+                "no model of this study is trained: name some, as in models=."
+            )
         return lambda: of_study(what, names, count)
     pair = (what, models)
     if not all(isinstance(model, Classifier) for model in pair) or split is None:
@@ -56,11 +77,13 @@ def asked(
 
 
 def trained(study: Study) -> list[str]:
-    """Methods whose models of a study are there."""
-    names = [name for name in METHODS if not study.is_missing(Lineage.read(name), ())]
-    if not names:
-        raise ValueError("no model of this study is trained: name some, as in models=.")
-    return names
+    """Models of a study that are there, by lineage; none without its host."""
+
+    def there(names: Iterable[str]) -> list[str]:
+        return [n for n in names if not study.is_missing(Lineage.read(n), ())]
+
+    methods = there(METHODS) if there(["host"]) else []
+    return methods + there(n for n in ATTACKED if n.split("/")[0] in methods)
 
 
 def of_study(study: Study, names: Iterable[Name], count: int) -> Gathered:
@@ -71,20 +94,21 @@ def of_study(study: Study, names: Iterable[Name], count: int) -> Gathered:
     rows = test.sample_rows(max(count, IMAGES))
     some = Split(test.images[rows], test.labels[rows])
     rows, split = rows[some.sample_rows(count)], some.sample(count)
-    shown, films, decide = [], {}, {}
-    for name, lineage in {str(one): one for one in lineages}.items():
-        model = study.model(lineage)
-        parts = [study.outputs(lineage, part.images) for part in (split, secret)]
-        film = _film(study, lineage, rows)
-        values = study.fidelity(lineage).values()
-        shown.append(_shown(name, model, parts, values, film and film[0]))
-        films |= {name: film[1]} if film else {}
-        decide[name] = model
-    config, dim = study.config, shown[0].features.shape[1]
+    ones = [
+        One(
+            name,
+            study.model(lineage),
+            partial(study.outputs, lineage),
+            study.fidelity(lineage).values(),
+            _film(study, lineage, rows),
+        )
+        for name, lineage in {str(one): one for one in lineages}.items()
+    ]
+    config, dim = study.config, ones[0].model.feature_dim
     title = (
         f"{Path(config.dataset).stem}, {config.network}, D = {dim}, seed {config.seed}"
     )
-    return _gathered(title, study.classes, split, secret, rows, shown, films, decide)
+    return _gathered(title, study.classes, split, secret, rows, ones)
 
 
 def of_pair(
@@ -103,18 +127,14 @@ def of_pair(
     own = {n: found[f"host_{n}"].value for n in ("accuracy", "trigger_accuracy")}
     rows, some = split.sample_rows(count), split.sample(count)
     secret = triggers or Split(some.images[:0], some.labels[:0])
-    shown = []
-    for name, model, values in zip(
-        names, pair, (same | own, found.values()), strict=True
-    ):
-        parts = [
-            models.outputs(model, part.images) for part in (some, secret) if len(part)
-        ]
-        shown.append(_shown(name, model, parts, values, None))
+    values = (same | own, found.values())
+    ones = [
+        One(name, model, partial(models.outputs, model), numbers)
+        for name, model, numbers in zip(names, pair, values, strict=True)
+    ]
     title = f"{names[1]} against {names[0]}"
     classes = classes or [str(k) for k in range(pair[0].num_classes)]
-    decide = dict(zip(names, pair, strict=True))
-    return _gathered(title, classes, some, secret, rows, shown, {}, decide)
+    return _gathered(title, classes, some, secret, rows, ones)
 
 
 def compared(
@@ -152,7 +172,7 @@ def kept(scene: Scene, planes: Planes, count: int) -> list[Kept]:
     images, answers = len(scene.rows), scene.models[0].logits.argmax(1)
     right = np.flatnonzero(answers[:images] == scene.labels[:images])
     secret = np.flatnonzero(answers[images:] != scene.labels[images:]) + images
-    found = []
+    planned = []
     for n in range(count):
         classes = draw.permutation(np.unique(scene.labels[right]))[:3]
         corners = [int(draw.choice(right[scene.labels[right] == k])) for k in classes]
@@ -163,15 +183,16 @@ def kept(scene: Scene, planes: Planes, count: int) -> list[Kept]:
             if all(len(rows) for rows in of):
                 corners = [i, *(int(draw.choice(rows)) for rows in of)]
         if len(corners) == 3:
-            found.append(corners)
-    names = [model.name for model in scene.models]
+            planned.append(corners)
+    names, side = [model.name for model in scene.models], SIDES[-2]
     return [
         Kept(
             three,
-            {name: planes.cells(name, three, SIDES[-2]) for name in names},
+            side,
+            {name: planes.cells(name, three, side) for name in names},
             {name: planes.edges(name, three) for name in names},
         )
-        for three in found
+        for three in planned
     ]
 
 
@@ -181,11 +202,10 @@ def table(title: str, frame: Any) -> dict[str, Any]:
     settings = [n for n in ("weight", "chains", "epochs", "seed") if n in frame]
     rows = []
     for _, row in frame.iterrows():
-        style = palette.method_style(row["method"])
-        told = [row["method"], *(f"{name} {row[name]:g}" for name in settings)]
+        parts = [row["method"], *(f"{name} {row[name]:g}" for name in settings)]
         values = _numbers({n: row[n] for n in MEASURES if n in frame})
-        look = {"color": style["color"], "marker": style["marker"]}
-        rows.append({"name": ", ".join(told), "values": values, **look})
+        one = {"name": ", ".join(parts), "values": values, **look(row["method"])}
+        rows.append(one)
     return {"title": title, "rows": rows}
 
 
@@ -195,39 +215,34 @@ def _gathered(
     split: Split,
     secret: Split,
     rows: Tensor,
-    shown: Sequence[Shown],
-    films: Mapping[str, np.ndarray],
-    decide: Mapping[str, Classifier],
+    ones: Sequence[One],
 ) -> Gathered:
-    pixels = torch.cat([data.pixels(part.images).float() for part in (split, secret)])
+    parts = [part for part in (split, secret) if len(part)]
+    pixels = torch.cat([data.pixels(part.images).float() for part in parts])
+    shown = [_shown(one, parts) for one in ones]
     scene = Scene(
         title=title,
         classes=classes,
         pixels=pixels.cpu().numpy(),
-        labels=torch.cat([split.labels, secret.labels]).cpu().numpy(),
+        labels=torch.cat([part.labels for part in parts]).cpu().numpy(),
         rows=rows.cpu().numpy(),
         models=shown,
-        maps=_maps(shown, films, len(rows)),
+        maps=_maps(shown, len(rows)),
         measures=[_told(name) for name in MEASURES],
     )
-    ask = {n: lambda x, m=m: models.outputs(m, x).logits for n, m in decide.items()}
+    ask = {o.name: lambda x, m=o.model: models.outputs(m, x).logits for o in ones}
     return scene, Planes(ask, pixels)
 
 
-def _shown(
-    name: str,
-    model: Classifier,
-    parts: Sequence[Outputs],
-    values: Mapping[str, float | None],
-    film: Film | None,
-) -> Shown:
+def _shown(one: One, parts: Sequence[Split]) -> Shown:
+    outputs = [one.outputs(part.images) for part in parts]
     features, logits = (
-        torch.cat(both).cpu().numpy() for both in zip(*parts, strict=True)
+        torch.cat(both).cpu().numpy() for both in zip(*outputs, strict=True)
     )
-    weight, bias = model.head.weight, model.head.bias
+    weight, bias = one.model.head.weight, one.model.head.bias
     bias = torch.zeros(len(weight)).to(weight) if bias is None else bias
     head = torch.cat([weight, bias[:, None]], 1).detach().cpu().numpy()
-    return Shown(name, features, logits, head, _numbers(values), film)
+    return Shown(one.name, features, logits, head, _numbers(one.values), one.film)
 
 
 def _numbers(values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -238,8 +253,8 @@ def _numbers(values: Mapping[str, float | None]) -> dict[str, float | None]:
     }
 
 
-def _film(study: Study, of: Lineage, rows: Tensor) -> tuple[Film, np.ndarray] | None:
-    """Points of a training and the features there; None if they were not kept."""
+def _film(study: Study, of: Lineage, rows: Tensor) -> Film | None:
+    """Points of a training; None if they were not kept."""
     try:
         curve = study.curve(of)
     except ValueError:
@@ -263,38 +278,31 @@ def _film(study: Study, of: Lineage, rows: Tensor) -> tuple[Film, np.ndarray] | 
         frames = zip(np.concatenate([features, one], 2), logits, strict=True)
         heads = np.stack([np.linalg.lstsq(x, z)[0].T for x, z in frames])
     kept = [epochs[point] for point in points]
-    return Film(kept, logits.argmax(2), heads), features
+    return Film(kept, features, logits.argmax(2), heads)
 
 
-def _maps(
-    shown: Sequence[Shown], films: Mapping[str, np.ndarray], images: int
-) -> list[Map]:
-    features = {model.name: model.features for model in shown}
+def _maps(shown: Sequence[Shown], images: int) -> list[Map]:
+    features, host = {model.name: model.features for model in shown}, shown[0].name
+    films = {model.name: model.film.features for model in shown if model.film}
     dims = {each.shape[1] for each in features.values()}
     if dims == {2}:
         return [Map("exact", features, films, note="D = 2: nothing is projected.")]
     if len(dims) > 1:
-        places = {}
-        for name, each in features.items():
-            places |= _common({name: each}, name, images, "pca")
+        alone = [_common({n: x}, n, images, "pca") for n, x in features.items()]
         note = "The models differ in D: each has axes of its own."
+        places = {name: xy for one in alone for name, xy in one.items()}
         return [Map("PCA of each", places, common=False, note=note)]
-    dim = dims.pop()
-    stacked = features | {
-        f"{name} {p}": frame
-        for name, film in films.items()
-        for p, frame in enumerate(film)
-    }
-    found = []
-    projections: tuple[Projection, ...] = ("umap", "pca")
-    for projection in projections:
-        places = _common(stacked, shown[0].name, images, projection)
+    frames = {f"{n} {p}": x for n, film in films.items() for p, x in enumerate(film)}
+    found, dim = [], dims.pop()
+    for projection in get_args(Projection):
+        places = _common(features | frames, host, images, projection)
         moving = {
             name: np.stack([places[f"{name} {p}"] for p in range(len(film))])
             for name, film in films.items()
         }
-        told = f"{projection.upper()} of D = {dim} features, fitted on {shown[0].name}"
-        found.append(Map(projection.upper(), places, moving, note=f"{told}."))
+        title = projection.upper()
+        note = f"{title} of D = {dim} features, fitted on {host}."
+        found.append(Map(title, places, moving, note=note))
     return found
 
 

@@ -11,37 +11,31 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
 
 FOLDER = Path(__file__).with_name("js")
-ORDER = (
-    "data",
-    "dots",
-    "gestures",
-    "maps",
-    "point",
-    "mixes",
-    "planes",
-    "models",
-    "explorer",
-)
+ORDER = ("dom", "data", "mixes", "state", "gestures", "maps", "point", "planes")
+ORDER += ("models", "explorer")
 """Each imports from those before it."""
 
 
 def script() -> str:
     """All ES modules as one, which exports what the last does by default."""
-    parts = [(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in ORDER]
-    joined = "\n".join(
-        re.sub(r"^import .*?;\n", "", part, flags=re.M | re.S) for part in parts
-    )
-    return re.sub(r"^export (?!default)", "", joined, flags=re.M)
+    joined = "\n".join(_text(f"{name}.js") for name in ORDER)
+    whole = re.sub(r"^import .*?;\n", "", joined, flags=re.M | re.S)
+    return re.sub(r"^export (?!default)", "", whole, flags=re.M)
 
 
 def style() -> str:
     """Its CSS."""
-    return (FOLDER / "explorer.css").read_text(encoding="utf-8")
+    return _text("explorer.css")
+
+
+def _text(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
 
 
 def unpack(
@@ -66,38 +60,20 @@ def page(about: dict[str, Any], blob: bytes, below: str = "") -> str:
         blob: Likewise.
         below: HTML to stand under the explorer.
     """
-    models = ", ".join(model["name"] for model in about["models"])
-    told = f"{about['images']:,} images and {about['triggers']:,} triggers"
-    size = f"{(len(blob) + len(json.dumps(about))) / 1e6:.1f} MB"
     text = json.dumps(about).replace("<", "\\u003c")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>fidlib explorer: {html.escape(about["title"])}</title>
-<style>
-body {{ margin: 0; background: #fff; color: #1d1f23; }}
-body:has(.fx[data-theme="dark"]) {{ background: #15171c; color: #e8eaee; }}
-footer, .below {{ max-width: 1472px; margin: 0 auto; padding: 8px 16px; overflow: auto;
-  box-sizing: border-box; font: 12px/1.5 system-ui, sans-serif; }}
-.below th, .below td {{ padding: 2px 10px; text-align: right; }}
-.below th:first-child, .below td:first-child {{ text-align: left; }}
-{style()}</style>
-</head>
-<body>
-<main id="explorer"></main>
-{below}
-<footer>This file contains {told}, pixels and all, as these models see them:
-{html.escape(models)} ({size}). It asks no network for anything.</footer>
-<script id="about" type="application/json">{text}</script>
-<script id="blob" type="text/plain">{base64.b64encode(blob).decode()}</script>
-<script type="module">
-{script().replace("export default", "const explorer =")}
-{(FOLDER / "page.js").read_text(encoding="utf-8")}</script>
-</body>
-</html>
-"""
+    own = script().replace("export default", "const explorer =")
+    return Template(_text("page.html")).substitute(
+        title=html.escape(about["title"]),
+        style=style(),
+        below=below,
+        images=f"{about['images']:,}",
+        triggers=f"{about['triggers']:,}",
+        models=html.escape(", ".join(model["name"] for model in about["models"])),
+        size=f"{(len(blob) + len(text)) / 1e6:.1f}",
+        about=text,
+        blob=base64.b64encode(blob).decode(),
+        script=own + "\n" + _text("page.js"),
+    )
 
 
 def read(path: Path) -> tuple[dict[str, Any], bytes]:

@@ -13,7 +13,7 @@ a number. Of M models and R rows, N images and then T triggers, the arrays are:
     moved a b (R,)                how far features are apart, where a < b share their D
     place p m (R, 2)              on map p
     head m (K, D + 1)             where D = 2: weight and bias behind an exact map
-    film p m (P, R, 2)            places while model m was trained
+    film place p m (P, R, 2)      places while model m was trained
     film answers m (P, R)         likewise; film head m (P, K, 3) where D = 2
     plane i m (S, S)              kept cells of plane i, as in `live`
     edge i m (3, L, K)            probabilities along its edges
@@ -40,6 +40,8 @@ class Film:
 
     epochs: Sequence[float]
     """`(P,)` when."""
+    features: np.ndarray
+    """`(P, R, D)`."""
     answers: np.ndarray
     """`(P, R)` class indices."""
     heads: np.ndarray | None = None
@@ -83,6 +85,8 @@ class Kept:
 
     corners: Sequence[int]
     """Three rows."""
+    side: int
+    """S."""
     cells: Mapping[str, np.ndarray]
     """Model -> `(S, S)` class indices, as `live.Planes.cells` has them."""
     edges: Mapping[str, np.ndarray]
@@ -130,9 +134,6 @@ class Scene:
         )
 
     def _about(self) -> dict[str, Any]:
-        styles = [
-            palette.method_style(model.name.split("/")[0]) for model in self.models
-        ]
         return {
             "title": self.title,
             "classes": list(self.classes),
@@ -142,28 +143,25 @@ class Scene:
             "triggers": len(self.labels) - len(self.rows),
             "shape": list(self.pixels.shape[2:]),
             "columns": columns(len(self.pixels)),
-            "neighbors": min(NEIGHBORS, len(self.rows) - 1),
             "measures": list(self.measures),
             "tables": list(self.tables),
             "models": [
                 {
                     "name": model.name,
-                    "color": style["color"],
-                    "marker": style["marker"],
+                    **look(model.name.split("/")[0]),
                     "dim": model.features.shape[1],
                     "values": dict(model.values),
                     "film": list(model.film.epochs) if model.film else None,
                 }
-                for model, style in zip(self.models, styles, strict=True)
+                for model in self.models
             ],
             "maps": [
                 {"name": one.name, "common": one.common, "note": one.note}
                 for one in self.maps
             ],
             "planes": [
-                {"corners": list(kept.corners), "side": len(first), "steps": steps}
+                {"corners": list(kept.corners), "side": kept.side}
                 for kept in self.planes
-                for first, steps in [_sizes(kept)]
             ],
         }
 
@@ -186,7 +184,7 @@ class Scene:
             for p, one in enumerate(self.maps):
                 yield f"place {p} {m}", one.places[model.name]
                 if model.name in one.films:
-                    yield f"film {p} {m}", one.films[model.name]
+                    yield f"film place {p} {m}", one.films[model.name]
             for i, kept in enumerate(self.planes):
                 yield f"plane {i} {m}", kept.cells[model.name].astype(small)
                 yield f"edge {i} {m}", kept.edges[model.name]
@@ -194,6 +192,12 @@ class Scene:
             if one.features.shape == other.features.shape:
                 apart = np.linalg.norm(one.features - other.features, axis=1)
                 yield f"moved {a} {b}", apart
+
+
+def look(method: str) -> dict[str, str]:
+    """Colour and marker of a method."""
+    style = palette.method_style(method)
+    return {"color": style["color"], "marker": style["marker"]}
 
 
 def nearest(features: np.ndarray, images: int) -> np.ndarray:
@@ -230,9 +234,3 @@ def sheet(pixels: np.ndarray) -> bytes:
     lossless = channels == 1
     picture.convert("RGB").save(file, "WEBP", lossless=lossless, quality=80, method=6)
     return file.getvalue()
-
-
-def _sizes(kept: Kept) -> tuple[np.ndarray, int]:
-    """Cells of one of its models, and points along an edge."""
-    name = next(iter(kept.cells))
-    return kept.cells[name], kept.edges[name].shape[1]

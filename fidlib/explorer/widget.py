@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import anywidget
-import numpy as np
 import traitlets
 
 from fidlib.explorer import page
@@ -27,7 +25,7 @@ class View(anywidget.AnyWidget):
     wanted = traitlets.Dict().tag(sync=True)
     """One level of a plane: corners, models, side; the next only when still wanted."""
     plane = traitlets.Dict().tag(sync=True)
-    """The answer: for each model cells (u2) and edges (f4), little-endian."""
+    """The answer: `wanted`, and of each model `cells` and `edges`, flat."""
 
     @classmethod
     def of(cls, packed: Packed) -> View:
@@ -38,20 +36,16 @@ class View(anywidget.AnyWidget):
             return view
 
         def answer(change: Any) -> None:
-            wanted, begun = change.new, time.perf_counter()
+            wanted = change.new
             corners, side = wanted["corners"], wanted["side"]
-            parts: dict[str, list[bytes]] = {"cells": [], "edges": []}
             try:
-                for name in wanted["models"]:
-                    cells = planes.cells(name, corners, side).astype("<u2")
-                    edges = planes.edges(name, corners).astype("<f4")
-                    parts["cells"].append(cells.tobytes())
-                    parts["edges"].append(np.ascontiguousarray(edges).tobytes())
+                names = wanted["models"]
+                cells = [planes.cells(n, corners, side).ravel().tolist() for n in names]
+                edges = [planes.edges(n, corners).ravel().tolist() for n in names]
             except Exception as error:  # it is the user's to read, in the browser
                 view.plane = {"error": f"The kernel could not compute it: {error}"}
                 return
-            seconds = time.perf_counter() - begun
-            view.plane = {**wanted, **parts, "seconds": round(seconds, 3)}
+            view.plane = {**wanted, "cells": cells, "edges": edges}
 
         view.observe(answer, "wanted")
         return view

@@ -8,9 +8,12 @@ import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fidlib.runs import keys, machine, store
+
+if TYPE_CHECKING:
+    from fidlib.study.config import Config
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ class Suite:
     name: str
     about: str
     jobs: tuple[Job, ...]
+
+    def config(self, **options: Any) -> "Config":
+        """That of its first notebook, with options of one's own."""
+        from fidlib.study.config import Config
+
+        settings = self.jobs[0].parameters | options
+        return Config(**{k: settings[k] for k in vars(Config()) if k in settings})
 
     def setting(self, name: str, default: Any) -> Any:
         """A parameter as the first notebook that is given it gets it, or `default`."""

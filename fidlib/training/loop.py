@@ -128,7 +128,10 @@ def train(
         Diverged: If the loss or a weight is no longer a number.
     """
     device = images.images.device
-    with torch.enable_grad(), _own_randomness(device), machine.ieee(benchmark=True):
+    # Whatever somebody switched at the top of a notebook is not of the training.
+    switched = torch.autocast(device.type, enabled=False)
+    exact = machine.ieee(benchmark=True)
+    with torch.enable_grad(), switched, exact, _own_randomness(device):
         objective = Objective(
             model, plan, images, triggers=triggers, host=host, known=known
         )
@@ -229,13 +232,11 @@ def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Opti
     model.train(not frozen_norm)
     if part == "body":
         model.head.eval()  # a weight that is computed stays as it is
-    for name, module in model.named_modules():
-        # A layer's weight may be computed from those of a module inside it.
-        inside = "head" if name.partition(".")[0] == "head" else "body"
-        wanted = part in ("all", inside)
-        norm = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(wanted and not (norm and frozen_norm))
+    model.body.requires_grad_(part != "head")
+    model.head.requires_grad_(part != "body")
+    for module in model.modules():
+        if frozen_norm and isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     if plan.optimizer == "sgd":
         groups = [

@@ -1,42 +1,11 @@
 /** Trade-offs: linked panels of measures over models, a brush, a table. */
-import { Scene, State, button, capture, choice, make, short, sized, spot } from "./data.js";
+import { apart, button, choice, chosen, make, put, short, spot } from "./dom.js";
 
-const PAIRS = [["trigger_accuracy", "pfl"], ["twl", "pfl"], ["twl", "agreement"]]; // prettier-ignore
-const PAD = { left: 46, right: 14, top: 12, bottom: 24 };
-const NEAR = 12;
-
-/** A scale over values: logarithmic where they span much, with a place for 0. */
-export function axis(values) {
-  const positive = values.filter((v) => v > 0);
-  const [least, most] = [Math.min(...positive), Math.max(...positive)];
-  const log = positive.length > 1 && !values.some((v) => v < 0) && most / least > 30;
-  const zero = log && values.includes(0);
-  const bent = (v) => (log ? Math.log10(v) : v);
-  let [low, high] = log ? [least, most].map(bent) : [Math.min(...values), Math.max(...values)];
-  const room = (high - low || Math.abs(high) || 1) * 0.06;
-  [low, high] = [low - (zero ? 4 : 1) * room, high + room];
-  const share = (v) => (zero && v === 0 ? 0.04 : (bent(v) - low) / (high - low));
-  const ticks = [];
-  if (log) {
-    const every = Math.ceil((high - low) / 5);
-    for (let e = Math.ceil(bent(least) - 0.3); e <= high; e += every) ticks.push(10 ** e);
-    if (zero) ticks.unshift(0);
-  } else {
-    const raw = (high - low) / 4;
-    const unit = 10 ** Math.floor(Math.log10(raw));
-    const step = [1, 2, 5, 10].map((k) => k * unit).find((k) => k >= raw);
-    for (let n = Math.ceil(low / step); n * step <= high; n++)
-      ticks.push(+(n * step).toPrecision(6));
-  }
-  return { share, ticks: ticks.filter((v) => share(v) >= 0 && share(v) <= 1) };
-}
-
-/** Places of those that no other beats in both. @param {number[][]} points more is better */
-export const front = (points) =>
-  points.flatMap(([x, y], n) =>
-    points.some(([u, v]) => u >= x && v >= y && (u > x || v > y)) ? [] : [n],
-  );
-
+const PAIRS = ["trigger_accuracy pfl", "twl pfl", "twl agreement"].map((pair) => pair.split(" "));
+const [ACROSS, VIEW] = [380, "0 0 380 330"]; // a panel's units: the window decides their size
+const BOX = { left: 46, right: 366, top: 14, bottom: 304 };
+const NEAR = 14;
+const STILL = 5; // units: a box less wide is a click
 const MARKERS = {
   o: "M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0z",
   s: "M-1-1h2v2h-2z",
@@ -46,288 +15,222 @@ const MARKERS = {
   v: "M0 1.3L1.2-1h-2.4z",
 };
 
-/** A method's marker. @returns {Path2D} */
-function marked(marker, x, y, radius) {
-  const path = new Path2D();
-  path.addPath(new Path2D(MARKERS[marker]), new DOMMatrix([radius, 0, 0, radius, x, y]));
-  return path;
+/** A scale over values: logarithmic where they span much, and linear near 0. */
+function axis(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const least = Math.min(...values.filter((v) => v > 0));
+  const log = low >= 0 && high / least > 30;
+  const bent = (v) => (log ? Math.asinh(v / least) : v);
+  const span = bent(high) - bent(low) || Math.abs(low) || 1;
+  const share = (v) => (bent(v) - bent(low) + 0.06 * span) / (1.12 * span);
+  const unit = 10 ** Math.floor(Math.log10(span / 4));
+  const step = [1, 2, 5, 10].map((k) => k * unit).find((k) => 4 * k >= span);
+  const decades = Math.ceil(Math.log10(high / least) / 4);
+  const tick = (n) =>
+    log
+      ? 10 ** (Math.ceil(Math.log10(least)) + n * decades)
+      : +((Math.ceil(low / step - 1) + n) * step).toPrecision(6);
+  const ticks = [0, 1, 2, 3, 4, 5, 6].map(tick).filter((v) => share(v) >= 0 && share(v) <= 1);
+  return { share, ticks: log && low === 0 ? [0, ...ticks] : ticks };
 }
+
+/** Places of those that no other beats in both. @param {number[][]} points more is better */
+const front = (points) =>
+  points.flatMap(([x, y], n) =>
+    points.some(([u, v]) => u >= x && v >= y && (u > x || v > y)) ? [] : [n],
+  );
 
 /** The section on models; `node` is to be shown. */
 export class Models {
   /** @param {Scene} scene @param {State} state */
   constructor(scene, state) {
-    Object.assign(this, { scene, state, panels: [], hot: -1, box: null });
-    this.groups = [{ title: "models shown here", rows: scene.about.models }, ...scene.about.tables];
-    this.said = make("small", { role: "status" });
+    Object.assign(this, { scene, state, panels: [], box: null });
+    this.text = make("small", { role: "status" });
     this.grid = make("div.panels");
     this.table = make("table");
-    const pick = choice(
-      "models",
-      this.groups.map((group) => group.title),
-      (title) =>
-        state.set({
-          table: this.groups.findIndex((g) => g.title === title),
-          brushed: [],
-          panels: null,
-        }),
-    );
-    this.clear = button("clear", "select no models", () => this.brush([], null));
-    const bar = make("div.bar", make("h2", "Trade-offs"));
-    if (this.groups.length > 1) bar.append(make("label", "models", pick));
-    bar.append(this.said, this.clear);
-    const scroll = make("div.scroll", { tabIndex: 0, role: "region" }, this.table);
-    scroll.setAttribute("aria-label", "table of models");
+    const titles = scene.tables.map((one) => one.title);
+    const pick = make("label", "models", chosen(state, "table", "models", titles));
+    pick.hidden = titles.length < 2;
+    const bar = make("div.bar", make("h2", "Trade-offs"), pick, this.text);
+    const region = { tabIndex: 0, role: "region", "aria-label": "table of models" };
+    const scroll = make("div.scroll", region, this.table);
     this.node = make("section", { "aria-label": "trade-offs" }, bar, this.grid, scroll);
-    state.on("table panels", () => this.build());
-    state.on("brushed sort right dark", () => this.show());
-    state.on("size", () => this.paint());
-    this.build();
+    state.on("table", (changed) => changed.includes("brushed") || state.set({ brushed: [] }));
+    state.now("table panels", () => this.build());
+    state.on("brushed sort right", () => this.show());
+    state.on("hot", () => this.draw());
   }
 
-  /** Rows of the chosen table, and the measures that they have. */
+  /** Rows of the chosen table, the measures that they have, and a panel for each pair. */
   build() {
-    const { values } = this.state;
-    const group = this.groups[values.table] ?? this.groups[0];
-    this.rows = group.rows;
-    const finite = (name) =>
+    const { table, panels } = this.state.values;
+    this.rows = this.scene.tables.find((one) => one.title === table).rows;
+    const some = ({ name }) =>
       this.rows.filter((row) => Number.isFinite(row.values[name])).length > 1;
-    this.measures = this.scene.about.measures.filter((one) => finite(one.name));
+    this.measures = this.scene.about.measures.filter(some);
     const names = this.measures.map((one) => one.name);
     this.node.hidden = names.length < 2;
-    if (this.node.hidden) return;
-    const known = ([x, y]) => names.includes(x) && names.includes(y);
-    const other = (n) => [names[(2 * n) % names.length], names[(2 * n + 1) % names.length]];
-    const begun = PAIRS.map((pair, n) => (known(pair) ? pair : other(n)));
-    this.pairs = values.panels?.every(known) ? values.panels : begun;
+    if (names.length < 2) return;
     this.grid.hidden = this.rows.length < 3; // two models are told by the table alone
-    this.panels = this.pairs.map((pair, n) => this.panel(pair, n));
+    const pairs = PAIRS.map((pair, n) => {
+      const other = [0, 1].map((at) => names[(2 * n + at) % names.length]);
+      return [panels?.[n], pair, other].find((each) => each?.every((name) => names.includes(name)));
+    });
+    this.panels = pairs.map((pair, n) => this.panel(pairs, pair, n));
     this.grid.replaceChildren(...this.panels.map((panel) => panel.node));
     this.show();
   }
 
-  measure(name) {
-    return this.measures.find((one) => one.name === name);
-  }
-
-  panel([x, y], n) {
-    const pick = (at, title) => {
-      const titles = this.measures.map((one) => one.title);
-      const change = (chosen) => {
-        const pairs = this.pairs.map((pair) => [...pair]);
-        pairs[n][at] = this.measures[titles.indexOf(chosen)].name;
-        this.state.set({ panels: pairs });
-      };
-      const node = choice(title, titles, change);
-      const { title: own, unit } = this.measure([x, y][at]);
-      Object.assign(node, { value: own, title: `${own}: ${unit}` });
+  panel(pairs, pair, n) {
+    const measures = pair.map((name) => this.measures.find((one) => one.name === name));
+    const options = this.measures.map(({ title, name }) => [title, name]);
+    const [across, up] = ["to the right", "upwards"].map((title, at) => {
+      const change = (name) => this.state.set({ panels: pairs.with(n, pair.with(at, name)) });
+      const node = choice(title, options, change);
+      put(node, { value: pair[at], title: `${measures[at].title}: ${measures[at].unit}` });
       return node;
+    });
+    const title = `${pair[1]} against ${pair[0]} of all models`;
+    const chart = make("svg", { viewBox: VIEW, role: "img", "aria-label": title });
+    const panel = { pair, measures, chart };
+    const head = make("div.bar", up, make("small", "over"), across);
+    panel.node = make("div.panel", head, make("div.stage", chart));
+    const at = (event) => spot(event, chart, ACROSS);
+    let start = null;
+    chart.onpointerdown = (event) => {
+      chart.setPointerCapture(event.pointerId);
+      start = at(event);
     };
-    const canvas = make("canvas", { role: "img", "aria-label": `${y} against ${x} of all models` });
-    const panel = { x, y, canvas };
-    const head = make(
-      "div.bar",
-      pick(1, "upwards"),
-      make("small", "over"),
-      pick(0, "to the right"),
-    );
-    panel.node = make("div.panel", head, make("div.stage", canvas));
-    this.listen(panel);
+    chart.onpointermove = (event) => {
+      const end = at(event);
+      if (start) this.brush(this.within(panel, start, end), { panel, start, end });
+      else this.state.set({ hot: this.nearest(panel, end) });
+    };
+    chart.onpointerup = (event) => {
+      const still = start && apart(at(event), start) < STILL;
+      const n = still ? this.nearest(panel, start) : -1;
+      if (still) this.brush([], null);
+      start = null;
+      if (n >= 0) this.open(n);
+    };
+    chart.onpointerleave = () => this.state.set({ hot: -1 });
     return panel;
   }
 
-  listen(panel) {
-    const { canvas } = panel;
-    let start = null;
-    canvas.onpointerdown = (event) => {
-      try {
-        canvas.setPointerCapture(event.pointerId);
-      } catch {
-        // a pointer that is gone already, or was made up
-      }
-      start = spot(event, canvas);
-    };
-    canvas.onpointermove = (event) => {
-      const at = spot(event, canvas);
-      if (start) this.brush(this.within(panel, start, at), { panel, start, at });
-      else this.point(this.nearest(panel, ...at));
-    };
-    canvas.onpointerup = (event) => {
-      const at = spot(event, canvas);
-      const still = start && Math.hypot(at[0] - start[0], at[1] - start[1]) < 5;
-      const hit = still ? this.nearest(panel, ...at) : -1;
-      if (still) this.brush([], null);
-      start = null;
-      if (hit >= 0) this.open(hit);
-    };
-    canvas.onpointerleave = () => this.point(-1);
+  within({ places }, [a, b], [c, d]) {
+    const inside = ([, [x, y]]) => (x - a) * (x - c) <= 0 && (y - b) * (y - d) <= 0;
+    return [...places].filter(inside).map(([n]) => n);
   }
 
-  /** Rows of the models in a rectangle. */
-  within(panel, [a, b], [c, d]) {
-    return this.shown(panel).filter((n) => {
-      const [x, y] = panel.places[n];
-      return (x - a) * (x - c) <= 0 && (y - b) * (y - d) <= 0;
-    });
-  }
-
-  nearest(panel, x, y) {
-    const far = (n) => Math.hypot(panel.places[n][0] - x, panel.places[n][1] - y);
-    const order = this.shown(panel).sort((one, other) => far(one) - far(other));
-    return order.length && far(order[0]) < NEAR ? order[0] : -1;
+  nearest({ places }, at) {
+    const far = [...places].map(([n, place]) => [apart(place, at), n]);
+    const [distance, n] = far.sort((a, b) => a[0] - b[0])[0] ?? [];
+    return distance < NEAR ? n : -1;
   }
 
   brush(brushed, box) {
     this.box = box;
     this.state.set({ brushed });
-    this.paint();
+    this.draw();
   }
 
-  point(hot) {
-    if (hot === this.hot) return;
-    this.hot = hot;
-    [...(this.table.tBodies[0]?.rows ?? [])].forEach((row) =>
-      row.classList.toggle("hot", row.place === hot),
-    );
-    this.paint();
-  }
-
-  /** Show a model in the maps. */
   open(n) {
     const { name } = this.rows[n];
-    const known = this.scene.index(name) >= 0;
-    if (known) this.state.set({ right: name });
-    this.said.textContent = known
-      ? `${name} is in the maps now.`
-      : `${name}: its outputs are not kept here.`;
-  }
-
-  /** Rows that have both measures of a panel. */
-  shown({ x, y }) {
-    const known = (n) => [x, y].every((name) => Number.isFinite(this.rows[n].values[name]));
-    return [...this.rows.keys()].filter(known);
+    if (this.scene.names.includes(name)) this.state.set({ right: name });
+    else this.text.textContent = `${name}: its outputs are not kept here.`;
   }
 
   show() {
     if (this.node.hidden) return;
     const { brushed, sort, right } = this.state.values;
-    const some = brushed.length
-      ? `${brushed.length} of ${this.rows.length} models`
-      : `${this.rows.length} models`;
-    this.said.textContent = `${some}. Draw a box to select, click one to see it in the maps; dashed: none is better in both.`;
-    this.clear.style.visibility = brushed.length ? "" : "hidden";
-    const [by, down] = sort ?? [null, false];
+    const [by, down] = sort ?? [];
+    const order = [...this.rows.keys()];
     const value = (n) => this.rows[n].values[by] ?? Infinity;
-    const order = (brushed.length ? brushed : [...this.rows.keys()]).filter(
-      (n) => n < this.rows.length,
-    );
     if (by) order.sort((a, b) => (down ? -1 : 1) * (value(a) - value(b)) || 0);
+    order.sort((a, b) => brushed.includes(b) - brushed.includes(a));
+    const count = brushed.length ? `${brushed.length} of ${order.length}` : order.length;
+    this.text.textContent = `${count} models. Draw a box to select, click one to see it in the maps, or beside them to select none; dashed: none is better in both.`;
     const heads = this.measures.map(({ name, title, unit }) => {
+      const sorted = by !== name ? "none" : down ? "descending" : "ascending";
       const next = () => this.state.set({ sort: [name, by === name && !down] });
-      const arrow = by === name ? (down ? " ▼" : " ▲") : "";
-      const sorted = by === name ? (down ? "descending" : "ascending") : "none";
-      return make(
-        "th",
-        { scope: "col", "aria-sort": sorted },
-        button(`${title}${arrow}`, `${title}: ${unit}`, next),
-      );
+      const node = button(title, `${title}: ${unit}`, next);
+      return make("th", { scope: "col", "aria-sort": sorted }, node);
     });
-    const first = make(
-      "th",
-      { scope: "col" },
-      button("model", "in the order of the study", () => this.state.set({ sort: null })),
-    );
     const rows = order.map((n) => {
       const { name, values } = this.rows[n];
       const cells = this.measures.map((one) => make("td", short(values[one.name])));
-      const title = make("th", { scope: "row", textContent: name });
-      if (name === right) title.style.fontWeight = "600";
-      const row = make(
-        "tr",
-        { tabIndex: 0, place: n, onclick: () => this.open(n) },
-        title,
-        ...cells,
-      );
-      row.onmouseenter = row.onfocus = () => this.point(n);
+      const title = make("th", { scope: "row" }, name);
+      const row = make("tr", { tabIndex: 0, place: n }, title, ...cells);
+      row.onclick = () => this.open(n);
+      row.onmouseenter = row.onfocus = () => this.state.set({ hot: n });
       row.onkeydown = (event) => event.key === "Enter" && this.open(n);
+      row.classList.toggle("chosen", name === right);
+      row.classList.toggle("faint", this.faint(n));
       return row;
     });
+    const first = make("th", { scope: "col" }, "model");
     this.table.replaceChildren(make("thead", make("tr", first, ...heads)), make("tbody", ...rows));
-    this.paint();
+    this.draw();
   }
 
-  paint() {
-    // A table that shrinks would move the page under a pointer that brushes.
-    const { parentNode } = this.table;
-    if (!this.state.values.brushed.length) {
-      parentNode.style.minHeight = "";
-      parentNode.style.minHeight = `${parentNode.offsetHeight}px`;
-    }
-    for (const panel of this.node.hidden ? [] : this.panels)
-      if (panel.canvas.clientWidth) this.draw(panel);
+  faint(n) {
+    const { brushed } = this.state.values;
+    return brushed.length > 0 && !brushed.includes(n);
   }
 
-  draw(panel) {
-    const { canvas } = panel;
-    const { dark, brushed, right } = this.state.values;
-    const [ink, soft, line] = dark
-      ? ["#e8eaee", "#a2a9b5", "#2a2e37"]
-      : ["#1d1f23", "#5d636d", "#e8eaee"];
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    const context = sized(canvas, width, height);
-    const shown = this.shown(panel);
-    const of = (name) => shown.map((n) => this.rows[n].values[name]);
-    const [across, up] = [axis(of(panel.x)), axis(of(panel.y))];
-    const toX = (v) => PAD.left + across.share(v) * (width - PAD.left - PAD.right);
-    const toY = (v) => height - PAD.bottom - up.share(v) * (height - PAD.top - PAD.bottom);
-    panel.places = this.rows.map(({ values }) => [toX(values[panel.x]), toY(values[panel.y])]);
-    context.font = "11px system-ui, sans-serif";
-    Object.assign(context, { fillStyle: soft, strokeStyle: line, textAlign: "center" });
-    for (const v of across.ticks) {
-      context.strokeRect(toX(v), PAD.top, 0, height - PAD.top - PAD.bottom);
-      context.fillText(short(v), toX(v), height - 8);
-    }
-    context.textAlign = "right";
-    for (const v of up.ticks) {
-      context.strokeRect(PAD.left, toY(v), width - PAD.left - PAD.right, 0);
-      context.fillText(short(v), PAD.left - 6, toY(v) + 4);
-    }
-    this.edge(context, panel, shown, soft);
-    for (const n of shown) {
-      const { name, color, marker } = this.rows[n];
-      const [x, y] = panel.places[n];
-      context.globalAlpha = !brushed.length || brushed.includes(n) ? 0.9 : 0.15;
-      const path = marked(marker, x, y, n === this.hot || name === right ? 6 : 4.5);
-      context.fillStyle = context.strokeStyle = color === "#404040" && dark ? "#c9c9c9" : color;
-      context.lineWidth = 1.6;
-      context[name.includes("/") ? "stroke" : "fill"](path);
-      context.globalAlpha = 1;
-      if (n !== this.hot && name !== right) continue;
-      context.strokeStyle = context.fillStyle = ink;
-      context.stroke(path);
-      context.textAlign = x > width / 2 ? "right" : "left";
-      context.fillText(name, x + (x > width / 2 ? -10 : 10), Math.max(y - 8, 12));
-    }
-    if (this.box?.panel !== panel) return;
-    const [[a, b], [c, d]] = [this.box.start, this.box.at];
-    Object.assign(context, { strokeStyle: ink, fillStyle: "#80808026", lineWidth: 1 });
-    context.fillRect(a, b, c - a, d - b);
-    context.strokeRect(a, b, c - a, d - b);
+  draw() {
+    const { hot } = this.state.values;
+    for (const row of this.table.tBodies[0].rows) row.classList.toggle("hot", row.place === hot);
+    for (const panel of this.panels) panel.chart.replaceChildren(...this.parts(panel));
   }
 
-  /** A dashed line through the models that none beats in both measures. */
-  edge(context, panel, shown, color) {
-    const ways = [panel.x, panel.y].map((name) => this.measure(name).direction);
-    if (ways.includes(0)) return;
-    const points = shown.map((n) =>
-      [panel.x, panel.y].map((name, axis) => ways[axis] * this.rows[n].values[name]),
-    );
-    const best = front(points).map((at) => panel.places[shown[at]]);
-    context.setLineDash([4, 4]);
-    context.strokeStyle = color;
-    context.beginPath();
-    for (const place of best.sort((a, b) => a[0] - b[0] || a[1] - b[1])) context.lineTo(...place);
-    context.stroke();
-    context.setLineDash([]);
+  /** Grid, front, models and brush of a panel. @returns {SVGElement[]} */
+  parts(panel) {
+    const { pair, measures } = panel;
+    const { left, right, top, bottom } = BOX;
+    const values = this.rows.map((row) => pair.map((name) => row.values[name]));
+    const known = [...values.keys()].filter((n) => values[n].every(Number.isFinite));
+    const [across, up] = [0, 1].map((at) => axis(known.map((n) => values[n][at])));
+    const toX = (v) => left + across.share(v) * (right - left);
+    const toY = (v) => bottom - up.share(v) * (bottom - top);
+    panel.places = new Map(known.map((n) => [n, [toX(values[n][0]), toY(values[n][1])]]));
+    const parts = [
+      ...across.ticks.flatMap((v) => [
+        make("line", { x1: toX(v), x2: toX(v), y1: top, y2: bottom }),
+        make("text.across", short(v), { x: toX(v), y: bottom + 17 }),
+      ]),
+      ...up.ticks.flatMap((v) => [
+        make("line", { x1: left, x2: right, y1: toY(v), y2: toY(v) }),
+        make("text.up", short(v), { x: left - 6, y: toY(v) + 4 }),
+      ]),
+    ];
+    const signs = measures.map((one) => one.direction);
+    if (!signs.includes(0)) {
+      const points = known.map((n) => values[n].map((v, at) => signs[at] * v));
+      const best = front(points).map((at) => panel.places.get(known[at]));
+      best.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+      parts.push(make("polyline.dashed", { points: best.join(" ") }));
+    }
+    for (const [n, place] of panel.places) parts.push(...this.mark(n, place));
+    if (this.box?.panel === panel) {
+      const [[a, b], [c, d]] = [this.box.start, this.box.end];
+      parts.push(make("polygon", { points: [a, b, c, b, c, d, a, d].join(" ") }));
+    }
+    return parts;
+  }
+
+  /** A model, hollow where it was attacked, and its name where it is chosen. */
+  mark(n, [x, y]) {
+    const { name, color, marker } = this.rows[n];
+    const { hot, right } = this.state.values;
+    const chosen = n === hot || name === right;
+    const fill = name.includes("/") ? "none" : color;
+    const transform = `translate(${x} ${y}) scale(${chosen ? 6 : 4.5})`;
+    const mark = make("path.mark", { d: MARKERS[marker], transform, fill, stroke: color });
+    mark.classList.toggle("faint", this.faint(n));
+    if (!chosen) return [mark];
+    mark.classList.add("chosen");
+    const [tag, side] = x > ACROSS / 2 ? ["text.name.up", -10] : ["text.name", 10];
+    return [mark, make(tag, name, { x: x + side, y: Math.max(y - 8, 12) })];
   }
 }

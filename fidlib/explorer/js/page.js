@@ -15,22 +15,20 @@ const held = {
   blob: Uint8Array.from(atob(text("blob")), (letter) => letter.charCodeAt(0)),
   state: addressed(),
 };
-const heard = {};
-const standIn = {
-  live: false,
+const listeners = {};
+const model = {
   get: (name) => held[name],
   set: (name, value) => (held[name] = value),
   save_changes: () =>
     history.replaceState(null, "", `#${encodeURIComponent(JSON.stringify(held.state))}`),
-  on: (name, told) => (heard[name] = told),
+  on: (name, listener) => (listeners[name] = listener),
 };
-const root = document.getElementById("explorer");
 window.addEventListener("hashchange", () => {
   held.state = addressed();
-  heard["change:state"]?.();
+  listeners["change:state"]?.();
 });
 // A page that shows this one in a frame learns how high it is.
 new ResizeObserver(() =>
   window.parent.postMessage({ explorer: document.body.offsetHeight }, "*"),
 ).observe(document.body);
-explorer.render({ model: standIn, el: root });
+explorer.render({ model, el: document.getElementById("explorer") });
