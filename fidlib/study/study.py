@@ -327,10 +327,9 @@ class Study:
     ) -> tuple[dict[str, object], Pair]:
         """What tells a pair from others, and the pair on outputs that are kept."""
         host, marked = self._find(against), self._find(of)
-        if split == "train":  # of light models a sample
-            images = self._store.shown(split)
-        elif isinstance(split, str):
-            images = self._store.images[split]
+        if isinstance(split, str):  # of light models train is a sample
+            own = self._store
+            images = own.shown(split) if split == "train" else own.images[split]
         else:  # a copy's content is computed anew, whatever became of the images since
             images = Split.of(split).copy()
         images, secret = images.to(self.device), self._store.images["triggers"]
