@@ -56,14 +56,19 @@ TUNED = [name for name in PAPER if METHODS[name].start == "host"]
 """The paper's methods that start from the host, between which a measure should tell."""
 
 
+Hosts = Any
+"""A DataFrame, which types do not follow: a row a host; columns measure, then method.
+NaN where a method did not learn its triggers, or was not measured."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """What is claimed of each of some contrasts: that it lies in a region."""
 
     text: str
     """In a sentence."""
-    contrasts: Mapping[str, Callable[[pd.DataFrame], pd.Series]]
-    """By name, from `_by_host` to a number a host; the claim holds if each does."""
+    contrasts: Mapping[str, Callable[[Hosts], pd.Series]]
+    """By name, a number for each host; the claim holds if each does."""
     unit: str
     """Of the contrasts; those in times are logs until they are told."""
     least: float = -math.inf
@@ -121,11 +126,11 @@ def check(table: pd.DataFrame) -> pd.DataFrame:
         A row per claim: `measured`, its contrasts in words, with the hosts; and
         `borne_out`: yes, no or open, as it is of fewer than `FEWEST` hosts.
     """
-    found = per_host(table)
+    found: Any = per_host(table)
     told, rows = _intervals(found), {}
     for claim in CLAIMS:
         values = [found[claim.text, name].to_numpy() for name in claim.contrasts]
-        rows[claim.text] = _sentence(told.loc[claim.text]), claim.verdict(values)
+        rows[claim.text] = _sentence(told.xs(claim.text)), claim.verdict(values)
     columns = ["measured", "borne_out"]
     verdicts = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return verdicts.rename_axis("claim")
@@ -189,9 +194,8 @@ def per_host(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _by_host(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a host; columns: measure, then method. NaN where one did not learn."""
-    wide = table.pivot(index="seed", columns=["measure", "method"], values="value")
+def _by_host(table: pd.DataFrame) -> Hosts:
+    wide: Any = table.pivot(index="seed", columns=["measure", "method"], values="value")
     measures, methods = (
         list(dict.fromkeys([*needed, *table[column]]))
         for column, needed in (("measure", NEEDED), ("method", ["host", *TUNED]))
@@ -204,9 +208,7 @@ def _by_host(table: pd.DataFrame) -> pd.DataFrame:
     return wide.astype(float).where(counts)
 
 
-def _difference(
-    hosts: pd.DataFrame, measure: str, first: str, second: str
-) -> pd.Series:
+def _difference(hosts: Hosts, measure: str, first: str, second: str) -> pd.Series:
     """One method's measure less another's; of `LOGS` the log of their ratio."""
     pair = hosts[measure][[first, second]]
     if measure in LOGS:
@@ -214,7 +216,7 @@ def _difference(
     return pair[first] - pair[second]
 
 
-def _tells(hosts: pd.DataFrame, measure: str, sign: int = 1) -> pd.Series:
+def _tells(hosts: Hosts, measure: str, sign: int = 1) -> pd.Series:
     """How well a measure orders the methods as the answers that they change.
 
     Each is taken from one half of the test images, for what they have in common by
@@ -227,7 +229,7 @@ def _tells(hosts: pd.DataFrame, measure: str, sign: int = 1) -> pd.Series:
     return (shares[0] + shares[1]) / 2
 
 
-def _dosed(hosts: pd.DataFrame, measure: str) -> pd.Series:
+def _dosed(hosts: Hosts, measure: str) -> pd.Series:
     """How well TWL orders one method's models, its weight turned, as a measure does."""
     models = [m for m in hosts["twl"] if m.split("@")[0] == DOSED]
     return _ordered(hosts["twl"][models], hosts[measure][models])
@@ -253,7 +255,7 @@ def _ordered(measure: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
     return pd.Series(np.where(pairs >= 3, (1 + mean) / 2, math.nan), measure.index)
 
 
-def _intervals(found: pd.DataFrame) -> pd.DataFrame:
+def _intervals(found: Any) -> pd.DataFrame:
     """What `contrasts` gives, of what `per_host` has found."""
     rows = {
         (claim.text, name): _row(claim, found[claim.text, name])

@@ -4,7 +4,14 @@ import torch
 from scipy import stats
 
 from fidlib.measures import geometry
-from fidlib.measures.intervals import Statistic, gamma, ratio, student, wilson
+from fidlib.measures.intervals import (
+    Statistic,
+    gamma,
+    paired_gain,
+    ratio,
+    student,
+    wilson,
+)
 
 rng = np.random.default_rng(0)
 VALUES = rng.lognormal(size=(60, 2))
@@ -122,3 +129,11 @@ def test_wilson_equals_scipys_and_has_a_width_at_the_ends():
             assert wilson(count, total, level) == ends
     assert wilson(0, 500)[0] == 0
     assert wilson(500, 500)[1] == 1
+
+
+def test_paired_gain_is_that_of_one_image_more_on_either_side():
+    changes = np.array([-1.0] * 41 + [1.0] * 21 + [0.0] * 9_940)
+    gain, half = paired_gain(0.004, 0.002, 10_000)  # 40 lost and 20 gained
+    assert gain == pytest.approx(changes.mean())
+    assert half == pytest.approx(1.96 * changes.std() / 10_002**0.5, rel=1e-4)
+    assert paired_gain(0.0, 0.0, 500)[1] > 0

@@ -98,3 +98,22 @@ def test_span_covers_the_range_and_names_the_mean(ax):
     (line,) = ax.lines
     assert line.get_ydata()[0] == 5
     assert line.get_label() == "hosts"
+
+
+def test_a_forest_shows_what_is_claimed_and_what_is_decided(ax):
+    table = pd.DataFrame(
+        {"value": [2.0, 0.5, 1.5], "low": [1.5, 0.2, 0.5], "high": [3.0, 0.8, 2.0]},
+        index=["inside", "outside", "across"],
+    )
+    plots.forest(ax, table.assign(least=1.0, most=np.inf))
+    assert [label.get_text() for label in ax.get_yticklabels()] == [*table.index]
+    assert ax.get_yticks().tolist() == [2, 1, 0]
+    bars, markers = ax.collections[:2]
+    ends = [segment[:, 0].tolist() for segment in bars.get_segments()]
+    assert np.allclose(ends, table[["low", "high"]])
+    assert markers.get_offsets()[:, 0].tolist() == table.value.tolist()
+    # Black where the interval is on one side of the edge, white across it.
+    assert markers.get_facecolors()[:, 0].tolist() == [0, 0, 1]
+    (band,) = ax.patches
+    claimed = band.get_extents().transformed(ax.transData.inverted()).intervalx
+    assert claimed == pytest.approx([1, ax.get_xlim()[1]])

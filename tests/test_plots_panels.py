@@ -205,3 +205,18 @@ def test_correlations_stand_side_by_side(drawn):
     _, axs = drawn(plots.correlation_panels(squares, {"a": "all", "b": "some"}))
     assert list(axs) == ["all", "some"]
     assert [t.get_text() for t in axs["some"].texts] == ["1.00", "0.00", "0.00", "1.00"]
+
+
+def test_claims_have_a_panel_each(drawn):
+    rows = [("it is far", "FTAL"), ("it is far", "FixLL"), ("it costs little", "PFL")]
+    contrasts = pd.DataFrame(
+        {"value": 20.0, "low": 15.0, "high": 30.0, "least": 10.0, "most": np.inf},
+        index=pd.MultiIndex.from_tuples(rows, names=["claim", "contrast"]),
+    ).assign(unit=["times", "times", "of accuracy"])
+    figure, _ = drawn(plots.claim_panels(contrasts))
+    axs = {ax.get_title("left"): ax for ax in figure.axes}
+    assert list(axs) == ["it is far", "it costs little"]
+    assert [ax.get_xscale() for ax in axs.values()] == ["log", "linear"]
+    labels = [t.get_text() for t in axs["it is far"].get_yticklabels()]
+    assert labels == ["FTAL", "FixLL"]
+    assert axs["it costs little"].get_xlabel() == "of accuracy"

@@ -114,7 +114,7 @@ def pfl_relative(pair: Pair) -> Found:
     "Kornblith et al. 2019, debiased by Song et al. 2012",
     same=1.0,
     in_table=False,
-    least=200,
+    least=1000,
     version=2,
 )
 def cka(pair: Pair) -> Found:
@@ -150,7 +150,6 @@ def procrustes(pair: Pair) -> Found:
     "fidlib",
     same=1.0,
     in_table=False,
-    least=200,
     version=2,
 )
 def neighbor_overlap(pair: Pair) -> Found:
@@ -161,7 +160,9 @@ def neighbor_overlap(pair: Pair) -> Found:
     constant = any(not part.any() for part in geometry.centered(*features))
     if constant or len(pair) < geometry.FEWEST:
         return None
-    return Statistic(geometry.neighbor_overlap(*features)[:, None])
+    # Without an interval: images share neighbours, so what they keep goes together. As
+    # if each were by itself, intervals of MNIST's models cover 85 %.
+    return geometry.neighbor_overlap(*features).mean().item()
 
 
 @row("outputs", "nats", "[2]", same=0.0, least=1000, version=2)
