@@ -3,7 +3,6 @@
 They are built by name or wrapped, run on images, saved and read back.
 """
 
-import contextlib
 import copy
 import functools
 import json
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from fidlib import checkpoints
 from fidlib.data import NORMALISATION
 from fidlib.networks import NETWORKS, find
-from fidlib.runs import keys
+from fidlib.runs import keys, machine
 from fidlib.runs.store import written
 from fidlib.weights import at_rest, bare
 from fidlib.wrapping import Logits, Values, positive, sides, take_apart, vector
@@ -138,10 +137,8 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 125) -> Outp
             a layer of the paper's ResNet18 makes of MNIST stays in a processor's cache:
             385 images/s a core, 330 at 500.
     """
-    # cuDNN would round float32 to TF32, which a small PFL would show.
-    full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     float32 = torch.autocast(images.device.type, enabled=False)
-    with full if images.is_cuda else contextlib.nullcontext(), float32, at_rest(model):
+    with machine.ieee(), float32, at_rest(model):
         parts = [model.features(part) for part in images.split(batch_size)]
         features = torch.cat(parts)
         return Outputs(features, model.head(features))

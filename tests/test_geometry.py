@@ -185,3 +185,15 @@ def test_undefined_measures_say_so():
         geometry.neighbor_overlap(TX[:9], TY[:9])
     with pytest.raises(ValueError, match="the same N images"):
         geometry.procrustes(TX, TY[:5])
+
+
+def test_nearest_neighbours_are_the_same_by_a_matrix_product():
+    points = torch.from_numpy(
+        rng.normal(size=(1200, 20))
+    )  # more than one block of rows
+    tree = spatial.KDTree(points.numpy())
+    expected = tree.query(points.numpy(), k=6)[1][
+        :, 1:
+    ]  # the first is the point itself
+    found = geometry.nearest_by_product(points, 5)
+    assert (np.sort(found.numpy()) == np.sort(expected)).all()

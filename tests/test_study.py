@@ -355,7 +355,7 @@ def test_a_stopped_training_begins_anew_from_another_host(steps):
     model.head.weight.data.mul_(1.001)
     fl.models.save(model, folder / "model.safetensors")
     seal = json.loads((folder / "done.json").read_text())
-    checksum = store._checksum(folder / "model.safetensors")
+    checksum = store.checksum(folder / "model.safetensors")
     seal["files"]["model.safetensors"] = checksum
     (folder / "done.json").write_text(json.dumps(seal))
     fl.Study(LONGER).model("FTAL")

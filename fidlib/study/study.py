@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from fidlib import methods, models
 from fidlib.data import Split
-from fidlib.measures import curve
+from fidlib.measures import boundary, curve
 from fidlib.measures.catalogue import MEASURES, ON_REQUEST, usual
 from fidlib.measures.curve import Curve
 from fidlib.measures.fidelity import Fidelity, named
@@ -114,7 +114,7 @@ class Study:
 
     def images(self, part: str) -> Split:
         """A copy of some of its images, by their names in `study.images`."""
-        return self._store.images[part].copy()
+        return self._store.shown(part).copy()
 
     def secret(self, seed: int) -> Split:
         """The triggers of another seed, by the study's family and host: a fresh key."""
@@ -163,12 +163,25 @@ class Study:
             images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels, as a
                 tensor or array, or with labels.
         """
-        split = self._store.images[images] if isinstance(images, str) else images
+        split = self._store.shown(images) if isinstance(images, str) else images
         if hasattr(split, "shape"):
             split = Split(split, torch.zeros(len(split), dtype=torch.long))
         shown = Split.of(split).images.to(self.device)
         found = self._find(of)
         return reports.outputs(found.model, found.fingerprint, shown)
+
+    def regions(
+        self, of: Name, corners: Tensor, *, resolution: int = 90
+    ) -> boundary.Regions:
+        """The classes a model names in the triangle of three images, kept.
+
+        Args:
+            of: A lineage.
+            corners: `(3, C, H, W)` pixels.
+            resolution: R, points a side.
+        """
+        found, shown = self._find(of), corners.to(self.device)
+        return reports.regions(found.model, found.fingerprint, shown, resolution)
 
     def fidelity(
         self,
@@ -308,9 +321,11 @@ class Study:
     ) -> tuple[dict[str, object], Pair]:
         """What tells a pair from others, and the pair on outputs that are kept."""
         host, marked = self._find(against), self._find(of)
-        named = isinstance(split, str)
-        # A copy's content is computed anew, whatever became of the images since.
-        images = self._store.images[split] if named else Split.of(split).copy()
+        if isinstance(split, str):  # of light models train is a sample
+            own = self._store
+            images = own.shown(split) if split == "train" else own.images[split]
+        else:  # a copy's content is computed anew, whatever became of the images since
+            images = Split.of(split).copy()
         images, secret = images.to(self.device), self._store.images["triggers"]
         key: dict[str, object] = {
             "host": host.fingerprint,
@@ -327,7 +342,8 @@ class Study:
 
         def run(asked: Classifier, shown: Tensor) -> Outputs:
             # Of all training images only the host's are kept: training asks again.
-            if split == "train" and shown is images.images and asked is not reference:
+            unkept = split == "train" and not self._store.light
+            if unkept and shown is images.images and asked is not reference:
                 return models.outputs(asked, shown)
             return reports.outputs(asked, prints[id(asked)], shown)
 
@@ -367,7 +383,7 @@ class Study:
                 return True
         fingerprint = self._store.find(lineage).fingerprint
         return any(
-            not reports.is_kept(fingerprint, self._store.images[part].images)
+            not reports.is_kept(fingerprint, self._store.shown(part).images)
             for part in {*parts}.difference(ON_REQUEST)
         )
 
