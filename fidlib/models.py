@@ -390,8 +390,8 @@ def load(
     found = checkpoints.fitted(state, own := model.state_dict())
     if found.keys() != own.keys():
         found = _of_network(model, state)
-    for name, value in own.items():
-        given = found.get(name, value)
+    for name in found.keys() & own:
+        given, value = found[name], own[name]
         if given.is_floating_point() != value.is_floating_point():
             raise ValueError(
                 f"{path}: {name} is {given.dtype}, of the network {value.dtype}: save "

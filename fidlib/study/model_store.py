@@ -269,7 +269,7 @@ class ModelStore:
         history.to_csv(folder / "history.csv", index=False)
         given = lineage.parent is None and self.given is not None
         parent = lineage.parent
-        how = {
+        how: dict[str, Any] = {
             "precision": None if given or lineage.attacks else text(self.precision),
             "parent": None if parent is None else self._seal(parent),
         }

@@ -164,7 +164,7 @@ class Study:
                 tensor or array, or with labels.
         """
         split = self._store.shown(images) if isinstance(images, str) else images
-        if hasattr(split, "shape"):
+        if not isinstance(split, Split) and hasattr(split, "shape"):
             split = Split(split, torch.zeros(len(split), dtype=torch.long))
         shown = Split.of(split).images.to(self.device)
         found = self._find(of)
