@@ -1,9 +1,9 @@
-# make figures | test | lab | check | bench | clean; each creates .venv when it is missing.
+# make figures | test | lab | check | bench | docs | clean; each creates .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 SUITE ?= digits
 
-.PHONY: figures test lab check bench clean
+.PHONY: figures test lab check bench docs clean
 
 figures: .venv/ready
 	$(BIN)/fidlib figures --suite $(SUITE)
@@ -23,6 +23,9 @@ check: .venv/ready
 bench: figures
 	$(BIN)/python benchmarks/embed_speed.py
 	$(BIN)/python benchmarks/figure_stages.py
+
+docs: .venv/ready
+	$(BIN)/python -c 'import fidlib as fl; print(fl.measures.catalogue.page(), end="")' > docs/measures.md
 
 # Made whole or not at all: the stamp is written last, and older than pyproject.toml
 # means that the dependencies may have changed.

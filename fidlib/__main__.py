@@ -103,7 +103,7 @@ class Show:
     """Write the table of methods there as well."""
 
     def __call__(self) -> int:
-        from fidlib.suites.page import published
+        from fidlib.suites.publish import published
 
         suite = read(self.suite)
         check_file("csv", self.csv)
@@ -310,7 +310,7 @@ def _published(suite: Suite) -> str:
     Raises:
         ValueError: If it holds none.
     """
-    from fidlib.suites.page import published
+    from fidlib.suites.publish import published
 
     parts = []
     for name in ("fidelity", "seeds", "claims"):

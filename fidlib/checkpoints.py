@@ -8,10 +8,8 @@ import argparse
 import importlib
 import json
 import sys
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,9 +18,6 @@ from torch import Tensor, nn
 
 INSIDE = ("state_dict", "model_state_dict", "model", "net", "network", "module")
 """Under these names training scripts keep a network's state dict."""
-
-PICKLED = {".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl"}
-"""Endings of files that `torch.save` wrote."""
 
 AROUND = {"module", "_orig_mod"}
 """What DataParallel, EMA wrappers and torch.compile put into the names of weights."""
@@ -47,12 +42,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], Any]:
     """A state dict, and how fidlib built its network; None if it did not.
 
     Args:
-        path: A `.safetensors` file, or one of `torch.save`, which end as in `PICKLED`.
+        path: A `.safetensors` file, or, of any other ending, one of `torch.save`.
 
     Raises:
         ValueError: If it is damaged, or holds other than tensors by name.
     """
-    if path.suffix in PICKLED:
+    if path.suffix != ".safetensors":
         return _state(path, _unpickled(path)), None
     try:
         with safe_open(path, framework="pt") as file:
@@ -70,7 +65,7 @@ def _unpickled(path: Path) -> object:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no error type of its own
-        whole = isinstance(error, UnpicklingError) and zipfile.is_zipfile(path)
+        whole = "Unsupported global" in str(error)
         reason = (
             "holds Python objects beside tensors, which are not read, for reading them "
             "would run them: save network.state_dict() alone"
@@ -90,8 +85,9 @@ def _state(path: Path, values: object) -> dict[str, Tensor]:
         inside = {n: v for n, v in values.items() if isinstance(v, Mapping) and v}
         known = [n for n in inside if n in INSIDE or "ema" in str(n).lower()]
         if len(known) != 1:
+            held = ", ".join([*map(str, values)][:9]) + ", ..." * (len(values) > 9)
             raise ValueError(
-                f"{path} holds {', '.join(map(str, values)) or 'nothing'}, of which "
+                f"{path} holds {held or 'nothing'}, of which "
                 f"{'none' if not known else ' and '.join(known)} may be the network: "
                 "save the state dict that is meant, alone."
             )
@@ -115,11 +111,16 @@ def fitted(state: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tenso
     if state.keys() == wanted:
         return dict(state)
     around = AROUND - {part for name in wanted for part in name.split(".")}
-    found = {
-        ".".join(part for part in name.split(".") if part not in around): value
-        for name, value in state.items()
-        if name != "n_averaged"  # of AveragedModel
-    }
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        short = ".".join(part for part in name.split(".") if part not in around)
+        if short in found:
+            raise ValueError(
+                f"the file holds {short} of two networks: save the state dict of the "
+                "one that is meant, alone."
+            )
+        if name != "n_averaged":  # of AveragedModel
+            found[short] = value
     for name in [n for n in found if n.endswith("_mask") and n not in wanted]:
         whole = name.removesuffix("_mask")
         if f"{whole}_orig" in found:

@@ -112,7 +112,7 @@ def stored(path: Path, dataset: str, like: "Classifier | None") -> "Classifier":
             f"{path} is no finished run, for it has no done.json: name a run's "
             "folder, or a model's file."
         )
-    if like is None and path.suffix in checkpoints.PICKLED:
+    if like is None and checkpoints.existing(path).suffix != ".safetensors":
         return models.load_authors(path, dataset=dataset)
     return models.load(path, like=like)
 

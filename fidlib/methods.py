@@ -4,6 +4,7 @@ A method says *what* is trained towards what; how long, how fast and with what w
 is the recipe's (`training/recipes.toml`), because that depends on the data.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
@@ -150,13 +151,14 @@ class Method:
 
     def _weight(self, term: str | Term, weight: Any) -> float | None:
         """A term's weight as a number of Python's, which numpy's are not."""
-        if weight is None or type(weight) in (int, float):
+        if weight is None or type(weight) is int:
             return weight
-        if isinstance(weight, Real) and not isinstance(weight, bool):
+        real = isinstance(weight, Real) and not isinstance(weight, bool)
+        if real and math.isfinite(weight):
             return float(weight)
         raise ValueError(
             f"method {self.name!r}: the weight of {_term_name(term)} is {weight!r}; "
-            "write a number, or None for the recipe's."
+            "write a finite number, or None for the recipe's."
         )
 
     def _check_name(self) -> None:

@@ -20,9 +20,8 @@ from fidlib.data import NORMALISATION
 from fidlib.networks import NETWORKS, find
 from fidlib.runs import keys
 from fidlib.runs.store import written
-from fidlib.starts import drawn_anew
 from fidlib.weights import at_rest, bare
-from fidlib.wrapping import Logits, Values, sides, take_apart, vector
+from fidlib.wrapping import Logits, Values, positive, sides, take_apart, vector
 
 
 class Classifier(nn.Module):
@@ -72,6 +71,11 @@ class Classifier(nn.Module):
             self.register_buffer(name, value.expand(channels).clone()[:, None, None])
         if not (self.std > 0).all():
             raise ValueError(f"std is {std}; every value must be positive.")
+        if max(float(self.mean.abs().max()), float(self.std.max())) > 1:
+            raise ValueError(
+                f"mean is {mean}, std {std}; they are of pixels in [0, 1]: divide them "
+                "by 255, or whatever white is."
+            )
 
     @property
     def feature_dim(self) -> int:
@@ -109,7 +113,8 @@ class Classifier(nn.Module):
             raise ValueError(
                 f"images are {images.dtype}; pass uint8 pixels, or floats in [0, 1]."
             )
-        return (images.to(self.mean.dtype) - self.mean) / self.std
+        # Contiguous, for a network may look at memory, and images come permuted.
+        return ((images.to(self.mean.dtype) - self.mean) / self.std).contiguous()
 
 
 class Outputs(NamedTuple):
@@ -134,7 +139,8 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 125) -> Outp
     """
     # cuDNN would round float32 to TF32, which a small PFL would show.
     full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with full if images.is_cuda else contextlib.nullcontext(), at_rest(model):
+    float32 = torch.autocast(images.device.type, enabled=False)
+    with full if images.is_cuda else contextlib.nullcontext(), float32, at_rest(model):
         parts = [model.features(part) for part in images.split(batch_size)]
         features = torch.cat(parts)
         return Outputs(features, model.head(features))
@@ -172,9 +178,17 @@ def build(
         image_size: As in `wrap`; for networks that fix it.
 
     Raises:
-        ValueError: If the name is unknown or the architecture cannot have D features.
+        ValueError: If the name is unknown, the architecture cannot have D features, or
+            torch makes tensors of another type than float32.
     """
+    if torch.get_default_dtype() != torch.float32:
+        raise ValueError(
+            f"torch's default type is {torch.get_default_dtype()}, and fidlib trains "
+            "from float32: call torch.set_default_dtype(torch.float32)."
+        )
     builder = find(name)
+    num_classes = positive("num_classes", num_classes)
+    feature_dim = positive("feature_dim", feature_dim)
     try:
         network = builder(num_classes, feature_dim)
     except TypeError as error:
@@ -235,7 +249,9 @@ def wrap(
             take such images, or answers otherwise in other company, in a layout, or
             in training than a network that is to be compared may.
     """
-    tried = [channels] if channels else [len(vector("mean", mean)), 3, 1]
+    tried = [len(vector("mean", mean)), 3, 1]
+    if channels is not None:
+        tried = [positive("channels", channels)]
     if isinstance(module, nn.Module):
         if isinstance(bare(module), Classifier):
             raise ValueError("a Classifier is wrapped already: pass it as it is.")
@@ -248,8 +264,8 @@ def wrap(
     )
     model.to(memory_format=layout)  # pyright: ignore
     if num_classes is not None and num_classes != head.out_features:
-        bias = head.bias is not None
-        model.head = nn.Linear(head.in_features, num_classes, bias=bias)
+        bias, classes = head.bias is not None, positive("num_classes", num_classes)
+        model.head = nn.Linear(head.in_features, classes, bias=bias)
     return model.train(module.training).to(head.weight.device)
 
 
@@ -289,9 +305,11 @@ def load_authors(path: str | Path, *, dataset: str = "mnist") -> Classifier:
 def save(model: Classifier, path: str | Path) -> None:
     """Write a classifier to a `.safetensors` file, whole or not at all."""
     state = {n: t.contiguous().clone() for n, t in model.state_dict().items()}
+    with torch.random.fork_rng(devices=[]):
+        spec = json.dumps(None if _built_anew(model) is None else model.spec)
     with written(Path(path)) as temporary:
         try:
-            save_file(state, temporary, metadata={"fidlib": json.dumps(model.spec)})
+            save_file(state, temporary, metadata={"fidlib": spec})
         except SafetensorError as error:
             raise OSError(
                 f"{path} could not be written ({error}): make room, and run it again."
@@ -336,6 +354,13 @@ def load(
     found = checkpoints.fitted(state, own := model.state_dict())
     if found.keys() != own.keys():
         found = _of_network(model, state)
+    for name, value in own.items():
+        given = found.get(name, value)
+        if given.is_floating_point() != value.is_floating_point():
+            raise ValueError(
+                f"{path}: {name} is {given.dtype}, of the network {value.dtype}: save "
+                "the state dict of the network, in floats."
+            )
     try:
         model.load_state_dict(found)
     except RuntimeError as error:
@@ -343,6 +368,13 @@ def load(
             f"{path} holds another architecture than the one it is loaded into "
             f"({' '.join(str(error).split())[:200]})."
         ) from error
+    for name, value in model.state_dict().items():
+        given = found[name].to(value.device, value.dtype)
+        if not torch.allclose(value, given, 0, 0, equal_nan=True):
+            raise ValueError(
+                f"{path}: {name} is shared with another layer in this network, and not "
+                "in the file: load it into the very network that it was saved of."
+            )
     return model.eval()
 
 
@@ -370,18 +402,38 @@ def fingerprint(model: Classifier) -> str:
 
 
 def fresh(model: Classifier, generator: torch.Generator) -> Classifier:
-    """A copy of the architecture with random weights, drawn from `generator`.
+    """The same architecture, built anew: its weights are drawn from `generator`.
 
     Raises:
-        ValueError: If a module cannot draw its weights as when it was built.
+        ValueError: If it is not what a function of `NETWORKS` builds.
     """
-    model = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch.randint(2**62, (), generator=generator).item())
-        if model.spec is not None and model.spec["model"] in NETWORKS:
-            spec = dict(model.spec)
-            new = build(spec.pop("model"), **spec, mean=0.0, std=1.0)
-            new.mean, new.std = model.mean.cpu(), model.std.cpu()
-            return new
-        drawn_anew(model)
-    return model
+        new = _built_anew(model)
+    if new is None:
+        raise ValueError(
+            "a network does not say how its weights were drawn, so it can start at "
+            "random only if a function builds it as it is: add that function to "
+            "fidlib.NETWORKS, and make the classifier by fidlib.models.build."
+        )
+    return new
+
+
+def _built_anew(model: Classifier) -> Classifier | None:
+    """What a classifier's spec builds; None if its weights make another of that."""
+    if model.spec is None or model.spec["model"] not in NETWORKS:
+        return None
+    spec = dict(model.spec)
+    mean, std, device = model.mean.cpu(), model.std.cpu(), model.mean.device
+    new = build(spec.pop("model"), **spec, mean=mean, std=std)
+    twin = copy.deepcopy(new).to(device)
+    try:
+        twin.load_state_dict(model.state_dict())
+    except RuntimeError:  # it was given other layers since
+        return None
+    shape = (2, model.channels, *sides(spec.get("image_size", 64)))
+    shown = torch.rand(shape).to(device)
+    found, expected = (outputs(m, shown) for m in (twin, model))
+    near = 1e-4 * float(expected.logits.abs().max())
+    same = torch.allclose(found.logits, expected.logits, 0, near, equal_nan=True)
+    return new if same else None

@@ -9,6 +9,7 @@ import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -142,7 +143,7 @@ def _answered(
     for count in dict.fromkeys(channels):
         images = _images(network, count, size)
         try:
-            return images, network(images)
+            return images, network(images.clone())  # some change what they are given
         except Exception as error:  # whatever a stranger's network raises
             failed = failed or ValueError(
                 f"{_name(network)} could not be run on images of shape "
@@ -165,7 +166,7 @@ def _images(network: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
 
 def _logits(network: nn.Module, images: Tensor, found: object) -> Tensor:
     with contextlib.suppress(Exception):
-        if isinstance(answer := network(images), Tensor):
+        if isinstance(answer := network(images.clone()), Tensor):
             return answer
     parts = f" of {', '.join(map(str, found))}" if isinstance(found, Mapping) else ""
     raise ValueError(
@@ -180,7 +181,7 @@ def _head(network: nn.Module, images: Tensor, answer: Tensor) -> tuple[str, Tens
     leaves = {n: m for n, m in network.named_modules() if not [*m.children()]}
     linear = {n: m for n, m in network.named_modules() if isinstance(m, nn.Linear)}
     with _noted(leaves | linear, ran):
-        again = network(images)
+        again = network(images.clone())
     if not _near(again, answer, answer):
         raise ValueError(_varies(network))
     name = _name(network)
@@ -216,6 +217,12 @@ def _split(network: nn.Module, place: str) -> tuple[nn.Module, nn.Linear]:
         for name, child in layer.named_children():
             if child is head:
                 setattr(layer, name, nn.Identity())
+    if {*head.parameters()} & {*body.parameters()}:
+        raise ValueError(
+            f"the head of {_name(network)}, {place}, shares its weight with another "
+            "layer, so that no training can leave one of them as it is: give it a "
+            "weight of its own."
+        )
     return body, head
 
 
@@ -260,7 +267,8 @@ def _unlike(body: nn.Module, head: nn.Linear, images: Tensor, other: list[int]) 
     """Why head and body are not what the network was."""
     name = _name(body)
     try:
-        features, again, fewer = (body(x) for x in (images, images, images[other]))
+        shown = (images.clone(), images.clone(), images[other])
+        features, again, fewer = map(body, shown)
     except Exception as error:
         return (
             f"{name} cannot be run without its head ({_reason(error)}): let its "
@@ -375,12 +383,19 @@ def _reason(error: Exception) -> str:
 def sides(size: int | Sequence[int]) -> tuple[int, int]:
     """Height and width."""
     found = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(found) != 2 or not all(isinstance(n, int) and n > 0 for n in found):
+    if len(found) != 2 or not all(isinstance(n, Integral) and n > 0 for n in found):
         raise ValueError(
             f"image_size is {size!r}; pass the side of the images in pixels, or "
             "(height, width)."
         )
-    return found
+    return int(found[0]), int(found[1])
+
+
+def positive(name: str, number: int) -> int:
+    """A whole number, also of NumPy's, from 1 on."""
+    if not isinstance(number, Integral) or number < 1:
+        raise ValueError(f"{name} is {number!r}; pass a whole number, 1 or more.")
+    return int(number)
 
 
 def vector(name: str, values: Values) -> Tensor:

@@ -23,17 +23,21 @@ def shown(labels, seed=5):
     return fl.data.Split(torch.rand(len(labels), 1, 2, 2, generator=generator), labels)
 
 
+def layers(classes):
+    """What `convolutional` is made of."""
+    return torch.nn.Sequential(
+        *(torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.BatchNorm2d(8)),
+        *(torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, stride=2), torch.nn.ReLU()),
+        *(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten()),
+        *(torch.nn.Linear(32, 12), torch.nn.Linear(12, classes, bias=False)),
+    )
+
+
 def convolutional(seed, classes=10):
     """A little convolutional network for images of 8 x 8 pixels."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        layers = [
-            *(torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.BatchNorm2d(8)),
-            *(torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, stride=2), torch.nn.ReLU()),
-            *(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten()),
-            *(torch.nn.Linear(32, 12), torch.nn.Linear(12, classes, bias=False)),
-        ]
-        network = torch.nn.Sequential(*layers)
+        network = layers(classes)
         torch.nn.init.uniform_(network[1].running_mean, -0.3, 0.3)
         torch.nn.init.uniform_(network[1].running_var, 0.5, 2.0)
         return fl.models.wrap(network, mean=(0.3,), std=(0.4,), image_size=8).eval()

@@ -116,6 +116,53 @@ def test_logits_inside_an_answer_are_no_hindrance(nets):
     assert torch.equal(found.head.weight, lenet()[3].weight)
 
 
+def changed(function):
+    return {name: function(value) for name, value in lenet().state_dict().items()}
+
+
+def test_floats_of_any_length_are_read(nets):
+    for kind in (torch.float16, torch.bfloat16, torch.float64):
+        torch.save(changed(lambda t, kind=kind: t.to(kind)), "model.pt")
+        found = models.load("model.pt", like=models.wrap(lenet(1), image_size=8))
+        expected = lenet()[3].weight.to(kind).float()
+        assert torch.equal(found.head.weight, expected)
+
+
+def test_layers_that_share_a_weight_are_not_given_two(nets):
+    def tied():
+        network = nn.Sequential(lenet(), nn.Linear(10, 10), nn.Linear(10, 10))
+        network[2].weight = network[1].weight
+        return nn.Sequential(*network, nn.Linear(10, 10))
+
+    network, shown = tied(), torch.rand(3, 1, 8, 8)
+    torch.save(network.state_dict(), "model.pt")
+    found = models.load("model.pt", like=models.wrap(tied(), image_size=8))
+    assert torch.allclose(found(shown), network(shown), atol=1e-6)
+    state = network.state_dict()
+    torch.save(state | {"1.weight": state["1.weight"] + 1}, "model.pt")
+    with pytest.raises(ValueError, match="is shared with another layer"):
+        models.load("model.pt", like=models.wrap(tied(), image_size=8))
+
+
+@pytest.mark.parametrize("ending", [".th", ".PTH", ".model", ""])
+def test_what_is_no_safetensors_is_read_by_torch(ending, nets):
+    torch.save(lenet().state_dict(), f"model{ending}")
+    found = models.load(f"model{ending}", like=models.wrap(lenet(1), image_size=8))
+    assert torch.equal(found.head.weight, lenet()[3].weight)
+
+
+def test_the_old_format_is_read_and_runs_nothing(nets):
+    old = {"_use_new_zipfile_serialization": False}
+    like = models.wrap(lenet(1), image_size=8)
+    torch.save(lenet().state_dict(), "model.pt", **old)
+    assert torch.equal(
+        models.load("model.pt", like=like).head.weight, lenet()[3].weight
+    )
+    torch.save(lenet(), "model.pt", **old)
+    with pytest.raises(ValueError, match="holds Python objects beside tensors"):
+        models.load("model.pt", like=like)
+
+
 class Opened:
     """Runs something when it is unpickled."""
 
@@ -137,6 +184,17 @@ class Opened:
         ),
         (lambda: nn.Linear(3, 4).state_dict(), "another architecture"),
         (lambda: {n: t[:3] for n, t in lenet().state_dict().items()}, "another arch"),
+        (
+            lambda: lenet().state_dict() | nn.DataParallel(lenet(1)).state_dict(),
+            "holds 1.weight of two networks",
+        ),
+        (lambda: changed(lambda t: (100 * t).to(torch.int8)), "weight is torch.int8"),
+        (lambda: changed(lambda t: t * (1 + 1j)), "is torch.complex64"),
+        (
+            lambda: changed(lambda t: t) | {"epoch": 3},
+            r"holds 1.weight, .*epoch, of which none",
+        ),
+        (lambda: {f"layer{n}": 1 for n in range(300)}, r"layer8, \.\.\., of which"),
     ],
 )
 def test_load_says_what_a_file_holds_and_runs_nothing_of_it(saved, message, nets):

@@ -232,3 +232,29 @@ def test_structure_is_layers_and_settings_and_no_weights(monkeypatch):
     assert within(Sloped(0.0), torch.nn.Linear(2, 2)) != before
     monkeypatch.setitem(globals(), "FACTOR", 4)
     assert within(torch.nn.Linear(2, 2), Sloped(0.0)) != before
+
+
+class Acting(torch.nn.Module):
+    def __init__(self, **settings):
+        super().__init__()
+        vars(self).update(settings)
+
+
+def test_structure_sees_settings_of_private_names_and_activations():
+    def text(layer):
+        return keys.network(torch.nn.Sequential(layer), weights=False)
+
+    def encoder(activation):
+        return torch.nn.TransformerEncoderLayer(4, 2, 4, activation=activation)
+
+    pairs = [
+        (Acting(_act=torch.relu), Acting(_act=torch.tanh)),
+        (Acting(_act=uses_a_constant), Acting(_act=uses_it_inside)),
+        (Acting(_slope=0.1), Acting(_slope=0.2)),
+        (encoder(torch.nn.functional.silu), encoder(torch.nn.functional.elu)),
+    ]
+    for one, other in pairs:
+        assert text(one) == text(one)
+        assert text(one) != text(other)
+    # What a layer has seen is no setting of it.
+    assert text(Acting(_seen=torch.ones(1))) == text(Acting(_seen=torch.zeros(1)))

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -151,9 +152,19 @@ def step_of(model, host, images):
     )
 
 
+def moved(host):
+    """A classifier of other weights."""
+    model = copy.deepcopy(host)
+    generator = keys.stream(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) / 4)
+    return model
+
+
 def test_terms_are_what_the_paper_defines(network):
     host = models.wrap(network).eval()
-    model = models.fresh(host, keys.stream(0)).eval()
+    model = moved(host)
     images = torch.rand(6, 1, 12, 12)
     step = step_of(model, host, images)
     with torch.no_grad():
@@ -179,7 +190,7 @@ def test_terms_are_what_the_paper_defines(network):
 
 def test_the_twl_term_counts_what_is_trained(network):
     host = models.wrap(network).eval()
-    model = models.fresh(host, keys.stream(0)).eval()
+    model = moved(host)
     model.head.requires_grad_(False)
     step = step_of(model, host, torch.rand(2, 1, 12, 12))
     parts = zip(host.body.parameters(), model.body.parameters(), strict=True)

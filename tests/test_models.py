@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -213,22 +214,95 @@ def test_load_authors_reads_their_names_and_says_what_is_wrong(tmp_path):
         models.load_authors(path, dataset="digits")
 
 
-def test_fresh_draws_new_weights_from_its_stream_alone(network):
-    for model in (build(), models.wrap(network)):
-        first = models.fresh(model, stream(0, "a"))
-        torch.manual_seed(99)
-        second = models.fresh(model, stream(0, "a"))
-        third = models.fresh(model, stream(1, "a"))
-        assert torch.equal(first.head.weight, second.head.weight)
-        assert not torch.equal(first.head.weight, third.head.weight)
-        assert not torch.equal(first.head.weight, model.head.weight)
-        assert torch.equal(first.mean, model.mean)
+def test_fresh_draws_new_weights_from_its_stream_alone():
+    model = build()
+    first = models.fresh(model, stream(0, "a"))
+    state = torch.manual_seed(99).get_state()
+    second = models.fresh(model, stream(0, "a"))
+    third = models.fresh(model, stream(1, "a"))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first.head.weight, second.head.weight)
+    assert not torch.equal(first.head.weight, third.head.weight)
+    assert not torch.equal(first.head.weight, model.head.weight)
+    assert torch.equal(first.mean, model.mean)
 
 
-def test_fresh_refuses_parameters_it_cannot_draw():
-    model = models.wrap(torchvision.models.convnext_tiny(num_classes=10))
-    with pytest.raises(ValueError, match="no reset_parameters"):
+class Drawing(torch.nn.Module):
+    """What it draws is in no state dict."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.layers = torch.nn.Linear(64, 12), torch.nn.Linear(12, 10)
+        self.layers = torch.nn.Sequential(*self.layers)
+        self.drawn = torch.randn(64)
+        if place == "buffer":
+            del self.drawn
+            self.register_buffer("drawn", torch.randn(64), persistent=False)
+
+    def forward(self, x):
+        return self.layers(x.flatten(1) * self.drawn)
+
+
+@pytest.mark.parametrize("place", ["attribute", "buffer"])
+def test_what_weights_alone_do_not_tell_is_not_built_anew(tmp_path, place, monkeypatch):
+    monkeypatch.setitem(models.NETWORKS, "mine", lambda k, d: Drawing(place))
+    told = {"num_classes": 10, "feature_dim": 12, "image_size": 8}
+    model = models.build("mine", **told, mean=0.5, std=0.5)
+    with pytest.raises(ValueError, match="how its weights were drawn"):
         models.fresh(model, stream(0))
+    models.save(model, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match="pass it as"):
+        models.load(tmp_path / "m.safetensors")
+    again = models.load(tmp_path / "m.safetensors", like=model)
+    images = torch.rand(3, 1, 8, 8)
+    assert torch.equal(again(images), model.eval()(images))
+
+
+def swapped(model):
+    model.body.body[2] = torch.nn.Tanh()  # for ReLU, of no weights either
+
+
+def normalised(model):
+    torch.nn.utils.parametrizations.spectral_norm(model.head)
+
+
+@pytest.mark.parametrize("change", [swapped, normalised])
+def test_what_was_changed_since_it_was_built_is_not_built_anew(tmp_path, change):
+    told = {"num_classes": 10, "feature_dim": 2, "image_size": 8}
+    model = models.build("smallnet", **told, mean=0.5, std=0.5).eval()
+    models.save(model, tmp_path / "m.safetensors")
+    assert models.load(tmp_path / "m.safetensors").spec == model.spec
+    change(model)
+    with pytest.raises(ValueError, match="how its weights were drawn"):
+        models.fresh(model, stream(0))
+    models.save(model, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match="pass it as"):
+        models.load(tmp_path / "m.safetensors")
+
+
+def test_a_wrapped_network_does_not_say_how_its_weights_are_drawn(network):
+    with pytest.raises(ValueError, match="add that function to fidlib"):
+        models.fresh(models.wrap(network), stream(0))
+
+
+@pytest.mark.parametrize("values", [{"mean": (123.7,)}, {"std": 255}, {"mean": -2}])
+def test_mean_and_deviation_are_those_of_fractions(values, network):
+    with pytest.raises(ValueError, match="divide them by 255"):
+        models.wrap(network, **values)
+
+
+def test_sizes_are_whole_numbers_also_numpys(tmp_path, network):
+    told = {"num_classes": np.int64(10), "feature_dim": np.int64(2), "mean": 0.5}
+    model = models.build("smallnet", **told, std=0.5, image_size=np.int64(8))
+    models.save(model, tmp_path / "m.safetensors")
+    assert models.load(tmp_path / "m.safetensors").spec["image_size"] == 8
+    assert models.wrap(network, num_classes=np.int64(7)).num_classes == 7
+    for name in ("num_classes", "channels"):
+        for odd in (0, -3, 7.0, "7"):
+            with pytest.raises(ValueError, match=f"{name} is {odd!r}; pass a whole"):
+                models.wrap(network, **{name: odd})
+    with pytest.raises(ValueError, match="feature_dim is 2"):
+        models.build("smallnet", **told | {"feature_dim": 2.5}, std=0.5)
 
 
 def test_classifier_refuses_a_normalisation_of_other_channels(network):
@@ -245,6 +319,23 @@ def test_outputs_do_not_depend_on_the_batch_size(network):
     parts = models.outputs(model, images, batch_size=5)
     assert torch.allclose(whole.features, parts.features, atol=1e-6)
     assert torch.allclose(whole.logits, model.head(whole.features), atol=1e-6)
+
+
+def test_autocast_around_changes_no_number(network):
+    model, images = models.wrap(network).eval(), torch.rand(7, 1, 64, 64)
+    expected = models.outputs(model, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = models.outputs(model, images)
+    assert torch.equal(found.logits, expected.logits)
+
+
+def test_build_refuses_another_default_type():
+    try:
+        torch.set_default_dtype(torch.float64)
+        with pytest.raises(ValueError, match="default type is"):
+            build("smallnet")
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_outputs_are_of_the_model_at_rest_and_leave_it_training(network):

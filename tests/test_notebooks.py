@@ -25,6 +25,7 @@ OTHER_DEFAULTS = {
     ("07_robustness", "scale"): "sweep",
     ("07_robustness", "epochs"): 8,
     ("07_robustness", "feature_dim"): 16,
+    ("07_robustness", "precision"): "float32",  # a small network is no slower
     ("07_robustness", "triggers"): "noise",  # its labels are random
     ("08_ownership", "model"): "smallnet",  # a dozen hosts are trained
     ("08_ownership", "scale"): "sweep",

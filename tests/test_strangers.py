@@ -112,6 +112,29 @@ def test_what_gives_no_images_is_one_sentence(source):
         fl.compare(linear(0), linear(1), source)
 
 
+def test_a_study_takes_images_as_compare_does(bare):
+    images, labels = pixels(12, 1, 8, 8), torch.arange(12) % 10
+    expected = fl.Study(BARE, watermark=Split(images, labels)).key
+    pairs = (images, labels), [images.numpy(), labels.numpy()]
+    for source in (*pairs, TensorDataset(images, labels)):
+        assert fl.Study(BARE, watermark=source).key == expected
+        found = bare.fidelity("FTLL", split=source, measures="lp")
+        assert found.images == 12
+    logits = bare.outputs("host", images).logits
+    for shown in (images.numpy(), images.clone().requires_grad_(), *pairs):
+        assert torch.equal(bare.outputs("host", shown).logits, logits)
+    assert torch.allclose(bare.outputs("host", images.bfloat16()).logits, logits, 0.1)
+    for odd in (images * 255, images / 0, images[:, 0], None, 3):
+        with pytest.raises(ValueError, match="images"):
+            bare.outputs("host", odd)
+    for odd in (images, "chain", 3):
+        with pytest.raises(ValueError, match=r"data.Split|are a "):
+            fl.Study(BARE, watermark=odd)
+    for odd in ("digits", {"seed": 1}, 0):
+        with pytest.raises(ValueError, match=r"pass fidlib.Config"):
+            fl.Study(odd)
+
+
 def test_images_of_another_size_are_refused_before_anything_is_run(bare):
     split = Split(pixels(6, 1, 3, 3), LABELS)
     with pytest.raises(ValueError, match=r"cannot take images of shape \(1, 3, 3\)"):
@@ -268,7 +291,9 @@ def test_one_name_where_a_list_is_wanted_is_a_list_of_one(bare):
     assert bare.fidelity("FTAL", measures="twl").twl > 0
 
 
-@pytest.mark.parametrize("odd", ["5", "", True, [1.0], {"a": 1}])
+@pytest.mark.parametrize(
+    "odd", ["5", "", True, [1.0], {"a": 1}, float("nan"), float("inf"), 1j]
+)
 def test_a_weight_is_a_number(odd):
     with pytest.raises(ValueError, match="the weight of PFL is"):
         fl.Method("mine", preserves={"PFL": odd})

@@ -217,6 +217,35 @@ def test_families_and_attacks_get_copies(bare, monkeypatch):
     assert torch.equal(rude.train.images, bare.train.images)
 
 
+def rude(pair):
+    """Changes all that it looks at, for good."""
+    for tensor in (*pair.features, *pair.logits, *pair.host.parameters()):
+        tensor.data.zero_()
+    for split in (pair.split, pair.triggers):
+        split.images.zero_()
+        split.labels.zero_()
+    return 1.0
+
+
+def test_a_measure_that_changes_what_it_sees_changes_no_other(
+    bare, tmp_path, monkeypatch
+):
+    asked = ["pfl", "accuracy", "trigger_accuracy", "twl"]
+    expected = bare.fidelity("FTAL", measures=asked)
+    row = dataclasses.replace(MEASURES["pfl"], name="rude", of=rude, parts=None)
+    monkeypatch.setitem(MEASURES, "rude", row)
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "other"))
+    study = fl.Study(BARE)
+    found = study.fidelity("FTAL", measures=["rude", *asked])
+    for name in asked:
+        assert found[name] == expected[name]
+        assert found.by_class(name) == expected.by_class(name)
+    assert torch.equal(study.test.images, bare.test.images)
+    assert torch.equal(study.triggers.images, bare.triggers.images)
+    other = study.fidelity("FTLL", measures=asked)
+    assert other == bare.fidelity("FTLL", measures=asked)
+
+
 def test_a_classifier_that_is_handed_in_is_left_alone(bare):
     model = bare.model("FTAL").train()
     report = bare.fidelity(model)
@@ -722,7 +751,9 @@ def test_the_manifest_records_disjoint_splits(study):
 def test_a_host_of_your_own_is_protected(bare, digits, network):
     host = fl.models.wrap(network, image_size=8, mean=digits.mean, std=digits.std)
     own = fl.Study(BARE, host=host)
-    table = own.table(["FTLL", "scratch"])
+    table = own.table(["FTLL"])
+    with pytest.raises(ValueError, match="how its weights were drawn"):
+        own.model("scratch")
     assert torch.equal(own.model("host").head.weight, host.head.weight)
     assert table.loc["FTLL", "pfl_test"] == 0
     assert table.loc["FTLL", "twl"] > 0

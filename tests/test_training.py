@@ -7,6 +7,7 @@ import torch
 
 from fidlib import data, models, training
 from fidlib.methods import METHODS, Method, find
+from fidlib.networks import NETWORKS
 from fidlib.runs import keys
 from fidlib.training import HOST, Diverged, Plan, Recipe, Schedule, recipe
 from fidlib.training.loop import Objective
@@ -38,6 +39,25 @@ def secret():
     return data.Split(torch.rand(10, 1, 8, 8, generator=generator), torch.arange(10))
 
 
+@pytest.fixture
+def built(digits, monkeypatch):
+    """Makes a network a classifier that can be built anew, with other weights."""
+
+    def build(network):
+        def anew(num_classes, feature_dim):
+            made = copy.deepcopy(network)
+            for layer in made.modules():
+                if hasattr(layer, "reset_parameters"):
+                    layer.reset_parameters()
+            return made
+
+        monkeypatch.setitem(NETWORKS, "mine", anew)
+        told = {"num_classes": 10, "feature_dim": 16, "image_size": 8}
+        return models.build("mine", **told, mean=digits.mean, std=digits.std)
+
+    return build
+
+
 def fit(model, images, recipe=QUICK, *, seed=0, **options):
     """A host, trained in place from the given model."""
     return training.train(model, Plan.of(HOST, recipe, seed=seed), images, **options)
@@ -57,9 +77,8 @@ def embed(host, method, few, secret, recipe=QUICK, *, seed=0, **options):
 
 
 @pytest.fixture
-def host(network, digits, few):
-    model = models.wrap(network, mean=digits.mean, std=digits.std, image_size=8)
-    return fit(model, few).model
+def host(network, built, few):
+    return fit(built(network), few).model
 
 
 class Watch:
@@ -147,6 +166,13 @@ def test_a_host_learns_its_images(host, few):
     start = models.fresh(host, keys.stream(3)).eval()
     before = accuracy(start, few)
     assert accuracy(fit(start, few, QUICK.with_epochs(60)).model, few) > before + 0.2
+
+
+def test_autocast_around_changes_no_training(host, few, secret):
+    expected = embed(host, "FTAL", few, secret, QUICK.with_epochs(1)).model
+    with torch.autocast("cpu", torch.bfloat16):
+        found = embed(host, "FTAL", few, secret, QUICK.with_epochs(1)).model
+    assert not changed(found, expected)
 
 
 def test_the_marked_model_alone_learns_the_triggers(host, few):
@@ -436,11 +462,10 @@ def test_a_method_trains_wrn28_10_at_its_real_shape():
 
 
 @pytest.fixture
-def dropping(network, digits, few):
+def dropping(network, built, few):
     """A host, trained with dropout between its body's layers."""
-    network = torch.nn.Sequential(network[:-1], torch.nn.Dropout(0.5), network[-1])
-    model = models.wrap(network, mean=digits.mean, std=digits.std, image_size=8)
-    return fit(model, few).model
+    layers = network[:-1], torch.nn.Dropout(0.5), network[-1]
+    return fit(built(torch.nn.Sequential(*layers)), few).model
 
 
 def test_dropout_is_drawn_from_the_seed_and_leaves_the_processs_draws(dropping, few):

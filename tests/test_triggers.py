@@ -307,7 +307,8 @@ def test_frontier_stands_on_both_sides_of_the_hosts_boundary(knowing):
 
 def test_margin_climbs_the_loss_of_the_model_that_is_trained(knowing, pool):
     host, _ = knowing
-    model = models.fresh(host, fl.runs.keys.stream(0)).train()
+    torch.manual_seed(0)
+    model = host_of().train()
     images, labels = pool.images[:20] / 255, pool.labels[:20]
 
     def loss(shown):

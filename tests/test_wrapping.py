@@ -149,6 +149,16 @@ def test_a_network_that_views_is_wrapped_trained_and_measured():
     assert fl.compare(host, marked, split).twl > 0
 
 
+def test_permuted_images_are_seen_as_they_are():
+    host, other = (models.wrap(Viewed(3), image_size=8) for _ in range(2))
+    images, labels = torch.rand(30, 3, 8, 8), torch.arange(30) % 10
+    permuted = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    expected = fl.compare(host, other, (images, labels)).values()
+    for found in (permuted, permuted.numpy()):
+        assert fl.compare(host, other, (found, labels)).values() == expected
+    assert torch.equal(host(permuted), host(images))
+
+
 def test_a_network_that_views_is_trained_as_one_that_flattens():
     torch.manual_seed(0)
     viewed, flat = Viewed(3), Net(3)
@@ -168,7 +178,7 @@ def test_a_layer_that_ends_the_process_channels_last_is_trained_otherwise():
     assert moved(host, step("FTAL", host)) == weights.used(host).keys()
 
 
-@pytest.mark.parametrize("size", [(20, 12), [20, 12]])
+@pytest.mark.parametrize("size", [(20, 12), [20, 12], (np.int64(20), 12)])
 def test_image_size_takes_height_and_width(size):
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 18 * 10, 10)
@@ -332,6 +342,44 @@ def test_a_head_that_is_not_linear_is_refused():
 def test_wrap_says_what_it_takes(thing, message):
     with pytest.raises(ValueError, match=message):
         models.wrap(thing, image_size=8)
+
+
+class Tied(Net):
+    def __init__(self):
+        super().__init__()
+        self.reduced, self.back = nn.Linear(12, 10), nn.Linear(10, 12)
+        self.head.weight = self.reduced.weight
+
+    def features(self, images):
+        return self.back(self.reduced(super().features(images)))
+
+
+def test_a_head_that_shares_its_weight_is_refused():
+    with pytest.raises(ValueError, match="head of Tied, head, shares its weight"):
+        models.wrap(Tied(), image_size=8)
+    network = Tied()
+    network.head = nn.Linear(12, 10)
+    network.back.weight = nn.Parameter(network.head.weight.T.clone())
+    models.wrap(network, image_size=8)
+
+
+class Shifts(Net):
+    """It changes what it is given."""
+
+    def features(self, images):
+        images -= 0.5
+        return super().features(images)
+
+
+@pytest.mark.parametrize("answer", [lambda m, x: x, lambda m, x: {"logits": x}])
+def test_a_network_may_change_what_it_is_given(answer):
+    network, images = Answers(answer), torch.rand(3, 1, 8, 8)
+    network.features = Shifts().features
+    expected = network.head(F.relu(network.features(images.clone())))
+    shown = images.clone()
+    model = models.wrap(network, image_size=8)
+    assert torch.allclose(model(shown), expected, atol=1e-6)
+    assert torch.equal(shown, images)
 
 
 # Training
@@ -507,6 +555,16 @@ def test_pruned_layers_are_trained_and_the_mask_stays(name, after_a_step):
     for name, weight in weights.used(marked).items():
         if name.endswith("weight"):
             assert weight.eq(0).float().mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_batch_norm_stays_as_it_is_also_where_it_is_pruned():
+    layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten()]
+    prune.l1_unstructured(layers[1], "weight", 0.5)
+    network = nn.Sequential(*layers, nn.Linear(144, 12), nn.Linear(12, 10))
+    host = models.wrap(network, image_size=8)
+    before = weights.used(host)
+    expected = {n for n in before if not n.startswith("body.1.")}
+    assert moved(host, step("FTAL", host)) == expected < before.keys()
 
 
 def test_pruning_by_rows_and_at_random_is_kept_too():

@@ -13,7 +13,7 @@ _SHARE = Strength("the share of weights", 0, 0.999)
 _NOISE = Strength("the noise", 0, 100)
 _RATE = Strength("the learning rate", 1e-7, 1)
 _EPOCHS = Strength("the number of epochs", 1, 10_000, whole=True)
-_BITS = Strength("the number of bits", 1, 16, whole=True)
+_BITS = Strength("the number of bits", 2, 16, whole=True)
 
 _ADAM = {"learning_rate": 1e-3, "epochs": 5, "optimizer": "adam"}
 _ADAM |= {"weight_decay": 0.0, "trains_norm": False}

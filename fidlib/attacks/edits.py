@@ -36,22 +36,21 @@ def prune(model: Classifier, split: Split, seed: int, share: float = 0.5) -> Cla
 
 @torch.no_grad()
 def quantise(model: Classifier, split: Split, seed: int, bits: int = 4) -> Classifier:
-    """Every weight of a tensor at the nearest of `2 ** bits` equal steps.
+    """Every weight at the nearest of `2 ** bits - 1` equal steps about 0.
 
-    From its least to its largest, for each convolution and linear layer.
+    As far as the largest of its tensor, for each convolution and linear layer.
 
     Args:
         model: Not changed.
         split: Not looked at.
         seed: Decides nothing.
-        bits: A tensor's.
+        bits: Of a weight, its sign among them; two or more.
     """
     model, weights = _edited(model)
     for weight in weights:
-        low, high = weight.aminmax()
-        step = (high - low) / (2**bits - 1)
-        if step > 0:  # else all are the same
-            weight.copy_(((weight - low) / step).round() * step + low)
+        step = weight.abs().max() / (2 ** (bits - 1) - 1)
+        if step > 0:
+            weight.copy_((weight / step).round() * step)
     return model
 
 

@@ -5,6 +5,7 @@ A measure is a function of a `Pair`, whose docstring is its definition, and a ro
 """
 # ruff: noqa: F401 - what a reader types after `fl.measures.catalogue`
 
+import inspect
 from collections import defaultdict
 
 import torch
@@ -330,3 +331,18 @@ def _reach(points: Tensor, logits: Tensor) -> Tensor:
     margins = losses.margins(logits.flatten(0, 1), named.flatten())
     lengths = (points[:, -1] - points[:, 0]).flatten(1).norm(dim=1)
     return boundary.crossings(margins.view(named.shape)) * lengths
+
+
+def page() -> str:
+    """The catalogue as Markdown, which is `docs/measures.md`."""
+    lines = ["# Measures", "Numbers about a host and a marked model on images."]
+    for level in dict.fromkeys(one.level for one in MEASURES.values()):
+        rows = [_entry(one) for one in MEASURES.values() if one.level == level]
+        lines += [f"## {level.capitalize()}", *rows]
+    return "\n\n".join(lines) + "\n"
+
+
+def _entry(one: Measure) -> str:
+    same = "of one model" if one.same is None else f"{one.same:g} if nothing changed"
+    text = inspect.cleandoc(one.of.__doc__ or "")
+    return f"**`{one.name}`** ({one.unit}; {same}; {one.source}). {text}"

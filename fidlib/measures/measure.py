@@ -86,8 +86,10 @@ def measure(pair: Pair, names: Sequence[str]) -> dict[str, Measured]:
             f"fidlib.MEASURES has {', '.join(odd)} for a measure of another name: give "
             "the row and its place one name."
         )
+    # A measure of the user's own may change what it looks at: it is the last to look.
+    rows.sort(key=lambda row: not row.of.__module__.startswith("fidlib."))
     groups = [*map(pair.only, range(pair.num_classes))]
-    return {
+    found = {
         row.name: Measured(
             _estimate(row, pair),
             [_estimate(row, group) for group in groups if row.by_class],
@@ -95,6 +97,7 @@ def measure(pair: Pair, names: Sequence[str]) -> dict[str, Measured]:
         )
         for row in rows
     }
+    return {name: found[name] for name in names}
 
 
 def value(pair: Pair, name: str) -> float | None:

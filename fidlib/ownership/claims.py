@@ -154,7 +154,7 @@ def answers(model: Suspect, triggers: Split) -> np.ndarray:
         with torch.no_grad():
             found = torch.as_tensor(model(images))
     else:
-        found = torch.as_tensor(np.asarray(model))
+        found = torch.from_numpy(np.array(model))  # one that may be written to
     found = found.argmax(1) if found.ndim == 2 else found
     if found.shape != (len(images),) or found.is_floating_point():
         raise ValueError(

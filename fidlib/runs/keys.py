@@ -19,7 +19,7 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -109,11 +109,17 @@ def _network(
                 "no stored model keeps: remove it, or write what it does as a layer."
             )
         found += _value(type(layer), seen)
-        held = vars(layer) if _own(type(layer).__module__) else _unshown(layer)
-        for attribute, value in held.items():
-            if not attribute.startswith("_") and attribute != "training":
+        own = _own(type(layer).__module__)
+        for attribute, value in (vars(layer) if own else _unshown(layer)).items():
+            # Of what has a private name, settings; the rest is PyTorch's, or a cache.
+            told = own and isinstance(value, _SETTINGS)
+            if attribute != "training" and (told or not attribute.startswith("_")):
                 found += [attribute, *_value(value, seen)]
     return found
+
+
+_SETTINGS = int | float | str | FunctionType | BuiltinFunctionType
+"""Types of a layer's plain settings, such as a slope or an activation."""
 
 
 def _unshown(layer: torch.nn.Module) -> dict[str, object]:
@@ -123,8 +129,7 @@ def _unshown(layer: torch.nn.Module) -> dict[str, object]:
     shows = type(layer).extra_repr is not nn.Module.extra_repr
     if shows or type(layer).__module__.startswith("fidlib."):
         return {}
-    settings = int | float | bool | str
-    return {n: v for n, v in vars(layer).items() if isinstance(v, settings)}
+    return {n: v for n, v in vars(layer).items() if isinstance(v, _SETTINGS)}
 
 
 def _code(thing: Callable, seen: set[int]) -> list[str]:

@@ -40,7 +40,7 @@ class Images:
     def __init__(
         self,
         config: Config,
-        watermark: Split | None,
+        watermark: Split | Any | None,
         device: torch.device,
         host: Callable[[], Classifier],
     ) -> None:
@@ -56,7 +56,7 @@ class Images:
             parts["train"], reserved * config.trigger_count, config.seed
         )
         self._parts = parts
-        self.watermark = None if watermark is None else watermark.copy()
+        self.watermark = None if watermark is None else Split.of(watermark).copy()
         if self.watermark is not None:
             parts["triggers"] = self._checked(self.watermark)
 

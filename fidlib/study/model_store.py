@@ -45,7 +45,7 @@ class ModelStore:
         self,
         config: Config,
         host: Classifier | None,
-        watermark: Split | None,
+        watermark: Split | Any | None,
     ) -> None:
         config.check()
         self.config = config

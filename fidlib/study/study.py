@@ -43,7 +43,11 @@ class Study:
         config: What it is about.
         host: A trained classifier of your own to protect, e.g. from `models.wrap`; the
             configuration's network is trained when None.
-        watermark: Triggers of your own; the configuration's family when None.
+        watermark: Triggers of your own, or what `Split.of` takes; the configuration's
+            family when None.
+
+    Raises:
+        ValueError: If one of them is of another type, or they do not fit.
     """
 
     def __init__(
@@ -51,8 +55,10 @@ class Study:
         config: Config | None = None,
         *,
         host: Classifier | None = None,
-        watermark: Split | None = None,
+        watermark: Split | Any | None = None,
     ) -> None:
+        if not isinstance(config, Config | None):
+            raise ValueError(f"config is {config!r}; pass fidlib.Config(...).")
         self.config = config or Config()
         self._store = ModelStore(self.config, host, watermark)
 
@@ -154,10 +160,13 @@ class Study:
 
         Args:
             of: A lineage, or any classifier.
-            images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels.
+            images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels, as a
+                tensor or array, or with labels.
         """
         split = self._store.images[images] if isinstance(images, str) else images
-        shown = (split.images if isinstance(split, Split) else split).to(self.device)
+        if hasattr(split, "shape"):
+            split = Split(split, torch.zeros(len(split), dtype=torch.long))
+        shown = Split.of(split).images.to(self.device)
         found = self._find(of)
         return reports.outputs(found.model, found.fingerprint, shown)
 
@@ -165,7 +174,7 @@ class Study:
         self,
         of: Name | Classifier,
         against: Name | Classifier = "host",
-        split: str | Split = "test",
+        split: str | Split | Any = "test",
         *,
         measures: Iterable[str] | None = None,
     ) -> Fidelity:
@@ -177,7 +186,7 @@ class Study:
         Args:
             of: A lineage, or any classifier.
             against: The reference, likewise.
-            split: The images to compare on: `train`, `test`, or others.
+            split: The images to compare on: `train`, `test`, or what `Split.of` takes.
             measures: Those to have, by name; all when None, but of `train` none of the
                 boundary.
         """
@@ -185,7 +194,7 @@ class Study:
             raise ValueError(f"split is {split!r}; use train, test or a data.Split.")
         names = [measures] if isinstance(measures, str) else measures
         names = _asked(split) if names is None else [*names]
-        if unknown := [name for name in names if name not in MEASURES]:
+        if unknown := [str(name) for name in names if name not in MEASURES]:
             raise ValueError(
                 f"unknown measures {', '.join(unknown)}; use some of "
                 f"{', '.join(MEASURES)}."
@@ -305,8 +314,9 @@ class Study:
     ) -> tuple[dict[str, object], Pair]:
         """What tells a pair from others, and the pair on outputs that are kept."""
         host, marked = self._find(against), self._find(of)
+        named = isinstance(split, str)
         # A copy's content is computed anew, whatever became of the images since.
-        images = self._store.images[split] if isinstance(split, str) else split.copy()
+        images = self._store.images[split] if named else Split.of(split).copy()
         images, secret = images.to(self.device), self._store.images["triggers"]
         key: dict[str, object] = {
             "host": host.fingerprint,
@@ -315,6 +325,7 @@ class Study:
             "triggers": secret.content,
         }
         # A measure of the user's own may do anything to what it is handed.
+        images, secret = images.copy(), secret.copy()
         reference = copy.deepcopy(host.model)
         same = marked.fingerprint == host.fingerprint
         model = reference if same else copy.deepcopy(marked.model)

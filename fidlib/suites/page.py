@@ -1,10 +1,9 @@
-"""What a suite publishes in `figures/`: files, tables read back, and `index.html`."""
+"""A suite's `index.html`: every picture and table, and how it was made."""
 
 import html
 import io
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,95 +12,7 @@ from typing import Any
 import pandas as pd
 
 from fidlib.runs import store
-from fidlib.suites.read import Job, Result, Suite
-
-
-def publish(suite: Suite, results: Mapping[str, Result]) -> Path:
-    """Copy finished pictures to `figures/<suite>/` and write its page.
-
-    Jobs that were not run this time are shown as they were last published.
-    """
-    folder = store.project_root() / "figures" / suite.name
-    folder.mkdir(parents=True, exist_ok=True)
-    entries = []
-    for job in sorted(suite.jobs, key=lambda job: job.name):  # as they are read
-        result = results.get(job.name)
-        if result and not result.traceback:
-            _replace(folder, job, result.folder / "pictures")
-        record = folder / f"{job.name}-provenance.json"
-        if result and result.traceback:
-            entries.append(Entry(job, traceback=result.traceback))
-        elif record.exists():
-            files = sorted(p.name for p in folder.glob(f"{job.name}-*"))
-            files.remove(record.name)
-            entries.append(Entry(job, files, json.loads(record.read_text())))
-    if any(result.status == "made" for result in results.values()):
-        explorer(suite, folder)
-    return write_page(folder, suite.name, suite.about, entries)
-
-
-def explorer(suite: Suite, folder: Path) -> None:
-    """Write the explorer of a suite's study, of the models that are there, if any."""
-    from fidlib.explorer import explore, gather
-    from fidlib.study.study import Study
-
-    study = Study(suite.config())
-    sweep = folder / "06_tradeoffs-models.csv"
-    tables = {"sweep of notebook 06": pd.read_csv(sweep)} if sweep.exists() else {}
-    if names := gather.trained(study):
-        shown = explore(study, names, tables=tables)
-        shown.page(folder / "explorer.html", planes=PLANES)
-
-
-PLANES = 2
-"""In pixel space, kept for a page, which cannot ask the models."""
-
-
-def _replace(folder: Path, job: Job, pictures: Path) -> None:
-    """Put a job's files in place of its earlier ones; the record, their seal, last."""
-    seal = "provenance.json"
-    (folder / f"{job.name}-{seal}").unlink(missing_ok=True)
-    for old in folder.glob(f"{job.name}-*"):
-        old.unlink()
-    for file in sorted(pictures.glob("*"), key=lambda file: file.name == seal):
-        shutil.copyfile(file, folder / f"{job.name}-{file.name}")
-
-
-def published(suite: Suite, table: str) -> tuple[str, pd.DataFrame] | None:
-    """A table that a notebook of the suite left in `figures/`; None if none did.
-
-    Args:
-        suite: Whose.
-        table: `fidelity`, `seeds` or `claims`.
-
-    Returns:
-        A line on how it was made, and the table of the suite's first notebook with one.
-    """
-    folder = store.shelf("figures") / suite.name
-    for job in suite.jobs:
-        path = folder / f"{job.name}-{table}.csv"
-        record = folder / f"{job.name}-provenance.json"
-        if path.exists() and record.exists():
-            how = _how_made(job, json.loads(record.read_text()))
-            return how, pd.read_csv(path).set_index(_INDEX[table])
-    return None
-
-
-_INDEX = {
-    "fidelity": ["method"],
-    "seeds": ["method", "seed"],
-    "claims": ["claim", "measured", "borne_out"],
-}
-"""What names the rows of a published table."""
-
-
-def _how_made(job: Job, record: dict[str, Any]) -> str:
-    said = record["parameters"]
-    names = ("dataset", "scale", "epochs", "seed", "feature_dim", "train_images")
-    names += ("test_images", "split", "precision")
-    settings = ", ".join(f"{n} {said[n]}" for n in names if n in said)
-    made, machine, commit = (record[n] for n in ("made", "machine", "commit"))
-    return f"{job.name}, made {made[:10]}: {settings}; {machine}; commit {commit}"
+from fidlib.suites.read import Job
 
 
 @dataclass(frozen=True)
@@ -142,6 +53,7 @@ def write_page(folder: Path, suite: str, about: str, entries: Sequence[Entry]) -
 <body>
 <h1>fidlib: {html.escape(suite)}</h1>
 <p>{html.escape(about)}</p>
+{_claims(folder, entries)}
 {EXPLORER if (folder / "explorer.html").exists() else ""}
 <nav>{links}</nav>
 {sections}
@@ -167,23 +79,47 @@ addEventListener("message", ({ data }) => {
 
 
 STYLE = """
+:root { color-scheme: light dark; --text: #222; --soft: #555; --line: #ddd;
+        --page: #fff; --fault: #fff3f0; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #ddd; --soft: #aaa; --line: #444; --page: #16181c; --fault: #3a1d1d; }
+  figure img { background: #fff; }
+}
 #explorer { width: min(96vw, 1440px); height: 1400px; border: 0; position: relative;
             left: 50%; transform: translateX(-50%); }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem;
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text);
+       background: var(--page); max-width: 62rem;
        margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 3rem; }
 nav { margin: 1rem 0; } img { max-width: 100%; height: auto; display: block; }
-figure { margin: 1.5rem 0; } figcaption, .made { color: #555; font-size: .87rem; }
+figure { margin: 1.5rem 0; }
+figcaption, .made { color: var(--soft); font-size: .87rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .82rem;
         font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap;
-         border-bottom: 1px solid #ddd; }
+         border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
 .text { text-align: left; white-space: normal; min-width: 14rem; }
-pre { background: #fff3f0; border-left: 3px solid #c1121f; padding: .6rem;
+pre { background: var(--fault); border-left: 3px solid #c1121f; padding: .6rem;
       overflow-x: auto; font-size: .8rem; }
 """
+
+
+def claims(folder: Path, entries: Sequence[Entry]) -> dict[str, str]:
+    """The paper's claims, if the suite judges them, each with its verdict."""
+    for entry in entries:
+        path = folder / f"{entry.job.name}-claims.csv"
+        if path.name in entry.files:
+            table = pd.read_csv(path)
+            return dict(zip(table.claim, table.borne_out, strict=True))
+    return {}
+
+
+def _claims(folder: Path, entries: Sequence[Entry]) -> str:
+    verdicts = claims(folder, entries).items()
+    rows = (f"<li>{html.escape(c)}: <b>{html.escape(v)}</b></li>" for c, v in verdicts)
+    return f"<p>Borne out here?</p><ul>{''.join(rows)}</ul>" if verdicts else ""
 
 
 def _section(folder: Path, entry: Entry) -> str:
@@ -207,12 +143,20 @@ def _section(folder: Path, entry: Entry) -> str:
     return "\n".join([*parts, "</section>"])
 
 
+def caption(picture: Path) -> str:
+    """The sentence that a picture carries."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        return str(image.info.get("Description", picture.name))
+
+
 def _figure(folder: Path, file: str, files: Sequence[str]) -> str:
     from PIL import Image
 
     with Image.open(folder / file) as image:
-        alt = html.escape(str(image.info.get("Description", file)))
         width, height = image.size
+    alt = html.escape(caption(folder / file))
     pdf = file.removesuffix("png") + "pdf"
     link = f'<a href="{pdf}">PDF</a>' if pdf in files else ""
     return (
@@ -235,8 +179,8 @@ def _table(folder: Path, file: str) -> str:
         if any(isinstance(value, str) and len(value) >= 20 for value in values):
             cells = cells.replace(f"<th>{name}</th>", f'<th class="text">{name}</th>')
     return (
-        f'<div class="scroll">{cells}</div>'
-        f'<p class="made"><a href="{file}">{file}</a></p>'
+        f'<details><summary>{file}</summary><div class="scroll">{cells}</div>'
+        f'<p class="made"><a href="{file}">{file}</a></p></details>'
     )
 
 

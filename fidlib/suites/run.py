@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from fidlib.runs import keys, machine, pool, store
 from fidlib.study.jobs import Asked, noting, tasks
-from fidlib.suites import page
+from fidlib.suites import publish
 from fidlib.suites.read import Job, Result, Suite, check
 
 LONGEST = 80
@@ -87,7 +87,7 @@ def run(
                 results[job.name] = _failed(job, result) if lost else result
 
         pool.run(todo, finished, jobs=jobs, backend=backend, scheduler=scheduler)
-    page.publish(suite, results)
+    publish.publish(suite, results)
     return [results[job.name] for job in chosen]
 
 

@@ -135,7 +135,9 @@ def train(
     kept: dict[str, Stateful] = {"optimizer": optimizer}
     kept |= {} if observer is None else {"observer": observer}
     checkpoint = Checkpoint(state, model, kept, objective.augmentation, device)
-    with torch.enable_grad(), _own_randomness(device):
+    # Whatever somebody switched at the top of a notebook is not of the training.
+    switched = torch.autocast(device.type, enabled=False)
+    with torch.enable_grad(), switched, _own_randomness(device):
         torch.manual_seed(stream(plan.seed, plan.method.name, "layers").initial_seed())
         progress = checkpoint.read()
         path = _Path(model, plan, epoch_steps, progress, observer)
@@ -258,13 +260,11 @@ def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Opti
     model.train(not frozen_norm)
     if part == "body":
         model.head.eval()  # a weight that is computed stays as it is
-    for name, module in model.named_modules():
-        # A layer's weight may be computed from those of a module inside it.
-        inside = "head" if name.partition(".")[0] == "head" else "body"
-        wanted = part in ("all", inside)
-        norm = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(wanted and not (norm and frozen_norm))
+    model.body.requires_grad_(part != "head")
+    model.head.requires_grad_(part != "body")
+    for module in model.modules():
+        if frozen_norm and isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     if plan.optimizer == "sgd":
         groups = [

@@ -1,0 +1,68 @@
+"""What the documents say is what the code and the published tables say."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import fidlib as fl
+from fidlib.methods import PAPER
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def measures(suite):
+    path = ROOT / "figures" / suite / "04_fidelity-measures.csv"
+    return pd.read_csv(path, index_col="method")
+
+
+def answer():
+    """Three lines on what was published."""
+    cifar, mnist = measures("cifar10"), measures("mnist")
+    tuned = [n for n in PAPER if n != "scratch" and cifar.trigger_accuracy[n] >= 0.9]
+    cifar, seven = cifar.loc[tuned], len(tuned)
+    lost = 100 * cifar["lost accuracy"]
+    assert cifar.TWL.idxmax() == cifar.PFL.idxmin() == cifar.SPL.idxmin() == "FixLL+PFL"
+    few, many = (mnist["changed answers"][n] for n in ("FixLL", "FixLL+PFL"))
+    share = mnist.PFL["FixLL+PFL"] / mnist.PFL["FixLL"]
+    assert few < many
+    return (
+        f"On CIFAR-10 {seven} of the paper's methods lose {lost.min():.1f} to "
+        f"{lost.max():.1f} points of accuracy; FixLL+PFL is\nthe farthest of them from "
+        "the host in weights and the nearest in features and probabilities. But on\n"
+        f"MNIST, with {share:.2%} of FixLL's PFL, it changes more answers ({many:.2%} "
+        f"for {few:.2%}): no one number tells all.\n"
+    )
+
+
+def test_the_answer_is_of_the_published_tables():
+    found = re.search("<!-- answer -->\n(.*?)<!-- /answer -->", README, re.DOTALL)
+    assert found[1] == answer()
+
+
+def test_the_readme_is_a_page():
+    assert len(README.splitlines()) <= 130
+    assert len(README.encode()) <= 8000
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "docs"])
+def test_links_lead_somewhere(path):
+    pages = [ROOT / path] if path.endswith("md") else [*(ROOT / path).glob("*.md")]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8")):
+            if not link.startswith("http"):
+                assert (page.parent / link).exists(), link
+
+
+def test_every_notebook_and_method_is_named():
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"`{notebook.stem}`" in README
+    for name in PAPER:
+        assert name.split("+")[0] in README
+
+
+def test_the_page_of_measures_is_of_the_catalogue():
+    page = (ROOT / "docs" / "measures.md").read_text("utf-8")
+    assert page == fl.measures.catalogue.page(), "write it anew: make docs"
