@@ -151,7 +151,7 @@ def network(text: str) -> nn.Module:
         sys.path.insert(0, here)
     try:
         found = getattr(importlib.import_module(module), name)()
-    except Exception as error:  # whatever a stranger's module does
+    except (Exception, SystemExit) as error:  # whatever a stranger's module does
         raise ValueError(
             f"{text} gives no network ({type(error).__name__}: {error}): name a "
             "function without arguments in a module that can be imported from here."

@@ -5,12 +5,14 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike
 
 from fidlib import ownership
 from fidlib.attacks import Attack, find
 from fidlib.measures import losses, ranking
-from fidlib.measures.intervals import LEVEL, Estimate, paired_gain
+from fidlib.measures.fidelity import Fidelity
+from fidlib.measures.intervals import Estimate, student
 from fidlib.ownership import Key
 from fidlib.study.lineage import Lineage, Name, several
 from fidlib.study.study import Study
@@ -19,7 +21,7 @@ NONE = "none"
 """Stands for an attack where there was none."""
 
 _TOLD = ("agreement", "pfl", "spl")
-_MEASURES = (*_TOLD, "accuracy", "host_accuracy", "churn_lost", "churn_gained")
+_MEASURES = (*_TOLD, "accuracy", "churn_lost", "churn_gained")
 
 
 def attack_curve(
@@ -40,11 +42,12 @@ def attack_curve(
         alpha: The level of the claim.
 
     Returns:
-        A row for each model, as it is (`none`) and under each attack: `model`, `attack`
-        and `strength`; `matches` of `triggers`, with `p`, the `threshold` of matches at
-        this level for this suspect, and whether the mark is `removed`; `accuracy` on
-        the test images, what is `lost` of the model's, with its 95 % interval `low` to
-        `high`, paired, and `tried`, what the attacker sees lost on his validation set;
+        A row for each model, as it is (`none`) and under each attack: `model`,
+        `attack`, its `kind` and `strength`; `matches` of `triggers`, with `p`, the
+        `threshold` of matches at this level for this suspect, and whether the mark is
+        `removed`; `accuracy` on the test images, what is `lost` of the model's, with
+        its 95 % interval `low` to `high`, paired, and `tried`, what the attacker sees
+        lost on his validation set;
         `agreement`, `pfl` and `spl` with the model that was attacked, and with the host
         (`host_spl` and the like). `spl` is the cost; `restored` is how much nearer the
         host's probabilities it came.
@@ -70,8 +73,7 @@ def _row(
         study.fidelity(a, b, measures=_MEASURES)
         for a, b in ((of, victim), (of, "host"), (victim, "host"))
     )
-    lost, gained = near.churn_lost or 0.0, near.churn_gained or 0.0
-    gain, half = paired_gain(lost, gained, near.images)
+    lost = _lost(near)
     labels = study.images("validation").labels
     tried = [
         losses.accuracy(study.outputs(model, "validation").logits, labels)
@@ -80,6 +82,7 @@ def _row(
     row: dict[str, object] = {
         "model": str(victim),
         "attack": attack.name if attack else NONE,
+        "kind": attack.preset.kind if attack else NONE,
         "strength": attack.at() if attack else math.nan,
         "matches": evidence.matches,
         "triggers": evidence.n,
@@ -87,9 +90,9 @@ def _row(
         "threshold": evidence.threshold,
         "removed": not evidence.holds,
         "accuracy": near.accuracy,
-        "lost": lost - gained,
-        "low": -gain - half,
-        "high": half - gain,
+        "lost": lost.value,
+        "low": lost.low,
+        "high": lost.high,
         "tried": tried[0] - tried[1],
     }
     row |= {name: near[name].value for name in _TOLD}
@@ -158,7 +161,7 @@ def fidelity_costs(table: pd.DataFrame) -> Estimate:
     # A mark that no attack removed has the highest rank, whatever it would have cost.
     finite = table.assign(lost=table.lost.clip(upper=1.0))
     groups = finite.groupby("host")[["distance", "lost"]]
-    return over_hosts([ranking.spearman(*own.to_numpy(float).T) for _, own in groups])
+    return _over_hosts([ranking.spearman(*own.to_numpy(float).T) for _, own in groups])
 
 
 def quiet_resists(table: pd.DataFrame) -> Estimate:
@@ -176,7 +179,7 @@ def quiet_resists(table: pd.DataFrame) -> Estimate:
     """
     kept = table.set_index(["host", "mark", "optimizer"]).kept.unstack(["mark"])
     more = (kept["quiet"] - kept["plain"]).unstack("optimizer")
-    return over_hosts(more["sgd"] - more["adam"])
+    return _over_hosts(more["sgd"] - more["adam"])
 
 
 def times_cheaper(table: pd.DataFrame) -> Estimate:
@@ -191,17 +194,28 @@ def times_cheaper(table: pd.DataFrame) -> Estimate:
         hosts of their logarithm.
     """
     shares = np.log((table["quiet-noise"] / table["ft-all"]).to_numpy(float))
-    return Estimate(*(None if v is None else math.exp(v) for v in over_hosts(shares)))
+    return Estimate(*(None if v is None else math.exp(v) for v in _over_hosts(shares)))
 
 
-def over_hosts(values: ArrayLike) -> Estimate:
+def _over_hosts(values: ArrayLike) -> Estimate:
     """A mean over hosts with its 95 % interval by Student's t; NaN are left out."""
-    from scipy import stats
+    found = np.asarray(values, float)
+    found = found[np.isfinite(found)]
+    if len(found) < 2:
+        return Estimate(float(found.mean()) if len(found) else None, None, None)
+    low, high = student(torch.from_numpy(found))
+    return Estimate(float(found.mean()), float(low), float(high))
 
-    values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
-        return Estimate(float(values.mean()) if len(values) else None, None, None)
-    mean, spread = values.mean(), values.std(ddof=1) / len(values) ** 0.5
-    half = spread * stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)
-    return Estimate(float(mean), float(mean - half), float(mean + half))
+
+def _lost(report: Fidelity) -> Estimate:
+    """The accuracy that the second model loses, paired by image.
+
+    One more image is lost and one gained in its interval, so that it has a width where
+    none was (Bonett and Price 2012, J. Educ. Behav. Stat. 37).
+    """
+    lost, gained = report.churn_lost or 0.0, report.churn_gained or 0.0
+    each = torch.zeros(report.images + 2)
+    first, last = (round(share * report.images) + 1 for share in (lost, gained))
+    each[:first], each[-last:] = 1, -1
+    low, high = student(each)
+    return Estimate(lost - gained, float(low), float(high))

@@ -443,7 +443,7 @@ def test_a_definition_holds_every_setting_so_that_a_changed_default_is_another_r
     monkeypatch.setitem(tuning.tune.__kwdefaults__, "epochs", 21)
     assert attacks.find("ft-all").definition() != before
     assert attacks.find("rt-all").definition()[1]["epochs"] == 5  # its own
-    other = Preset(edits.prune, options={"share": 0.6})
+    other = Preset(edits.prune, "edited", options={"share": 0.6})
     monkeypatch.setitem(fl.ATTACKS, "prune", other)
     assert attacks.find("prune").definition() == ["prune", {"share": 0.6}]
     assert attacks.find("prune").at() == 0.6

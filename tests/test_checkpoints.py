@@ -30,6 +30,10 @@ def nothing():
     return 3
 
 
+def leaves():
+    raise SystemExit  # as argparse does, in a script that is imported
+
+
 def needs(number):
     return lenet()
 """
@@ -214,6 +218,7 @@ def test_load_says_what_a_file_holds_and_runs_nothing_of_it(saved, message, nets
         ("nets:lenets", "has no attribute 'lenets'"),
         ("nets:needs", "missing 1 required"),
         ("nets:nothing", "returns a int; it must return a network"),
+        ("nets:leaves", "gives no network .SystemExit"),
     ],
 )
 def test_a_network_is_named_by_module_and_function(text, message, nets):

@@ -15,7 +15,7 @@ import fidlib as fl
 from fidlib import explorer
 from fidlib.explorer import gather, live, page, scene
 from fidlib.runs import store
-from fidlib.suites import page as suite_page
+from fidlib.suites import publish
 from fidlib.suites.read import Job, Suite
 from tests.explorer_scene import CLASSES, IMAGES, NAMES, made
 
@@ -362,13 +362,13 @@ def test_a_suites_explorer_shows_the_models_that_are_there(study, tmp_path):
     settings = {n: getattr(study.config, n) for n in ("model", "scale", "train_images")}
     settings["trigger_count"] = study.config.trigger_count
     job = Job("one", Path("one.ipynb"), {"number": 4, **settings})
-    suite_page.explorer(Suite("mine", "about", (job,)), tmp_path)
+    publish.explorer(Suite("mine", "about", (job,)), tmp_path)
     about, _ = page.read(tmp_path / "explorer.html")
     assert [model["name"] for model in about["models"]] == [
         *("host", "FTAL", "FTAL/prune:0.4")
     ]
-    assert len(about["planes"]) == suite_page.PLANES
+    assert len(about["planes"]) == publish.PLANES
     assert (tmp_path / "explorer.html").stat().st_size < 4e6
     other = Job("one", Path("one.ipynb"), {**settings, "seed": 9})
-    suite_page.explorer(Suite("mine", "about", (other,)), tmp_path / "none")
+    publish.explorer(Suite("mine", "about", (other,)), tmp_path / "none")
     assert not (tmp_path / "none").exists()  # nothing was trained for it

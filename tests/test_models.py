@@ -322,11 +322,14 @@ def test_outputs_do_not_depend_on_the_batch_size(network):
 
 
 def test_autocast_around_changes_no_number(network):
-    model, images = models.wrap(network).eval(), torch.rand(7, 1, 64, 64)
-    expected = models.outputs(model, images)
+    model, images = models.wrap(network).eval(), torch.rand(30, 1, 12, 12)
+    split = fl.data.Split(images, torch.arange(30) % 10)
+    other = models.wrap(network, std=0.5)
+    expected = models.outputs(model, images), fl.compare(model, other, split)
     with torch.autocast("cpu", torch.bfloat16):
-        found = models.outputs(model, images)
-    assert torch.equal(found.logits, expected.logits)
+        found = models.outputs(model, images), fl.compare(model, other, split)
+    assert torch.equal(found[0].logits, expected[0].logits)
+    assert found[1] == expected[1]
 
 
 def test_build_refuses_another_default_type():

@@ -15,6 +15,7 @@ def curve():
         paths = ("none", "prune", "prune"), (math.nan, 0.2, 0.6), left, (0, 0.01, 0.3)
         for attack, strength, matches, lost in zip(*paths, strict=True):
             row = {"model": model, "attack": attack, "strength": strength}
+            row["kind"] = "none" if attack == "none" else "edited"
             row |= {"matches": matches, "triggers": 100, "lost": lost, "spl": 2 * lost}
             rows.append(row | {"threshold": 28})
     return pd.DataFrame(rows)
@@ -42,6 +43,12 @@ def test_a_path_goes_from_the_unattacked_model_through_the_strengths(ax, curve):
     assert [line.get_xydata().tolist() for line in dots] == [[[0.01, 0.9], [0.3, 0.2]]]
     hollow = [line for line in lines(ax, "o") if line.get_markerfacecolor() == "w"]
     assert [line.get_ydata().tolist() for line in hollow] == [[0.08, 0.11]]
+
+
+def test_an_attack_of_one_strength_is_a_marker_alone(ax, curve):
+    plots.attack_paths(ax, curve[curve.strength != 0.6], "lost")
+    assert not lines(ax, "")[:-1]  # but for what is needed
+    assert len(lines(ax, "o")) == 2
 
 
 def test_one_threshold_is_a_line_and_several_are_dashes(ax, curve):
@@ -78,7 +85,8 @@ def test_panels_show_points_and_name_models_and_attacks(plt, curve):
     figure = plots.robustness_panels(curve, given(FTAL=("prune", 0.6, 0.3, 0.1, 0.5)))
     figure.canvas.draw()
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["host", "FTAL", "prune"]
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == ["host", "FTAL", "needed by the claim", "edited"]
     reach = max(np.max(line.get_xdata()) for line in figure.axes[0].lines[:-1])
     assert reach == 30  # points
     assert figure.axes[2].lines[0].get_ydata()[0] == 30

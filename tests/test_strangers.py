@@ -123,7 +123,8 @@ def test_a_study_takes_images_as_compare_does(bare):
     logits = bare.outputs("host", images).logits
     for shown in (images.numpy(), images.clone().requires_grad_(), *pairs):
         assert torch.equal(bare.outputs("host", shown).logits, logits)
-    assert torch.allclose(bare.outputs("host", images.bfloat16()).logits, logits, 0.1)
+    found = bare.outputs("host", images.bfloat16()).logits
+    assert torch.allclose(found, logits, atol=1e-2)
     for odd in (images * 255, images / 0, images[:, 0], None, 3):
         with pytest.raises(ValueError, match="images"):
             bare.outputs("host", odd)
@@ -335,6 +336,13 @@ def test_an_unforeseen_error_is_one_line_and_its_traceback_a_file(monkeypatch, c
     kept = Path(printed.split("traceback is in ")[1].rstrip(".\n"))
     assert "KeyError: 'nothing'" in kept.read_text()
     kept.unlink()
+
+
+def test_a_store_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "file"))
+    with pytest.raises(OSError, match="another run store in FIDLIB_RUNS"):
+        store.make("host", {"a": 1}, lambda folder: None)
 
 
 def test_what_cannot_be_written_is_said_first(tmp_path):

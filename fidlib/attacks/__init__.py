@@ -10,6 +10,7 @@ from fidlib.attacks.smoothing import depth, input_noise, median
 from fidlib.attacks.tuning import distil, fine_prune, overwrite, tune, wrk
 
 _SHARE = Strength("the share of weights", 0, 0.999)
+_CHANNELS = Strength("the share of channels", 0, 0.999)
 _NOISE = Strength("the noise", 0, 100)
 _RATE = Strength("the learning rate", 1e-7, 1)
 _EPOCHS = Strength("the number of epochs", 1, 10_000, whole=True)
@@ -18,28 +19,28 @@ _BITS = Strength("the number of bits", 2, 16, whole=True)
 _ADAM = {"learning_rate": 1e-3, "epochs": 5, "optimizer": "adam"}
 _ADAM |= {"weight_decay": 0.0, "trains_norm": False}
 _STRONG = {"learning_rate": 0.05, "decay": "steps", "epochs": 30}
-_ANEW = {"fresh_head": True, "asks_victim": True}
+_ANEW = {"fresh_head": True, "asks_victim": True, "epochs": 10}
 
 ATTACKS: dict[str, Preset | Function] = {
-    "ft-last": Preset(tune, _RATE, {"trained": "head"}),
-    "ft-all": Preset(tune, _RATE),
-    "ft-all:strong": Preset(tune, _RATE, _STRONG),
-    "fine-tune": Preset(tune, _RATE, _ADAM),
-    "rt-last": Preset(tune, _RATE, {"trained": "head", "epochs": 10} | _ANEW),
-    "rt-all": Preset(tune, _RATE, {"epochs": 5} | _ANEW),
-    "prune": Preset(prune, _SHARE),
-    "fine-prune": Preset(fine_prune, Strength("the share of channels", 0, 0.999)),
-    "quantise": Preset(quantise, _BITS),
-    "weight-noise": Preset(weight_noise, _NOISE),
-    "distil": Preset(distil, _EPOCHS, images="unlabelled"),
-    "knockoff": Preset(distil, _EPOCHS, images="photographs"),
-    "overwrite": Preset(overwrite, _RATE),
-    "wrk": Preset(wrk, _RATE),
-    "quiet-noise": Preset(quiet_noise, _NOISE),
-    "smooth": Preset(median, wraps=True),
-    "smooth:depth": Preset(depth, _BITS, wraps=True),
-    "smooth:noise": Preset(input_noise, _NOISE, wraps=True),
-    "flip": Preset(flip, Strength("the share of answers", 1e-9, 1)),
+    "ft-last": Preset(tune, "tuned", _RATE, {"trained": "head"}),
+    "ft-all": Preset(tune, "tuned", _RATE),
+    "ft-all:strong": Preset(tune, "tuned", _RATE, _STRONG),
+    "fine-tune": Preset(tune, "tuned", _RATE, _ADAM),
+    "rt-last": Preset(tune, "fresh head", _RATE, _ANEW | {"trained": "head"}),
+    "rt-all": Preset(tune, "fresh head", _RATE, _ANEW | {"epochs": 5}),
+    "prune": Preset(prune, "edited", _SHARE),
+    "fine-prune": Preset(fine_prune, "tuned", _CHANNELS),
+    "quantise": Preset(quantise, "edited", _BITS),
+    "weight-noise": Preset(weight_noise, "edited", _NOISE),
+    "distil": Preset(distil, "copied", _EPOCHS, images="unlabelled"),
+    "knockoff": Preset(distil, "copied", _EPOCHS, images="photographs"),
+    "overwrite": Preset(overwrite, "overwritten", _RATE),
+    "wrk": Preset(wrk, "fresh head", _RATE),
+    "quiet-noise": Preset(quiet_noise, "edited", _NOISE),
+    "smooth": Preset(median, "filtered", wraps=True),
+    "smooth:depth": Preset(depth, "filtered", _BITS, wraps=True),
+    "smooth:noise": Preset(input_noise, "filtered", _NOISE, wraps=True),
+    "flip": Preset(flip, "edited", Strength("the share of answers", 1e-9, 1)),
 }
 """Name -> attack; a function of your own works as well, once it has a name here.
 

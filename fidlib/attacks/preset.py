@@ -53,6 +53,8 @@ class Preset:
 
     of: Function
     """What it does."""
+    kind: str = "own"
+    """Of attack, in a word or two: what pictures tell apart."""
     strength: Strength | None = None
     """What its fourth argument may be; None: anything."""
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from fidlib.measures.intervals import (
@@ -89,14 +90,15 @@ def measure(pair: Pair, names: Sequence[str]) -> dict[str, Measured]:
     # A measure of the user's own may change what it looks at: it is the last to look.
     rows.sort(key=lambda row: not row.of.__module__.startswith("fidlib."))
     groups = [*map(pair.only, range(pair.num_classes))]
-    found = {
-        row.name: Measured(
-            _estimate(row, pair),
-            [_estimate(row, group) for group in groups if row.by_class],
-            row.parts(pair) if row.parts else {},
-        )
-        for row in rows
-    }
+    with torch.autocast(pair.split.images.device.type, enabled=False):
+        found = {
+            row.name: Measured(
+                _estimate(row, pair),
+                [_estimate(row, group) for group in groups if row.by_class],
+                row.parts(pair) if row.parts else {},
+            )
+            for row in rows
+        }
     return {name: found[name] for name in names}
 
 

@@ -1,6 +1,7 @@
 """What removal attacks leave of a watermark, and what they cost."""
 
 import math
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,42 +14,57 @@ from matplotlib.ticker import LogLocator, NullLocator
 from fidlib.palette import method_style
 from fidlib.plots.style import DOUBLE
 
-_MARKERS = "osD^v<>pX*P8hdH"
+_MARKERS = "o^sX*Dv<>P"
 
 
 def attack_paths(ax: Axes, curve: pd.DataFrame, cost: str) -> Axes:
     """Triggers matched against a cost: a path a model and attack, mild to strong.
 
-    All start where the model is not attacked. A dash is what a claim needs of that
-    suspect, a line what it needs of all.
+    Paths start where the model is not attacked; an attack of one strength is a marker
+    alone. A dash is what a claim needs of that suspect, a line what it needs of all.
 
     Args:
         ax: Where.
-        curve: As `robustness.attack_curve`: columns model, attack, `cost`, matches,
-            triggers, threshold.
-        cost: A column that costs, on an axis that is straight near 0, then logarithmic.
+        curve: As `robustness.attack_curve`: columns model, attack, kind, `cost`,
+            matches, triggers, threshold.
+        cost: A column that costs.
     """
-    attacks = [name for name in curve.attack.unique() if name != "none"]
-    look = dict(zip(attacks, _MARKERS * 9, strict=False))
-    needed = curve.threshold.dropna() / curve.triggers[curve.threshold.notna()]
     for name, rows in curve.groupby("model", sort=False):
         style = method_style(str(name)) | {"marker": ""}
         start = rows[rows.attack == "none"]
-        for attack in attacks:
-            path = pd.concat([start, rows[rows.attack == attack]])
-            share = path.matches / path.triggers
-            ax.plot(path[cost], share, linewidth=0.6, alpha=0.55, **style)
-            dots = {"color": style["color"], "marker": look[attack], "linestyle": ""}
-            hollow = {"mfc": "w"} if name == "host" else {"alpha": 0.8}
-            ax.plot(path[cost][1:], share[1:], markersize=3, mew=0.6, **dots, **hollow)
+        attacked = rows[rows.attack != "none"]
+        for (_, kind), own in attacked.groupby(["attack", "kind"], sort=False):
+            path = pd.concat([start, own])
+            if len(own) > 1:
+                share = path.matches / path.triggers
+                ax.plot(path[cost], share, linewidth=0.6, alpha=0.55, **style)
+            dots = {
+                "color": style["color"],
+                "linestyle": "",
+                "marker": _kinds(curve)[kind],
+            }
+            dots |= {"mfc": "w"} if name == "host" else {"alpha": 0.8}
+            ax.plot(
+                own[cost], own.matches / own.triggers, markersize=3, mew=0.6, **dots
+            )
         ax.plot(start[cost], start.matches / start.triggers, "k.", zorder=4)
+    known = curve[curve.threshold.notna()]
+    needed = known.threshold / known.triggers
     if needed.nunique() == 1:
-        ax.axhline(needed.iloc[0], color="k", linewidth=0.7, linestyle=":")
+        ax.axhline(needed.iloc[0], **_NEEDED)
     else:
-        at = curve[cost][needed.index]
-        ax.plot(at, needed, "_", color="k", markersize=4, mew=0.5, alpha=0.5)
+        ax.plot(known[cost], needed, "_", color="k", markersize=4, mew=0.5, alpha=0.5)
     ax.set_ylim(-0.03, 1.05)
     return ax
+
+
+_NEEDED: dict[str, Any] = {"color": "k", "linewidth": 0.7, "linestyle": ":"}
+
+
+def _kinds(curve: pd.DataFrame) -> dict[str, str]:
+    """A marker for each kind of attack."""
+    kinds = [kind for kind in curve.kind.unique() if kind != "none"]
+    return dict(zip(kinds, _MARKERS * len(kinds), strict=False))
 
 
 def prices(ax: Axes, given: pd.DataFrame) -> Axes:
@@ -80,7 +96,8 @@ def prices(ax: Axes, given: pd.DataFrame) -> Axes:
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_ylim(min(0, *given.host_lost.fillna(0)) - 0.05 * top, 1.1 * top)
+    low = min(0, *given.host_lost.fillna(0))
+    ax.set_ylim(low - 0.05 * top, 1.1 * top)
     ax.margins(x=0.25)
     return ax
 
@@ -105,22 +122,26 @@ def robustness_panels(curve: pd.DataFrame, given: pd.DataFrame) -> Figure:
     axs[1].set(xlabel="SPL(marked, attacked), nats")
     points = given.assign(lost=100 * given.lost, host_lost=100 * given.host_lost)
     prices(axs[2], points)
+    axs[2].set_yscale("symlog", linthresh=1)
+    axs[2].set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+    axs[2].set_ylim(-0.2, 200)
     axs[2].set(xlabel="SPL(host, marked), nats", ylabel="points the cheapest gives up")
     for ax, title in zip(axs, ("paths", "the same, by function", "price"), strict=True):
         ax.set_title(title)
+        ax.minorticks_off()
     _legend(figure, curve)
     return figure
 
 
 def _legend(figure: Figure, curve: pd.DataFrame) -> None:
-    """Models by line, attacks by marker."""
-    attacks = [name for name in curve.attack.unique() if name != "none"]
+    """Models by line, kinds of attack by marker."""
     looks = [
         (name, method_style(name) | {"marker": ""}) for name in curve.model.unique()
     ]
+    looks.append(("needed by the claim", _NEEDED))
     looks += [
-        (attack, {"color": "0.3", "marker": marker, "linestyle": ""})
-        for attack, marker in zip(attacks, _MARKERS * 9, strict=False)
+        (kind, {"color": "0.3", "marker": marker, "linestyle": ""})
+        for kind, marker in _kinds(curve).items()
     ]
     handles = [Line2D([], [], label=name, **look) for name, look in looks]
     figure.legend(handles=handles, loc="outside lower center", ncols=6)

@@ -111,9 +111,11 @@ def make(kind: str, key: dict, build: Callable[[Path], float | None]) -> Path:
 
     Raises:
         ValueError: If the finished run was changed since it was sealed.
+        OSError: If there is none, and none can be written.
     """
     folder = place(kind, key)
     if not finished(folder):
+        check_writable(folder)
         with locked(folder):
             if not finished(folder):
                 _build(folder, key, build)

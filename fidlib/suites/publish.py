@@ -52,7 +52,7 @@ def explorer(suite: Suite, folder: Path) -> None:
         shown.page(folder / "explorer.html", planes=PLANES)
 
 
-PLANES = 3
+PLANES = 2
 """In pixel space, kept for a page, which cannot ask the models."""
 
 

@@ -1,6 +1,7 @@
 """What a step minimises: cross-entropy of what is learned, and what is preserved."""
 
 import copy
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -48,6 +49,7 @@ class Objective:
             self.host = copy.deepcopy(host).eval().requires_grad_(False)
         self.host_parameters = weights.used(self.host)
         self.augmentation = stream(plan.seed, method.name, "augmentation")
+        self._checked = False
 
     def __call__(self, index: Tensor, drawn: Tensor, *, coarse: bool) -> Tensor:
         """The loss of a batch, a scalar with its gradient.
@@ -88,12 +90,15 @@ class Objective:
         if method.learns != "nothing":
             loss = F.cross_entropy(logits[first:], labels[first:])
         step.features, step.logits = features[: len(index)], logits[: len(index)]
+        every = () if self._checked else self.model.parameters()
+        trained = [p for p in every if p.requires_grad]
         for (term, weight), (name, _) in zip(
             self.plan.terms, self.plan.weights, strict=True
         ):
             value = term(step)
-            _check_term(value, method.name, name)
+            _check_term(value, trained, method.name, name)
             loss = loss + weight * value
+        self._checked = True
         return loss
 
     def _features(
@@ -141,9 +146,16 @@ class Objective:
         return outputs(self.host, self.triggers.images).features
 
 
-def _check_term(value: object, method: str, name: str) -> None:
+def _check_term(
+    value: object, trained: Sequence[Tensor], method: str, name: str
+) -> None:
+    """Raise unless it is a scalar whose gradient reaches some of what is trained."""
     if isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad:
-        return
+        reached = trained and torch.autograd.grad(
+            value, trained, retain_graph=True, allow_unused=True
+        )
+        if not trained or any(gradient is not None for gradient in reached):
+            return
     found = f"a {type(value).__name__}"
     if isinstance(value, Tensor):
         shape = tuple(value.shape)

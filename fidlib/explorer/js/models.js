@@ -71,7 +71,7 @@ export class Models {
     const names = this.measures.map((one) => one.name);
     this.node.hidden = names.length < 2;
     if (names.length < 2) return;
-    this.grid.hidden = this.rows.length < 3; // two models are told by the table alone
+    this.grid.hidden = this.text.hidden = this.rows.length < 3; // a table tells of two
     const pairs = PAIRS.map((pair, n) => {
       const other = [0, 1].map((at) => names[(2 * n + at) % names.length]);
       return [panels?.[n], pair, other].find((each) => each?.every((name) => names.includes(name)));
