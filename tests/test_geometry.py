@@ -156,7 +156,8 @@ def test_neighbor_overlap_hardly_depends_on_the_number_of_images():
 
 
 def test_procrustes_null_is_what_unrelated_features_leave():
-    x, y = np.random.default_rng(5).normal(size=(2, 50, 64))
+    x, noise = np.random.default_rng(5).normal(size=(2, 50, 64))
+    y = x + 0.3 * noise
     alone = [
         spatial.procrustes(x, y[np.random.default_rng(n).permutation(50)])[2]
         for n in range(10)
@@ -164,8 +165,8 @@ def test_procrustes_null_is_what_unrelated_features_leave():
     pair = torch.from_numpy(x), torch.from_numpy(y)
     found = geometry.procrustes_null(*pair, torch.Generator().manual_seed(0))
     assert found == pytest.approx(np.mean(alone), abs=0.01)
-    assert found == pytest.approx(geometry.procrustes(*pair).item(), abs=0.05)
-    assert found < 0.5  # far from 1: of few images in many dimensions
+    assert 0.3 < found < 0.5  # far from 1: of few images in many dimensions
+    assert geometry.procrustes(*pair).item() < 0.1
     many = torch.from_numpy(np.random.default_rng(6).normal(size=(2, 5000, 2)))
     found = geometry.procrustes_null(*many, torch.Generator().manual_seed(0))
     assert found == pytest.approx(1, abs=0.01)
