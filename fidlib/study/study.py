@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -154,7 +155,9 @@ class Study:
         return curve.read(path, self._store.images["test"])
 
     def outputs(
-        self, of: Name | Classifier = "host", images: str | Tensor | Split = "test"
+        self,
+        of: Name | Classifier = "host",
+        images: str | Tensor | Split | Any = "test",
     ) -> Outputs:
         """Features and logits of a model, kept.
 
@@ -163,8 +166,15 @@ class Study:
             images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels, as a
                 tensor or array, or with labels.
         """
+<<<<<<< HEAD
         split = self._store.shown(images) if isinstance(images, str) else images
         if not isinstance(split, Split) and hasattr(split, "shape"):
+=======
+        split: Any = images
+        if isinstance(images, str):
+            split = self._store.images[images]
+        elif isinstance(images, Tensor | np.ndarray):
+>>>>>>> aa7f82af6771c2cd577a2d783faa360eb156d7ba
             split = Split(split, torch.zeros(len(split), dtype=torch.long))
         shown = Split.of(split).images.to(self.device)
         found = self._find(of)

@@ -143,11 +143,10 @@ def _rows(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _passing(moment: Tensor, loudness: float) -> Tensor:
-    try:
-        energy, directions = torch.linalg.eigh(moment)
-    except RuntimeError:  # it may not converge where many inputs are dead
-        found = torch.linalg.eigh(moment.double())
-        energy, directions = (part.to(moment) for part in found)
-    energy = energy.clamp_min(0)
+    alive = moment.diagonal() > 0  # with many dead inputs eigh may end in NaN
+    energy, directions = torch.zeros_like(moment[0]), torch.eye(len(moment)).to(moment)
+    found = torch.linalg.eigh(moment[alive][:, alive])
+    energy[alive] = found.eigenvalues.clamp_min(0)
+    directions[alive.nonzero(), alive.nonzero().T] = found.eigenvectors
     floor = (loudness * energy.mean()).clamp_min(1e-12)  # an input may be dead
     return directions * (floor / (energy + floor)).sqrt() @ directions.T
