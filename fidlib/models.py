@@ -390,13 +390,8 @@ def load(
     found = checkpoints.fitted(state, own := model.state_dict())
     if found.keys() != own.keys():
         found = _of_network(model, state)
-<<<<<<< HEAD
     for name in found.keys() & own:
         given, value = found[name], own[name]
-=======
-    for name, value in own.items():
-        given = found[name] if name in found else value
->>>>>>> aa7f82af6771c2cd577a2d783faa360eb156d7ba
         if given.is_floating_point() != value.is_floating_point():
             raise ValueError(
                 f"{path}: {name} is {given.dtype}, of the network {value.dtype}: save "

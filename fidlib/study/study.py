@@ -166,15 +166,8 @@ class Study:
             images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels, as a
                 tensor or array, or with labels.
         """
-<<<<<<< HEAD
         split = self._store.shown(images) if isinstance(images, str) else images
         if not isinstance(split, Split) and hasattr(split, "shape"):
-=======
-        split: Any = images
-        if isinstance(images, str):
-            split = self._store.images[images]
-        elif isinstance(images, Tensor | np.ndarray):
->>>>>>> aa7f82af6771c2cd577a2d783faa360eb156d7ba
             split = Split(split, torch.zeros(len(split), dtype=torch.long))
         shown = Split.of(split).images.to(self.device)
         found = self._find(of)
