@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -82,7 +81,9 @@ def setting(dataset: str, images: int) -> Setting:
     return Setting(host, train, triggers, recipe, known)
 
 
-def plain(method: str, given: Setting) -> Classifier:
+def plain(
+    method: str, given: Setting, precision: torch.dtype = torch.float32
+) -> Classifier:
     """One epoch as anyone would write it; returns the model."""
     train, triggers = given.train, given.triggers
     model, host = (
@@ -101,23 +102,30 @@ def plain(method: str, given: Setting) -> Classifier:
     images = host.normalise(train.images).cpu()
     secret = host.normalise(triggers.images)
     loader = DataLoader(
-        TensorDataset(images, train.labels.cpu()), batch_size=32, shuffle=True
+        TensorDataset(images, train.labels.cpu()),
+        batch_size=given.recipe.batch_size,
+        shuffle=True,
     )
+    fast = precision != torch.float32
     for x, y in loader:
         if given.recipe.augment:
             x = torch.stack([_crop_and_flip(image) for image in x])
         x, y = x.to(DEVICE), y.to(DEVICE)
         shown, labels = x, y
         if method != "host":
-            pick = torch.randperm(len(secret))[:4]
+            pick = torch.randperm(len(secret))[: given.recipe.trigger_batch_size]
             shown = torch.cat([x, secret[pick]])
             labels = torch.cat([y, triggers.labels[pick]])
-        phi = model.body(shown)
+        with torch.autocast(DEVICE.type, precision, enabled=fast):
+            phi = model.body(shown).float()
         logits = model.head(phi)
         if method in ("FixLL+PFL", "FixLL+SPL"):
             loss = F.cross_entropy(logits[len(x) :], labels[len(x) :])
-            with torch.no_grad():
-                phi_h = host.body(x)
+            with (
+                torch.no_grad(),
+                torch.autocast(DEVICE.type, precision, enabled=fast),
+            ):
+                phi_h = host.body(x).float()
                 p_h = host.head(phi_h).softmax(1)
             if method == "FixLL+PFL":
                 loss = loss + 0.01 * (phi[: len(x)] - phi_h).square().sum(1).mean()
@@ -300,4 +308,6 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
+    import tyro  # not on every machine that trains
+
     main(tyro.cli(Options, description=__doc__))

@@ -1,5 +1,6 @@
 """The command line: `fidlib ...` or `python -m fidlib ...`."""
 
+import contextlib
 import io
 import os
 import subprocess
@@ -9,7 +10,7 @@ import traceback
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -47,13 +48,16 @@ class Figures:
     """How long to train, in place of the suite's own: such as hours for mnist."""
     only: tuple[str, ...] = ()
     """Notebooks of the suite to run, by name; all when not given."""
+    parcel: Annotated[Path | None, tyro.conf.arg(name="from", metavar="DIR")] = None
+    """Draw from the parcels of models that benchmarks/on_gpu.py left in this folder."""
     pool: tyro.conf.OmitArgPrefixes[Pool] = field(default_factory=Pool)
 
     def __call__(self) -> int:
         from fidlib.suites.run import run
 
         suite = read(self.suite, self.scale)
-        results = run(suite, only=self.only, **vars(self.pool))
+        with _runs(self.parcel):
+            results = run(suite, only=self.only, **vars(self.pool))
         for result in results:
             print(f"{result.name:24} {result.status:10} {result.seconds:7.1f} s")
         failed = [result for result in results if result.status == "FAILED"]
@@ -290,6 +294,16 @@ def main(arguments: list[str] | None = None) -> int:
             )
         print(f"fidlib: {text}", file=sys.stderr)
         return 1
+
+
+def _runs(parcel: Path | None) -> contextlib.AbstractContextManager[None]:
+    """Where runs are read and made: the run store, or one of what a parcel holds."""
+    if parcel is None:
+        return contextlib.nullcontext()
+    from fidlib.runs.store import stored_in
+    from fidlib.study.parcel import unpacked
+
+    return stored_in(unpacked(parcel))
 
 
 def _kept_traceback() -> str:

@@ -175,7 +175,7 @@ def paired(table: pd.DataFrame, measure: str, first: str, second: str) -> pd.Ser
     unit = "times" if measure in LOGS else f"of {measure}"
     contrast = _difference(_by_host(table), measure, first, second)
     row = _row(Claim(text="", contrasts={}, unit=unit), contrast)
-    return pd.Series(row)[["value", "low", "high", "unit", "hosts"]]
+    return pd.Series({n: row[n] for n in ("value", "low", "high", "unit", "hosts")})
 
 
 def per_host(table: pd.DataFrame) -> pd.DataFrame:

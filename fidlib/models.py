@@ -3,8 +3,8 @@
 They are built by name or wrapped, run on images, saved and read back.
 """
 
-import contextlib
 import copy
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fidlib import checkpoints
 from fidlib.data import NORMALISATION
 from fidlib.networks import NETWORKS, find
-from fidlib.runs import keys
+from fidlib.runs import keys, machine
 from fidlib.runs.store import written
 from fidlib.weights import at_rest, bare
 from fidlib.wrapping import Logits, Values, positive, sides, take_apart, vector
@@ -137,13 +137,49 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 125) -> Outp
             a layer of the paper's ResNet18 makes of MNIST stays in a processor's cache:
             385 images/s a core, 330 at 500.
     """
-    # cuDNN would round float32 to TF32, which a small PFL would show.
-    full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     float32 = torch.autocast(images.device.type, enabled=False)
-    with full if images.is_cuda else contextlib.nullcontext(), float32, at_rest(model):
+    with machine.ieee(), float32, at_rest(model):
         parts = [model.features(part) for part in images.split(batch_size)]
         features = torch.cat(parts)
         return Outputs(features, model.head(features))
+
+
+@torch.no_grad()
+def activations(
+    model: Classifier, images: Tensor, *, batch_size: int = 125
+) -> dict[str, Tensor]:
+    """What a model's convolutions and linear layers give, averaged over places.
+
+    Args:
+        model: Any classifier; its training mode is left as it was.
+        images: `(N, C, H, W)` pixels.
+        batch_size: Images at a time; changes no result.
+
+    Returns:
+        Layer of the body -> `(N, C)` float32; of those that are called once.
+    """
+    found: dict[str, list[Tensor]] = {}
+    layers = {
+        name: layer
+        for name, layer in model.body.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    }
+
+    def keep(name: str, _layer: nn.Module, _given: Any, out: Tensor) -> None:
+        out = out.movedim(1 if isinstance(layers[name], nn.Conv2d) else -1, 1)
+        found.setdefault(name, []).append(out.reshape(*out.shape[:2], -1).mean(2))
+
+    hooks = [
+        layer.register_forward_hook(functools.partial(keep, name))
+        for name, layer in layers.items()
+    ]
+    try:
+        outputs(model, images, batch_size=batch_size)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    whole = {name: torch.cat(parts) for name, parts in found.items()}
+    return {name: part for name, part in whole.items() if len(part) == len(images)}
 
 
 def check_takes(model: Classifier, images: Tensor) -> None:

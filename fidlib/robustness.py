@@ -111,7 +111,7 @@ def chosen(curve: pd.DataFrame, points: float) -> pd.DataFrame:
         Of each model and attack the last row that costs him no more; none where all
         cost more.
     """
-    borne = curve[(curve.attack != NONE) & (curve.tried <= points)]
+    borne = curve.loc[(curve.attack != NONE) & (curve.tried <= points)]
     return borne.groupby(["model", "attack"], sort=False).tail(1)
 
 
@@ -129,11 +129,11 @@ def given_up(curve: pd.DataFrame) -> pd.DataFrame:
         begin with are left out.
     """
     plain = curve[curve.attack == NONE].set_index("model")
-    attacked = curve[curve.attack != NONE]
-    control = attacked[attacked.model == "host"].lost.to_numpy()
+    attacked = curve.loc[curve.attack != NONE]
+    control = attacked.loc[attacked.model == "host", "lost"].to_numpy()
     rows = {}
     for name in plain.index[~plain.removed.to_numpy(bool)]:
-        own = attacked[attacked.model == name].reset_index(drop=True)
+        own = attacked.loc[attacked.model == name].reset_index(drop=True)
         row = (NONE, math.nan, math.inf, math.nan)
         if own.removed.any():
             cheapest = own.lost[own.removed.astype(bool)].idxmin()

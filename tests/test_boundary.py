@@ -206,3 +206,11 @@ def test_crossings_are_exact_for_a_linear_margin():
 def test_crossings_are_the_first_ones():
     margins = torch.tensor([[1.0, -1, 1, -1, 3], [0, 0, 0, 0, 0], [0, -2, 1, 1, 1]])
     assert boundary.crossings(margins).tolist() == [0.125, 1, 0]
+
+
+def test_three_right_are_of_three_classes_where_they_can():
+    labels = torch.tensor([2, 0, 2, 1, 0])
+    logits = torch.nn.functional.one_hot(torch.tensor([1, 0, 2, 1, 0]), 3)
+    assert boundary.three_right(labels, logits) == [1, 3, 2]
+    logits = torch.nn.functional.one_hot(torch.tensor([2, 1, 2, 2, 0]), 3)
+    assert boundary.three_right(labels, logits) == [4, 0, 2]

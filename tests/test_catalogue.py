@@ -3,31 +3,34 @@ import itertools
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.spatial import procrustes
-from scipy.spatial.distance import jensenshannon
+from scipy.spatial.distance import jensenshannon, pdist
 from scipy.special import rel_entr, softmax
 from scipy.stats import binomtest, ttest_1samp
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import accuracy_score
+from sklearn.neighbors import kneighbors_graph
 from torch.nn import functional
 
 import fidlib as fl
-from fidlib.measures import boundary, catalogue, controls, intervals
+from fidlib.measures import boundary, catalogue, conditions, controls, intervals
 from fidlib.measures import pair as pairs
-from fidlib.measures.catalogue import MEASURES, Level, measure, value
+from fidlib.measures.catalogue import MEASURES, Level, measure, usual, value
 from fidlib.measures.pair import Pair
 from fidlib.runs import keys, store
 from tests.little import convolutional, linear, shown
 from tests.test_geometry import naive_cka, shared_neighbors
 
-ALONE = {"ece_change", "neighbor_overlap"}
+ALONE = {"ece_change", "neighbor_overlap", "mutual_neighbors"}
 """Measures of images without an interval."""
 
 SAMPLED = {n for n, row in MEASURES.items() if row.level != "weights"} - ALONE
 """Measures with an interval."""
 
-UNSURE = {"spl", "jensen_shannon", "cka"}
+UNSURE = {"spl", "jensen_shannon", "cka", "layer_cka", "stitching"}
 """Of which 500 images are too few."""
 
 
@@ -49,6 +52,79 @@ def pair(digits, triggers):
 @pytest.fixture(scope="module")
 def measured(pair):
     return measure(pair, MEASURES)
+
+
+@pytest.fixture(scope="module")
+def part(pair, digits):
+    """The two nets on few images."""
+    return Pair(pair.host, pair.marked, digits.test.sample(90), pair.triggers)
+
+
+def shared_graph(x, y):
+    """Edges between mutual neighbours, of both models over those of either."""
+    near = [kneighbors_graph(f, 10).toarray().astype(bool) for f in (x, y)]
+    host, marked = (graph & graph.T for graph in near)
+    return (host & marked).sum() / (host | marked).sum()
+
+
+def stitched(x, y, head):
+    """The head's answers to what a regression on every second image foretells."""
+    told = np.empty_like(y)
+    for half in (0, 1):
+        fitted = LinearRegression().fit(x[1 - half :: 2], y[1 - half :: 2])
+        told[half::2] = fitted.predict(x[half::2])
+    return np.mean((told @ head.T).argmax(1) == (y @ head.T).argmax(1))
+
+
+def test_layers_are_compared_one_by_one(part):
+    seen = []
+    for model in (part.host, part.marked):
+        first, rest = model.body[0], model.body[1:3]
+        with torch.no_grad():
+            one = first(model.normalise(part.split.images))
+            two = model.body[3](rest(one))
+            linear = model.body[:8](model.normalise(part.split.images))
+        places = (one.mean((2, 3)), two.mean((2, 3)), linear)
+        seen.append([p.double().numpy() for p in places])
+    expected = [naive_cka(x, y) for x, y in zip(*seen, strict=True)]
+    found = measure(part, ["layer_cka"])["layer_cka"]
+    assert list(found.parts) == ["0", "3", "7"]
+    assert [*found.parts.values()] == pytest.approx(expected, rel=1e-5)
+    assert found.estimate.value == pytest.approx(np.mean(expected), rel=1e-5)
+    assert not any(layer._forward_hooks for layer in part.host.modules())
+
+
+def test_shifts_are_measured_as_each_alone(part):
+    names = [n for n, row in MEASURES.items() if row.level == "shift"]
+    found, labels, each = measure(part, names), part.split.labels.numpy(), []
+    for condition in conditions.shifted(part.split.images, part.host):
+        with torch.no_grad():
+            logits = [
+                m(condition.images).double().numpy() for m in (part.host, part.marked)
+            ]
+        probabilities = [softmax(x, axis=1) for x in logits]
+        answers = [x.argmax(1) for x in logits]
+        row = {
+            "shift_agreement": accuracy_score(*answers),
+            "shift_jensen_shannon": np.mean(jensenshannon(*probabilities, axis=1) ** 2),
+            "shift_spl": np.mean(rel_entr(*probabilities).sum(1)),
+        }
+        if condition.strength:
+            host, marked = (a == labels for a in answers)
+            row |= {"shift_churn": np.mean(host ^ marked)}
+            row |= {
+                "host_shift_accuracy": np.mean(host),
+                "shift_accuracy": marked.mean(),
+            }
+        each.append(row)
+        for name in names:
+            assert found[name].parts.get(str(condition)) == (
+                pytest.approx(row[name], rel=1e-6) if name in row else None
+            )
+    means = pd.DataFrame(each).mean()
+    assert {n: found[n].estimate.value for n in names} == pytest.approx(means.to_dict())
+    assert len(each) == 41
+    assert 0.3 < means.shift_agreement < 0.95
 
 
 def margins(logits, labels):
@@ -102,6 +178,9 @@ def plainly(host, marked, split, triggers):
         "pfl": pfl,
         "pfl_relative": pfl / np.sum(np.var(x, axis=0)),
         "cka": naive_cka(x, y),
+        "rsa": np.corrcoef(pdist(x), pdist(y))[0, 1],
+        "mutual_neighbors": shared_graph(x, y),
+        "stitching": stitched(x, y, heads[1]),
         "procrustes": related(x, y),
         "neighbor_overlap": kept,
         "spl": np.mean(rel_entr(*probabilities).sum(1)),
@@ -149,8 +228,9 @@ def first_change(logits, label):
 def assert_measured_plainly(pair, found):
     expected = plainly(pair.host, pair.marked, pair.split, pair.triggers)
     expected |= on_probes(pair)
-    values = {name: found[name].estimate.value for name in MEASURES}
-    assert values == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    values = {name: found[name].estimate.value for name in found}
+    usually = {name: values[name] for name in usual()}
+    assert usually == pytest.approx(expected, rel=1e-6, abs=1e-9)
     return values
 
 
@@ -174,7 +254,7 @@ def test_measures_of_a_released_pair_equal_an_independent_computation(
     split = fl.data.Split(shown, few.labels)
     secret = fl.triggers.chain(split, 0, host=host, count=20)
     pair = Pair(host, marked, split, secret)
-    found = assert_measured_plainly(pair, measure(pair, MEASURES))
+    found = assert_measured_plainly(pair, measure(pair, usual()))
     assert found["host_accuracy"] > 0.5
     assert found["trigger_plane_disagreement"] > 0
 
@@ -215,7 +295,7 @@ def test_measures_of_the_same_two_models_are_their_value_for_the_same(pair):
 
 def test_distances_are_zero_for_equal_models_and_never_negative(pair, digits):
     same = fl.compare(pair.host, convolutional(0), digits.test, pair.triggers)
-    comparing = [name for name, row in MEASURES.items() if row.same is not None]
+    comparing = [name for name in usual() if MEASURES[name].same is not None]
     assert same.distances() == dict.fromkeys(comparing, 0)
     other = fl.compare(pair.host, pair.marked, digits.test, pair.triggers)
     assert list(other.distances()) == comparing
@@ -238,7 +318,7 @@ def test_each_class_is_measured_on_its_own_images(pair, measured):
     part = fl.data.Split(pair.split.images[members], pair.split.labels[members])
     alone = measure(Pair(pair.host, pair.marked, part, pair.triggers), MEASURES)
     for name, row in MEASURES.items():
-        if row.level not in ("features", "outputs"):
+        if row.level not in ("features", "outputs") or not row.by_class:
             continue
         found, expected = measured[name].by_class[label], alone[name].estimate
         assert found.value == pytest.approx(expected.value, rel=1e-5)

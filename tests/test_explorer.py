@@ -14,6 +14,7 @@ from PIL import Image
 import fidlib as fl
 from fidlib import explorer
 from fidlib.explorer import gather, live, page, scene
+from fidlib.measures.catalogue import usual
 from fidlib.runs import store
 from fidlib.suites import publish
 from fidlib.suites.read import Job, Suite
@@ -353,14 +354,15 @@ def test_a_page_of_two_classifiers_has_the_whole_report(study, tmp_path):
     assert about["classes"] == list(study.classes)
     assert len(about["planes"]) == 3
     text = path.read_text()
-    assert all(f"<td>{name}</td>" in text for name in fl.MEASURES)
+    assert all(f"<td>{name}</td>" in text for name in usual())
     assert f"{report.agreement:.4g}" in text
 
 
-def test_a_suites_explorer_shows_the_models_that_are_there(study, tmp_path):
+def test_a_suites_explorer_shows_the_models_that_are_there(bare, tmp_path):
+    study = bare  # in a store of its own: in the others' there is more
     study.make(["FTAL", "FTAL/prune:0.4"], jobs=1)
-    settings = {n: getattr(study.config, n) for n in ("model", "scale", "train_images")}
-    settings["trigger_count"] = study.config.trigger_count
+    names = ("model", "scale", "train_images", "trigger_count", "epochs", "precision")
+    settings = {name: getattr(study.config, name) for name in names}
     job = Job("one", Path("one.ipynb"), {"number": 4, **settings})
     publish.explorer(Suite("mine", "about", (job,)), tmp_path)
     about, _ = page.read(tmp_path / "explorer.html")

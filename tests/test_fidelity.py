@@ -9,7 +9,7 @@ import torch
 
 import fidlib as fl
 from fidlib.measures import controls
-from fidlib.measures.catalogue import MEASURES
+from fidlib.measures.catalogue import MEASURES, usual
 from fidlib.runs import keys
 from tests.little import convolutional, linear, shown
 
@@ -30,7 +30,7 @@ def report(digits):
 def test_a_measure_is_an_attribute_and_an_estimate_by_name(report):
     assert report.pfl == report["pfl"].value > 0
     assert report["pfl"].low < report.pfl < report["pfl"].high
-    assert report.values() == {name: getattr(report, name) for name in MEASURES}
+    assert report.values() == {name: getattr(report, name) for name in usual()}
     assert report.trigger_accuracy is None
     assert report.images == 500
     with pytest.raises(AttributeError, match="no 'tlw'; its measures are twl, "):
@@ -50,14 +50,14 @@ def test_what_was_not_asked_for_is_none():
 def test_table_has_every_measure_under_its_level(report):
     table = report.table()
     assert list(table.columns) == ["level", "value", "low", "high"]
-    assert table.level.to_dict() == {name: row.level for name, row in MEASURES.items()}
+    assert table.level.to_dict() == {name: MEASURES[name].level for name in usual()}
     assert table.loc["pfl"].tolist() == ["features", *report["pfl"]]
     assert table.loc["trigger_accuracy"].isna().tolist() == [False, True, True, True]
     wide = report.table(by_class=True, layers=True)
     assert wide.loc["spl", 4] == report.by_class("spl")[4].value
     assert wide.loc["twl", list(range(10))].isna().all()
     assert wide.loc["twl body.0", "value"] == report.parts("twl")["body.0"]
-    narrow = wide.loc[list(MEASURES), list(table.columns)]
+    narrow = wide.loc[usual(), list(table.columns)]
     pd.testing.assert_frame_equal(narrow, table, check_column_type=False)
 
 
@@ -90,10 +90,16 @@ TRIGGERS = {"host_trigger_accuracy", "trigger_accuracy", "trigger_plane_disagree
 )
 def test_small_and_one_sided_splits_are_measured_as_far_as_they_go(labels, missing):
     report = fl.compare(linear(0), linear(1), shown(labels))
+    if len(labels) < 12:
+        missing = missing | {"stitching"}
+    if len(labels) < 11:
+        missing = missing | {"mutual_neighbors"}
     if len(labels) < 10:
         missing = missing | {"neighbor_overlap"}
     if len(labels) < 4:
         missing = missing | {"cka"}
+    if len(labels) < 3:
+        missing = missing | {"rsa"}
     if len(labels) < 2:
         missing = missing | {"pfl_relative", "procrustes"}
     some = {"cka", "boundary_shift"}  # as many images, or ones named alike, as it takes
@@ -109,7 +115,8 @@ def test_small_and_one_sided_splits_are_measured_as_far_as_they_go(labels, missi
 
 def test_constant_features_leave_their_measures_undefined():
     constant, split = linear(2, scale=0.0), shown([0, 1, 2] * 10)
-    similar = {"cka", "procrustes", "neighbor_overlap"} | TRIGGERS
+    alike = {"rsa", "mutual_neighbors"}
+    similar = {"cka", "procrustes", "neighbor_overlap"} | alike | TRIGGERS
     apart = {"boundary_shift"}  # where the two name no image alike
     found = undefined(fl.compare(linear(0), constant, split))
     assert found | apart == similar | apart
@@ -117,6 +124,19 @@ def test_constant_features_leave_their_measures_undefined():
         report = fl.compare(constant, other, split)
         assert undefined(report) | apart == similar | apart | {"pfl_relative"}
         assert (report.pfl == 0) == (other is constant)
+
+
+def test_what_takes_long_is_measured_when_it_is_named(digits):
+    asked = ["layer_cka", "shift_agreement"]
+    split = digits.test.sample(20)
+    report = fl.compare(*models(), split, measures=asked)
+    assert list(report.measured) == asked
+    assert {*report.values()} == {*usual(), *asked}
+    assert list(report.table().dropna(how="all", subset="value").index) == asked
+    assert report.distances()["shift_agreement"] == 1 - report.shift_agreement > 0
+    assert not {*fl.compare(*models(), split).values()} & {*asked}
+    with pytest.raises(ValueError, match="unknown measures tlw; use some of twl, "):
+        fl.compare(*models(), split, measures="tlw")
 
 
 def test_compare_works_between_architectures(digits, network):

@@ -164,7 +164,8 @@ def test_a_study_makes_models_reports_and_outputs(bare, monkeypatch, capsys):
     monkeypatch.setattr(fl.models, "outputs", fail)
     again = fl.Study(BARE)
     again.make(["FTAL", "host/prune:0.2"], jobs=1)
-    again.table(["FTAL"])  # of an attacked model it asks for more
+    again.table(["FTAL"])
+    again.fidelity("host/prune:0.2", measures=["pfl", "agreement"])
     for part in ("test", "triggers", "sample"):
         again.outputs("FTAL", part)
     own = fl.Method("diverges", preserves={explodes: 1.0})

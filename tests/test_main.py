@@ -12,7 +12,7 @@ import torch
 
 import fidlib as fl
 from fidlib.__main__ import COMMANDS, main
-from fidlib.measures.catalogue import MEASURES
+from fidlib.measures.catalogue import MEASURES, usual
 from fidlib.runs import machine
 from tests.conftest import SMALL
 
@@ -162,7 +162,7 @@ def test_make_and_compare_agree(study, capsys):
     assert pfl == pytest.approx(report.pfl, rel=1e-3)
     assert printed["trigger_accuracy"] == ["–"] * 3
     assert [words for words in lines if len(words) == 1] == [
-        [level] for level in dict.fromkeys(row.level for row in MEASURES.values())
+        [level] for level in dict.fromkeys(MEASURES[name].level for name in usual())
     ]
 
 

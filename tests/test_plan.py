@@ -224,6 +224,15 @@ def test_every_scale_has_a_plan_for_every_method(scale, name):
     assert Plan.of(method, recipe("mnist", scale).with_epochs(5), seed=0).epochs == 5
 
 
+@pytest.mark.parametrize("scale", ["gpu", "hours"])
+@pytest.mark.parametrize("name", [*METHODS, "host"])
+def test_cifar100_has_a_plan_for_every_method(scale, name):
+    method = HOST if name == "host" else METHODS[name]
+    found = Plan.of(method, recipe("cifar100", scale), seed=0)
+    assert (found.optimizer == "sgd") == (found.learning_rate > 0.01)
+    assert 50_000 % found.batch_size == 0 or scale == "hours"
+
+
 def test_recipe_names_the_scales_there_are():
     assert recipe("own.npz") == recipe("digits", "minutes")
     with pytest.raises(ValueError, match="minutes, sweep, smoke, proof, paper, hours"):

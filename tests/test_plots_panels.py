@@ -200,6 +200,22 @@ def test_measures_against_twl_have_their_floors_and_ranges(drawn):
         assert len(named) == 3 + (count > 0)
 
 
+def test_shifts_have_a_panel_each_over_the_hosts_accuracy(drawn):
+    kinds = ["noise", "blur", "contrast", "jpeg", "rotation"]
+    index = pd.MultiIndex.from_product([kinds, [0, 1, 2]])
+    values = pd.DataFrame(rng.random((15, 2)), index, ["FTAL", "FixLL"])
+    own = pd.Series(rng.random(15), index)
+    figure, axs = drawn(plots.shift_panels(values, own, "changed"))
+    assert list(axs) == kinds
+    assert [ax.axison for ax in figure.axes] == 9 * [1] + 3 * [0] + [1] + 3 * [0]
+    for row, kind in enumerate(kinds):
+        lines = [line.get_xydata() for line in axs[kind].lines]
+        assert np.allclose(lines[1][:, 1], values.FixLL[kind])
+        below = figure.axes[(4, 5, 6, 7, 12)[row]]
+        assert np.allclose(below.lines[0].get_xydata(), np.c_[range(3), own[kind]])
+    assert [t.get_text() for t in figure.legends[0].texts] == ["FTAL", "FixLL"]
+
+
 def test_correlations_stand_side_by_side(drawn):
     squares = {name: pd.DataFrame(np.eye(2), list("xy"), list("xy")) for name in "ab"}
     _, axs = drawn(plots.correlation_panels(squares, {"a": "all", "b": "some"}))

@@ -181,3 +181,17 @@ def test_quiet_needs_a_host_and_mixtures_have_no_labels():
             Method("mine", **other, quiet=0.1)
     with pytest.raises(ValueError, match="mixtures have no labels"):
         Method("mine", mixes=True)
+
+
+def test_projections_are_right_where_most_inputs_are_dead():
+    """As of a convolution of stride 2 on 2 x 2: its kernel reaches over the edge."""
+    layer = torch.nn.Conv2d(64, 4, 3, stride=2, padding=1, bias=False)
+    x = torch.rand(300, 64, 2, 2, generator=torch.Generator().manual_seed(0))
+    rows = quiet._rows(layer, x)
+    moment = rows.T @ rows
+    assert (moment.diagonal() == 0).sum() == 5 * 64
+    energy, directions = torch.linalg.eigh(moment.double())
+    loud = 0.1 * energy.mean()
+    parts = (loud / (energy.clamp_min(0) + loud)).sqrt()
+    expected = directions * parts @ directions.T
+    assert torch.allclose(quiet._passing(moment, 0.1).double(), expected, atol=1e-4)

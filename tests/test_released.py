@@ -7,7 +7,7 @@ import torch
 
 import fidlib as fl
 from fidlib import training
-from fidlib.measures.catalogue import MEASURES
+from fidlib.measures.catalogue import usual
 from fidlib.runs import keys, store
 from fidlib.study import reports
 
@@ -103,7 +103,7 @@ def test_released_model_answers_triggers_as_its_report_says(folder):
         and c["images"] == key["data"]["test"]["sha256"]
     )
     pair = {n: config[n] for n in ("host", "marked", "images", "triggers")}
-    names = [name for name in MEASURES if name not in ANEW]
+    names = [name for name in usual() if name not in ANEW]
     report = reports.fidelity(pair, names, fail, 10_000)
     shape = key["data"]["image_shape"]
     pool = fl.data.Split(torch.zeros(1, *shape), torch.zeros(1).long())

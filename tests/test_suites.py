@@ -252,7 +252,7 @@ def test_run_takes_several_at_a_time(project):
 def test_run_takes_a_dask_cluster(project):
     distributed = pytest.importorskip("distributed")
     write_suite(project, "one", "[{notebook: good, number: 4}]")
-    worker = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    worker = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
     with distributed.LocalCluster(**worker) as cluster:
         address = cluster.scheduler_address
         (result,) = run(read("one"), backend="dask", scheduler=address)
@@ -366,8 +366,8 @@ def test_the_smoke_suite_runs_every_notebook(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     suite = read("smoke")
     assert {j.notebook.stem for j in suite.jobs} == {
-        p.stem for p in (ROOT / "notebooks").glob("0[1-9]*.ipynb")
-    }
+        p.stem for p in (ROOT / "notebooks").glob("*.ipynb")
+    } - {"00_explore"}
     results = run(suite)
     assert {r.name: r.traceback for r in results if r.status == "FAILED"} == {}
     for result in results:

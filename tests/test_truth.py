@@ -4,30 +4,25 @@ import torch
 from scipy.linalg import null_space
 from torch import nn
 
-from fidlib.measures import truth
-from fidlib.runs.keys import stream
+from fidlib.measures import conditions, truth
+from tests.little import convolutional
 
 
-@pytest.fixture(scope="module")
-def images(digits):
-    return digits.test.images[:200]
-
-
-def test_inputs_are_what_they_say(images):
-    pixels = images.double() / 255
-    found = truth.inputs(images, stream(0), count=50)
-    assert list(found) == ["images", "mixtures", "planes", "noise"]
-    assert all(x.shape == (50, 1, 8, 8) for x in found.values())
-    rows = {tuple(p) for p in pixels.flatten(1).float().tolist()}
-    assert all(tuple(p) in rows for p in found["images"].flatten(1).tolist())
-    assert 0 <= found["mixtures"].min() < found["mixtures"].max() <= 1
-    # Uniform: mean 1/2, variance 1/12, as no digit has.
-    assert found["noise"].mean() == pytest.approx(0.5, abs=0.02)
-    assert found["noise"].var() == pytest.approx(1 / 12, rel=0.05)
-    inside = found["planes"]  # of triangles, but for rounding
-    assert 0 <= inside.min() < inside.max() <= 1 + 1e-6
-    grey = truth.inputs(pixels.float(), stream(0), count=50)
-    assert torch.equal(grey["planes"], found["planes"])
+def test_inputs_are_shifted_images_that_no_measure_looks_at(digits):
+    host, test = convolutional(0), digits.test
+    found = truth.inputs(test, host, measured=300, strengths=[3])
+    seen = {tuple(x) for x in test.sample(300).images.flatten(1).tolist()}
+    asked = {tuple(x) for x in found["images"].flatten(1).tolist()}
+    assert not seen & asked
+    assert len(asked) == len(found["images"]) == 200
+    kinds = [f"{kind} 3" for kind in (*conditions.KINDS, "fooling")]
+    assert list(found) == ["images", *kinds, "other keys"]
+    for condition in conditions.shifted(found["images"], host, strengths=[3]):
+        assert torch.equal(found[str(condition)], condition.images)
+    few = truth.inputs(test, host, measured=20, strengths=[1])
+    assert few["blur 1"].shape == (20, 1, 8, 8)
+    with pytest.raises(ValueError, match="measures look at 500 of 500 test images"):
+        truth.inputs(test, host, measured=500, strengths=[3])
 
 
 def asked():
@@ -54,7 +49,7 @@ def test_what_should_be_the_same_is_checked_on_every_input():
         truth.check_same(logits, ["moved", "turned"])
 
 
-def test_changed_answers_are_counted_by_kind_and_away_from_the_images():
+def test_changed_answers_are_counted_by_kind_and_on_shifted_images():
     logits = asked()
     host = logits["host"]
     logits["far"] = {"images": host["images"], "noise": -host["noise"]}
@@ -65,7 +60,7 @@ def test_changed_answers_are_counted_by_kind_and_away_from_the_images():
         for kind in ("images", "noise", "mixtures"):
             answers = (logits[n][kind].numpy().argmax(1) for n in ("host", name))
             assert row[kind] == pytest.approx(np.mean(np.not_equal(*answers)))
-        assert row.away == pytest.approx((row.noise + row.mixtures) / 2)
+        assert row.shifted == pytest.approx((row.noise + row.mixtures) / 2)
     assert found.loc["moved"].eq(0).all()
     assert found.noise["far"] == 1
 

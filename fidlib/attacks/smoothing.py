@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ class Filter(nn.Module):
 
     def _noise(self, x: Tensor) -> Tensor:
         """Of an image whatever others are in its batch."""
-        seed = int(self.seed)
+        seed = int(cast(Tensor, self.seed))
         prints = [hashlib.sha256(row.numpy().tobytes()) for row in x.detach().cpu()]
         draws = [stream(seed, "input noise", p.hexdigest()) for p in prints]
         return torch.stack([torch.randn(x.shape[1:], generator=d) for d in draws]).to(x)

@@ -18,7 +18,7 @@ from fidlib.explorer import page
 from fidlib.explorer.live import SIDES, Planes
 from fidlib.explorer.scene import Film, Kept, Map, Scene, Shown, look
 from fidlib.measures import maps
-from fidlib.measures.catalogue import MEASURES
+from fidlib.measures.catalogue import MEASURES, usual
 from fidlib.measures.curve import IMAGES
 from fidlib.measures.fidelity import Fidelity, compare
 from fidlib.measures.maps import Projection
@@ -228,7 +228,7 @@ def _gathered(
         rows=rows.cpu().numpy(),
         models=shown,
         maps=_maps(shown, len(rows)),
-        measures=[_told(name) for name in MEASURES],
+        measures=[_told(name) for name in usual()],
     )
     ask = {o.name: lambda x, m=o.model: models.outputs(m, x).logits for o in ones}
     return scene, Planes(ask, pixels)

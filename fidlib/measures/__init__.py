@@ -3,8 +3,9 @@
 from importlib import import_module
 
 _MODULES = (
-    *("boundary", "catalogue", "controls", "curve", "fidelity", "geometry"),
-    *("intervals", "losses", "maps", "pair", "ranking", "truth"),
+    *("alignment", "boundary", "catalogue", "conditions", "controls", "curve"),
+    *("fidelity", "geometry", "intervals", "losses", "maps", "measure", "pair"),
+    *("ranking", "shift", "truth"),
 )
 
 

@@ -145,6 +145,21 @@ class Plane:
         return (shares >= -1e-6).all(0) & (shares.sum(0) <= 1 + 1e-6)
 
 
+def three_right(labels: Tensor, logits: Tensor) -> list[int]:
+    """Numbers of three images that are answered rightly, of three classes if they can.
+
+    Args:
+        labels: `(N,)` classes of the images.
+        logits: `(N, K)` of a classifier.
+    """
+    right = (logits.argmax(1) == labels).nonzero()[:, 0].tolist()
+    first: dict[int, int] = {}
+    for number, label in zip(right, labels[right].tolist(), strict=True):
+        first.setdefault(label, number)
+    one_each = [first[label] for label in sorted(first)]
+    return [*one_each, *(n for n in right if n not in one_each)][:3]
+
+
 def class_tuples(
     labels: Tensor, size: int, *, count: int, generator: torch.Generator
 ) -> Tensor:

@@ -7,6 +7,7 @@ A measure is a function of a `Pair`, whose docstring is its definition, and a ro
 
 import inspect
 from collections import defaultdict
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -15,12 +16,14 @@ from fidlib.measures import boundary, geometry, losses
 from fidlib.measures.intervals import NONE, Estimate, Statistic, ratio, wilson
 from fidlib.measures.measure import (
     MEASURES,
+    ON_REQUEST,
     Found,
     Level,
     Measure,
     Measured,
     measure,
     row,
+    usual,
     value,
 )
 from fidlib.measures.pair import PLANES, Pair, Probe
@@ -347,3 +350,9 @@ def _entry(one: Measure) -> str:
     same = "of one model" if one.same is None else f"{one.same:g} if nothing changed"
     text = inspect.cleandoc(one.of.__doc__ or "")
     return f"**`{one.name}`** ({one.unit}; {same}; {one.source}). {text}"
+
+
+from fidlib.measures import alignment, shift  # noqa: E402 - their rows come after these
+
+for _name in sorted(MEASURES, key=lambda n: get_args(Level).index(MEASURES[n].level)):
+    MEASURES[_name] = MEASURES.pop(_name)

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from fidlib.measures import losses
 from fidlib.models import Classifier
 from fidlib.networks import ResNet18
+from fidlib.runs import machine
 
 Layer = nn.Conv2d | nn.Linear
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
@@ -175,6 +176,7 @@ def noisy(model: Classifier, amount: float, generator: torch.Generator) -> Class
     return model
 
 
+@machine.ieee()
 def flipped(
     model: Classifier,
     images: Tensor,

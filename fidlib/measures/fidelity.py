@@ -1,6 +1,6 @@
 """The report: every measure of two models on one split."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fidlib import models
 from fidlib.data import Split, pixels
-from fidlib.measures.catalogue import MEASURES, Measured, measure
+from fidlib.measures.catalogue import MEASURES, Measured, measure, usual
 from fidlib.measures.intervals import NONE, Estimate
 from fidlib.measures.pair import Pair
 from fidlib.models import Classifier
@@ -27,7 +27,8 @@ class Fidelity:
     (three for planes), or is not asked for, or where no image is named alike; of
     triggers that were not given, or that the host answers already
     (`trigger_plane_disagreement`). Means of what a few images make most of have no
-    interval on fewer images than `Measure.least`.
+    interval on fewer images than `Measure.least`. Measures of the levels `layers` and
+    `shift` are made only if they are named.
     """
 
     measured: Mapping[str, Measured]
@@ -65,15 +66,15 @@ class Fidelity:
 
     def values(self) -> dict[str, float | None]:
         """Every measure's value, by name."""
-        return {name: self[name].value for name in MEASURES}
+        return {name: self[name].value for name in self._shown()}
 
     def distances(self) -> dict[str, float | None]:
         """Every measure that compares, as a distance: 0 is the same."""
         found: dict[str, float | None] = {}
-        for name, row in MEASURES.items():
-            if row.same is not None:
-                value = self[name].value
-                found[name] = None if value is None else abs(value - row.same)
+        for name in self._shown():
+            value, same = self[name].value, MEASURES[name].same
+            if same is not None:
+                found[name] = None if value is None else abs(value - same)
         return found
 
     def table(self, *, by_class: bool = False, layers: bool = False) -> pd.DataFrame:
@@ -88,14 +89,19 @@ class Fidelity:
             indices. NaN where there is no such number.
         """
         rows = {}
-        for name, row in MEASURES.items():
+        for name in self._shown():
             of_classes = self.by_class(name) if by_class else []
             classes = {label: each.value for label, each in enumerate(of_classes)}
-            rows[name] = {"level": row.level, **self[name]._asdict(), **classes}
+            level = MEASURES[name].level
+            rows[name] = {"level": level, **self[name]._asdict(), **classes}
         for layer, part in self.parts("twl").items() if layers else ():
             rows[f"twl {layer}"] = {"level": "layers", "value": part}
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
         return table.astype({name: float for name in table.columns[1:]})
+
+    def _shown(self) -> list[str]:
+        """Measures in their order: the usual ones, and others that were asked for."""
+        return [n for n in MEASURES if n in self.measured or n in usual()]
 
 
 def compare(
@@ -105,6 +111,7 @@ def compare(
     triggers: Split | Any = None,
     *,
     seed: int = 0,
+    measures: Iterable[str] | None = None,
 ) -> Fidelity:
     """How far a marked model is from its host, on every level.
 
@@ -117,6 +124,7 @@ def compare(
             `Split.of` takes, such as a pair or a Dataset.
         triggers: The watermark, if there is one.
         seed: Decides planes, segments and permutations.
+        measures: Those to have, by name; the usual ones when None.
 
     Raises:
         ValueError: If the two do not have the same number of classes, cannot take the
@@ -129,7 +137,22 @@ def compare(
     _check_pixels(split.images)
     for model in {pair.host, pair.marked}:
         models.check_takes(model, split.images)
-    return Fidelity(measure(pair, [*MEASURES]), len(split))
+    names = usual() if measures is None else named(measures)
+    return Fidelity(measure(pair, names), len(split))
+
+
+def named(measures: Iterable[str]) -> list[str]:
+    """Names of measures.
+
+    Raises:
+        ValueError: If there is none of a name.
+    """
+    names = [measures] if isinstance(measures, str) else [*measures]
+    if unknown := [str(name) for name in names if name not in MEASURES]:
+        raise ValueError(
+            f"unknown measures {', '.join(unknown)}; use some of {_known()}."
+        )
+    return names
 
 
 def side_by_side(

@@ -8,6 +8,7 @@ is exact; at others it is right to first order, because what was fitted to all i
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 PERMUTATIONS = 10
 """Orders of the images, for what unrelated features give."""
@@ -88,8 +89,10 @@ def procrustes(host_features: Tensor, features: Tensor) -> Tensor:
 
 def procrustes_terms(host_features: Tensor, features: Tensor) -> Tensor:
     """`(N, 3)` whose means are the covariance once rotated and the two variances."""
-    x, y = centered(host_features, features)
-    left, _, right = torch.linalg.svd(x.T @ y, full_matrices=False)
+    x, y = (_compact(part) for part in centered(host_features, features))
+    # On the CPU, which is the faster at matrices as small as a class gives.
+    found = torch.linalg.svd((x.T @ y).cpu(), full_matrices=False)
+    left, _, right = (part.to(x.device) for part in found)
     products = ((x @ left) * (y @ right.T), x.square(), y.square())
     return torch.stack([product.sum(1) for product in products], 1)
 
@@ -115,11 +118,11 @@ def procrustes_null(
         generator: On the CPU.
     """
     x, y = (_compact(part) for part in centered(host_features, features))
-    scale = x.square().sum() * y.square().sum()
+    scale = (x.square().sum() * y.square().sum()).cpu()
     total = torch.zeros_like(scale)
     for _ in range(PERMUTATIONS):
         order = torch.randperm(len(x), generator=generator).to(x.device)
-        total += 1 - torch.linalg.svdvals(x.T @ y[order]).sum().square() / scale
+        total += 1 - torch.linalg.svdvals((x.T @ y[order]).cpu()).sum().square() / scale
     return total.item() / PERMUTATIONS
 
 
@@ -138,8 +141,6 @@ def neighbor_overlap(host_features: Tensor, features: Tensor) -> Tensor:
         ValueError: If there are fewer than `FEWEST` images, or one of the two is the
             same for all images.
     """
-    from sklearn.neighbors import NearestNeighbors
-
     count = len(features)
     if count < FEWEST:
         raise ValueError(f"{count} images came; neighbours need {FEWEST} or more.")
@@ -148,12 +149,100 @@ def neighbor_overlap(host_features: Tensor, features: Tensor) -> Tensor:
     for points in centered(host_features, features):
         if not points.any():
             raise ValueError("features are the same for all images: none is nearest.")
-        search = NearestNeighbors(n_neighbors=size).fit(points.cpu().numpy())
-        near.append(torch.from_numpy(search.kneighbors(return_distance=False)))
+        near.append(_nearest(points, size))
     both = torch.cat(near, 1).sort(1).values  # a neighbour that is kept comes twice
     kept = (both[:, 1:] == both[:, :-1]).sum(1) / size
     chance = size / (count - 1)
     return ((kept.double() - chance) / (1 - chance)).to(features.device)
+
+
+def distances(features: Tensor) -> Tensor:
+    """`(N, N)` L2 distances among features `(N, D)`, exact for near ones too."""
+    (points,) = centered(features)
+    return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def rsa_terms(host_distances: Tensor, distances: Tensor) -> Tensor:
+    """`(N, 1)` whose mean is Pearson's correlation of the distances of all pairs.
+
+    To first order it is that of a resample, too: an image changes an average over pairs
+    by twice what its own pairs are above it.
+
+    Args:
+        host_distances: `(N, N)`, as of `distances`.
+        distances: `(N, N)` of the compared model.
+    """
+    away = ~torch.eye(len(distances), dtype=torch.bool, device=distances.device)
+    scores = []
+    for found in (host_distances, distances):
+        pairs = found[away]
+        scores.append((found - pairs.mean()) / pairs.std(correction=0))
+    x, y = scores
+    terms = (1 - (x - y).square() / 2, x.square() + y.square())
+    each, sizes = ((part * away).sum(1) / (len(away) - 1) for part in terms)
+    value = each.mean()
+    return (value + 2 * (each - value) + (1 - value) * (sizes - 2))[:, None]
+
+
+def mutual_neighbors(distances: Tensor, *, neighbors: int) -> Tensor:
+    """`(N, N)` bool: which two are each among the other's nearest, of so many.
+
+    Args:
+        distances: `(N, N)`, as of `distances`.
+        neighbors: k, fewer than N.
+    """
+    others = distances.clone().fill_diagonal_(torch.inf)
+    near = torch.zeros_like(others, dtype=torch.bool)
+    near.scatter_(1, others.topk(neighbors, largest=False).indices, True)
+    return near & near.T
+
+
+def mapped(host_features: Tensor, features: Tensor) -> Tensor:
+    """The features as an affine map of the host's gives them, by least squares.
+
+    Each half of the images, every second one, by the map fitted to the other half.
+
+    Args:
+        host_features: `(N, D)`.
+        features: `(N, E)` of the compared model: same images, same order.
+
+    Returns:
+        `(N, E)`.
+    """
+    x, y = F.pad(host_features, (0, 1), value=1.0), features
+    found = torch.empty_like(y)
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    for half, other in ((even, odd), (odd, even)):
+        found[half] = x[half] @ (torch.linalg.pinv(x[other]) @ y[other])
+    return found
+
+
+def _nearest(points: Tensor, count: int) -> Tensor:
+    """`(N, count)` nearest others of each of `(N, D)` points."""
+    if points.is_cuda:
+        return nearest_by_product(points, count)
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=count).fit(points.numpy())
+    return torch.from_numpy(search.kneighbors(return_distance=False))
+
+
+def nearest_by_product(points: Tensor, count: int) -> Tensor:
+    """The same by all distances, as a GPU has them at once, a thousand rows at a time.
+
+    Args:
+        points: `(N, D)`.
+        count: k.
+
+    Returns:
+        `(N, k)` numbers of the nearest others.
+    """
+    found = []
+    for rows in torch.arange(len(points), device=points.device)[:, None].split(1000):
+        distances = torch.cdist(points[rows[:, 0]], points)
+        distances.scatter_(1, rows, torch.inf)
+        found.append(distances.topk(count, largest=False).indices)
+    return torch.cat(found)
 
 
 def centered(*features: Tensor) -> list[Tensor]:

@@ -21,7 +21,12 @@ OF_A_CLASS = 8
 """A class needs so many times more images for an interval: those of all classes should
 hold at once, which the tails decide."""
 
-Level = Literal["weights", "features", "outputs", "boundary", "triggers"]
+Level = Literal[
+    "weights", "features", "layers", "outputs", "boundary", "triggers", "shift"
+]
+
+ON_REQUEST = ("layers", "shift")
+"""Levels whose measures are made if they are named: they run the models for long."""
 
 Found = Statistic | Estimate | float | None
 """What a measure's function gives: a statistic gets its interval as its row says; None
@@ -139,6 +144,11 @@ def _interval(row: Measure, values: Tensor, level: float) -> Interval:
     ends = gamma((values - row.same) * side, level)
     low, high = sorted(row.same + side * float(end) for end in ends)
     return low, high
+
+
+def usual() -> list[str]:
+    """Measures that a report has when none are named."""
+    return [name for name, row in MEASURES.items() if row.level not in ON_REQUEST]
 
 
 def row(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fidlib import models, weights
 from fidlib.data import Split, pixels
-from fidlib.measures import boundary
+from fidlib.measures import boundary, conditions, geometry
 from fidlib.measures.intervals import LEVEL
 from fidlib.models import Classifier, Outputs
 from fidlib.runs.keys import stream
@@ -22,6 +22,12 @@ PLANES = 16
 
 SEGMENTS = 60
 """Segments between images of different classes, of 16 points."""
+
+DISTANT = 1000
+"""Images among which all distances are taken, at most."""
+
+ASKED = 500
+"""Images whose shifts, or whose activations in every layer, are looked at, at most."""
 
 Run = Callable[[Classifier, Tensor], Outputs]
 """What a model makes of images, computed or kept."""
@@ -36,6 +42,17 @@ class Probe(NamedTuple):
     """`(P, Q, K)` float64 logits of the host."""
     marked: Tensor
     """`(P, Q, K)` float64 logits of the marked model."""
+
+
+class Shifted(NamedTuple):
+    """What two models make of images under one shift."""
+
+    host: Tensor
+    """`(N, K)` float64 logits of the host."""
+    marked: Tensor
+    """`(N, K)` float64 logits of the marked model."""
+    labels: Tensor | None
+    """`(N,)` class indices; None of images of no class of the models'."""
 
 
 class Pair:
@@ -136,6 +153,45 @@ class Pair:
         """`(N,)` classes that the two name."""
         host, marked = self.logits
         return host.argmax(1), marked.argmax(1)
+
+    @cached_property
+    def distances(self) -> tuple[Tensor, Tensor]:
+        """`(n, n)` L2 distances among the features of the two, float64.
+
+        Of `DISTANT` images at most, spread over the set and its classes: what follows
+        of them depends on how many there are.
+        """
+        rows = self.split.sample_rows(DISTANT)
+        host, marked = (geometry.distances(part[rows]) for part in self.features)
+        return host, marked
+
+    @cached_property
+    def layers(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Layer -> `(n, C)` activations of the two, float64, averaged over places.
+
+        Of `ASKED` images at most, and of layers that both have.
+        """
+        images = self.split.sample(ASKED).images
+        host, marked = (models.activations(m, images) for m in (self.host, self.marked))
+        return {
+            n: (x.double(), marked[n].double()) for n, x in host.items() if n in marked
+        }
+
+    @cached_property
+    def shifted(self) -> dict[str, Shifted]:
+        """What the two make of images under every shift of `conditions`, by name.
+
+        Of `ASKED` images at most, spread over the set and its classes.
+        """
+        asked, found = self.split.sample(ASKED), {}
+        for condition in conditions.shifted(asked.images, self.host):
+            host, marked = (
+                self._run(model, condition.images).logits.double()
+                for model in (self.host, self.marked)
+            )
+            labels = asked.labels if condition.strength else None
+            found[str(condition)] = Shifted(host, marked, labels)
+        return found
 
     @cached_property
     def weights(self) -> tuple[dict[str, Tensor], dict[str, Tensor]] | None:

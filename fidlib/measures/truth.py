@@ -1,4 +1,4 @@
-"""What is true about a change of function, away from the test images too."""
+"""What is true about a change of function, on shifted images too."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,43 +8,44 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fidlib import data
-from fidlib.measures import losses
+from fidlib.data import Split
+from fidlib.measures import conditions, losses
 from fidlib.measures.controls import null_space
+from fidlib.measures.pair import ASKED
+from fidlib.models import Classifier
 
 Outputs = Mapping[str, Mapping[str, Tensor]]
 """Model -> kind of input -> `(N, K)` logits."""
 
 
 def inputs(
-    images: Tensor, generator: torch.Generator, *, count: int = 500
+    test: Split, host: Classifier, *, measured: int, strengths: Iterable[int]
 ) -> dict[str, Tensor]:
-    """Inputs to compare answers on: test images, and what lies away from them.
+    """Images to compare answers on, at none of which a measure has looked.
 
     Args:
-        images: `(N, C, H, W)` pixels, uint8 or float in [0, 1].
-        generator: On the CPU.
-        count: Inputs of each kind.
+        test: Of which the measures look at `test.sample(measured)`.
+        host: Whom some of the images are to fool.
+        measured: How many they look at.
+        strengths: Of the shifts.
 
     Returns:
-        Kind -> `(count, C, H, W)` float pixels: `images`, random ones of them (all, if
-        there are no more); `mixtures` of two; points of `planes`, the triangles
-        of three; `noise`, every pixel uniform in [0, 1].
+        `images`: as many others, or those that there are; and these under each shift of
+        `conditions.shifted`, by its name.
+
+    Raises:
+        ValueError: If no other image is left.
     """
-    pixels = data.pixels(images)
-    first = torch.randperm(len(pixels), generator=generator)[:count]
-    triples = torch.randint(len(pixels), (3, count), generator=generator)
-    a, b, c = (pixels[pick.to(pixels.device)] for pick in triples)
-    # Shares of three that are spread evenly over their triangle.
-    draws = -torch.rand((3, count, 1, 1, 1), generator=generator).log()
-    r, s, t = (draws / draws.sum(0)).to(a)
-    share = torch.rand((count, 1, 1, 1), generator=generator).to(a)
-    return {
-        "images": pixels[first.to(pixels.device)],
-        "mixtures": share * a + (1 - share) * b,
-        "planes": r * a + s * b + t * c,
-        "noise": torch.rand(a.shape, generator=generator).to(a),
-    }
+    left = torch.ones_like(test.labels, dtype=torch.bool)
+    left[test.sample_rows(measured)] = False
+    if not left.any():
+        raise ValueError(
+            f"measures look at {measured} of {len(test)} test images: leave some for "
+            "the truth."
+        )
+    others = Split(test.images[left], test.labels[left]).sample(min(measured, ASKED))
+    shifted = conditions.shifted(others.images, host, strengths=strengths)
+    return {"images": others.images} | {str(each): each.images for each in shifted}
 
 
 def check_same(outputs: Outputs, names: Iterable[str], *, most: float = 1e-3) -> float:
@@ -82,8 +83,8 @@ def changed_answers(outputs: Outputs) -> pd.DataFrame:
         outputs: Model, `host` too -> kind of input, as of `inputs` -> `(N, K)` logits.
 
     Returns:
-        A row a model but the host, a column a kind; `away`, the mean over all kinds but
-        `images`.
+        A row a model but the host, a column a kind; `shifted`, the mean over all kinds
+        but `images`.
     """
     host = outputs["host"]
     rows = {
@@ -92,7 +93,7 @@ def changed_answers(outputs: Outputs) -> pd.DataFrame:
         if name != "host"
     }
     truth = pd.DataFrame(rows).T
-    return truth.assign(away=truth.drop(columns="images").mean(axis=1))
+    return truth.assign(shifted=truth.drop(columns="images").mean(axis=1))
 
 
 def split_moves(

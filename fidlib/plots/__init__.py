@@ -9,6 +9,7 @@ from fidlib.palette import class_colors, method_style
 from fidlib.plots.charts import (
     against,
     bars,
+    by_strength,
     correlations,
     curves,
     floors,
@@ -30,6 +31,7 @@ from fidlib.plots.panels import (
     feature_panels,
     map_panels,
     null_space_panels,
+    shift_panels,
     tradeoff_panels,
     yardstick_panels,
 )

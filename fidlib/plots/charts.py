@@ -33,6 +33,20 @@ def curves(ax: Axes, lines: Mapping[str, pd.Series], *, log: bool = False) -> Ax
     return ax
 
 
+def by_strength(ax: Axes, lines: pd.DataFrame) -> Axes:
+    """One line a method against the strength of a shift.
+
+    Args:
+        ax: Where.
+        lines: Indexed by strength, 0 where nothing is shifted; a column a method.
+    """
+    for name, line in lines.items():
+        ax.plot(line.index, line, markersize=2.5, label=name, **method_style(str(name)))
+    ax.set_xticks(lines.index)
+    ax.margins(x=0.03)
+    return ax
+
+
 def legend_below(figure: Figure, ax: Axes, columns: int) -> None:
     """One legend, of one of its axes, for a whole figure."""
     handles, labels = ax.get_legend_handles_labels()
@@ -172,7 +186,7 @@ def bars(ax: Axes, lengths: pd.DataFrame, *, stacked: bool = False) -> Axes:
         lengths: Indexed by name, a column a series.
         stacked: Each row's bars end to end rather than below each other.
     """
-    colors = list(SERIES[: lengths.shape[1]])
+    colors = [*SERIES, *OTHERS][: lengths.shape[1]]
     lengths.plot.barh(ax=ax, stacked=stacked, color=colors, width=0.75, legend=False)
     ax.invert_yaxis()
     ax.set_ylabel("")

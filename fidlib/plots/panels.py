@@ -232,8 +232,8 @@ def evidence_panels(
         thresholds: What is written beside a line across -> its p.
         units: Of the effort -> what stands above its panel.
     """
-    size, shared = (DOUBLE, 3.2), {"sharey": True, "squeeze": False}
-    figure, axs = plt.subplots(1, len(units), figsize=size, **shared)
+    size, count = (DOUBLE, 3.2), len(units)
+    figure, axs = plt.subplots(1, count, figsize=size, sharey=True, squeeze=False)
     colors = dict(zip(claims.index.unique(), (*SERIES, *OTHERS), strict=False))
     for ax, (unit, title) in zip(axs[0], units.items(), strict=True):
         for text, p in thresholds.items():
@@ -246,7 +246,7 @@ def evidence_panels(
             look: dict[str, Any] = {"color": colors[name], "label": name}
             if len(rows) == 1:
                 look |= {"marker": "*", "markersize": 9, "linestyle": ""}
-            elif name.endswith("computed"):
+            elif str(name).endswith("computed"):
                 look |= {"linestyle": ":"}
             ax.step(rows.effort, -np.log10(rows.p), where="post", **look)
         ax.set(xscale="log", xlabel=unit, title=title)
@@ -290,6 +290,37 @@ def against_panels(
     return figure
 
 
+def shift_panels(values: pd.DataFrame, accuracy: pd.Series, title: str) -> Figure:
+    """A measure against the strength of shifts, a panel each, four a row; below each
+    the host's own accuracy.
+
+    Args:
+        values: Indexed by kind and strength; a column a method.
+        accuracy: Of the host, indexed likewise.
+        title: Of the measure.
+    """
+    kinds = [*dict.fromkeys(kind for kind, _ in values.index)]
+    rows = -(-len(kinds) // 4)
+    shared: dict[str, Any] = {"sharex": True, "sharey": "row", "squeeze": False}
+    shared |= {"height_ratios": [3, 1] * rows, "figsize": (DOUBLE, 2.6 * rows + 0.4)}
+    figure, axs = plt.subplots(2 * rows, 4, **shared)
+    for place, kind in enumerate(kinds):
+        row, column = divmod(place, 4)
+        above, below = axs[2 * row : 2 * row + 2, column]
+        charts.by_strength(above, values.loc[kind]).set(title=kind)
+        charts.by_strength(below, accuracy.loc[kind].to_frame("host"))
+        below.set(ylim=(0, 1.05), yticks=[0, 1])
+    for ax in axs.flat:
+        ax.axis("on" if ax.lines else "off")
+    for above, below in zip(axs[::2, 0], axs[1::2, 0], strict=True):
+        above.set(ylabel=title, ylim=(0, None))
+        below.set_ylabel("host's\naccuracy")
+    for ax in axs[-1]:
+        ax.set_xlabel("strength")
+    charts.legend_below(figure, axs[0, 0], columns=5)
+    return figure
+
+
 def correlation_panels(
     correlations: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
 ) -> Figure:
@@ -316,7 +347,7 @@ def yardstick_panels(
     """Every measure against the answers that change, a panel each, and the legend.
 
     Args:
-        changed: `(M,)` shares of answers that change away from the test images.
+        changed: `(M,)` shares of answers that change.
         measures: The same M models; a column a measure.
         kinds: `(M,)` what has been done to them.
         titles: Measure -> what stands above its panel.
@@ -331,8 +362,8 @@ def yardstick_panels(
         ax.set_axis_off()
     axs[-1, -1].legend(*axs[0, 0].get_legend_handles_labels(), loc="center")
     axs[-1, 2].set_xlabel(
-        "share of answers that change away from the test images\n"
-        "(titles: rank correlation with the share on the test images; away from them)"
+        "share of answers that change on shifted images\n"
+        "(titles: rank correlation with the share on unshifted images; on shifted ones)"
     )
     return figure
 
@@ -350,7 +381,7 @@ def null_space_panels(
     ratio = {"width_ratios": [1, 1.2]}
     figure, axs = plt.subplots(1, 2, figsize=(DOUBLE, 4.2), gridspec_kw=ratio)
     charts.bars(axs[0], correlations)
-    axs[0].set(title="rank correlation with answers changed away", xlim=(-1, 1))
+    axs[0].set(title="rank correlation with changed answers", xlim=(-1, 1))
     axs[0].axvline(0, color="0.3", linewidth=0.6)
     charts.bars(axs[1], parts, stacked=True)
     axs[1].axvline(share, color="k", linewidth=0.8, linestyle="--")

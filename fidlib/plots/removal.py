@@ -30,10 +30,11 @@ def attack_paths(ax: Axes, curve: pd.DataFrame, cost: str) -> Axes:
         cost: A column that costs.
     """
     for name, rows in curve.groupby("model", sort=False):
-        style = method_style(str(name)) | {"marker": ""}
+        style: dict[str, Any] = {**method_style(str(name)), "marker": ""}
         start = rows[rows.attack == "none"]
         attacked = rows[rows.attack != "none"]
-        for (_, kind), own in attacked.groupby(["attack", "kind"], sort=False):
+        for _, own in attacked.groupby(["attack", "kind"], sort=False):
+            kind = own.kind.iloc[0]
             path = pd.concat([start, own])
             if len(own) > 1:
                 share = path.matches / path.triggers
@@ -135,6 +136,7 @@ def robustness_panels(curve: pd.DataFrame, given: pd.DataFrame) -> Figure:
 
 def _legend(figure: Figure, curve: pd.DataFrame) -> None:
     """Models by line, kinds of attack by marker."""
+    looks: list[tuple[str, dict[str, Any]]]
     looks = [
         (name, method_style(name) | {"marker": ""}) for name in curve.model.unique()
     ]

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -40,6 +42,37 @@ def training_type(precision: Precision, device: "torch.device") -> "torch.dtype"
         flags = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
         fast = any(getattr(torch.cpu, flag, bool)() for flag in flags)
     return torch.bfloat16 if fast else torch.float32
+
+
+@contextlib.contextmanager
+def ieee(*, benchmark: bool = False) -> "Iterator[None]":
+    """For a time float32 is float32 on a GPU too, which else computes it in TF32.
+
+    A small PFL, say, is lost in the ten bits of TF32. Whatever was set before is set
+    again after it.
+
+    Args:
+        benchmark: Whether cuDNN may try which kernels are fastest, once for each shape.
+    """
+    import torch
+
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    convolutions = getattr(cudnn, "conv", None)
+    name, wanted = "fp32_precision", "ieee"
+    if convolutions is None:  # before PyTorch 2.9
+        convolutions, name, wanted = cudnn, "allow_tf32", False
+    settings = [(convolutions, name), (matmul, name), (cudnn, "benchmark")]
+    before = [getattr(place, name) for place, name in settings]
+    try:
+        _set(settings, [wanted, wanted, benchmark])
+        yield
+    finally:
+        _set(settings, before)
+
+
+def _set(settings: list[tuple[Any, str]], values: list[Any]) -> None:
+    for (place, name), value in zip(settings, values, strict=True):
+        setattr(place, name, value)
 
 
 def provenance() -> dict[str, object]:

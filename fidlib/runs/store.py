@@ -193,7 +193,7 @@ def _build(folder: Path, key: dict, build: Callable[[Path], float | None]) -> No
         files = sorted(p for p in temporary.rglob("*") if p.is_file())
         sealed = {
             "seconds": round(time.perf_counter() - started, 2),
-            "files": {str(p.relative_to(temporary)): _checksum(p) for p in files},
+            "files": {str(p.relative_to(temporary)): checksum(p) for p in files},
             **machine.provenance(),
         }
         write_json(temporary / "done.json", sealed)
@@ -217,7 +217,7 @@ def finished(folder: Path) -> bool:
         return False
     try:
         files = json.loads(done.read_text("utf-8"))["files"]
-        damaged = [n for n, c in files.items() if _checksum(folder / n) != c]
+        damaged = [n for n, c in files.items() if checksum(folder / n) != c]
         damaged += [] if files else ["done.json names no files"]
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         damaged = [str(error)]
@@ -229,6 +229,7 @@ def finished(folder: Path) -> bool:
     return True
 
 
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
+    """Sixteen hex digits that change with a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -14,7 +15,7 @@ from fidlib.data import Split
 from fidlib.measures.curve import Watch
 from fidlib.models import Classifier
 from fidlib.runs import keys, machine, store
-from fidlib.study import reports
+from fidlib.study import parcel, reports
 from fidlib.study.config import Config
 from fidlib.study.images import Images
 from fidlib.study.lineage import Lineage, Name
@@ -63,6 +64,22 @@ class ModelStore:
         self.given_print = self.given and models.fingerprint(self.given)
         self._made: dict[str, Stored] = {}
 
+    def shown(self, part: str) -> Split:
+        """Images by part; of models without bodies, those whose outputs came along."""
+        return self.carried(part) if self.light else self.images[part]
+
+    def carried(self, part: str) -> Split:
+        """Those images of a part whose outputs go into a parcel."""
+        if part not in parcel.KEPT:
+            return self.images[part]
+        whole = self.images["test" if part == "test" else "train"]
+        return whole.sample(parcel.KEPT[part])
+
+    @cached_property
+    def light(self) -> bool:
+        """Whether its models came without their bodies, in a parcel."""
+        return (store.place("host", self._key(Lineage())) / parcel.HEAD).exists()
+
     def find(self, of: Name) -> Stored:
         """A model, made first when it is missing.
 
@@ -74,8 +91,12 @@ class ModelStore:
         lineage = Lineage.read(of)
         if lineage.key not in self._made:
             folder = self._run(lineage)
-            model = self._read(lineage, folder)
-            found = Stored(folder, model, models.fingerprint(model))
+            if (folder / parcel.HEAD).exists():
+                model = parcel.load(folder, self._blank())
+                found = Stored(folder, model, parcel.fingerprint(folder))
+            else:
+                model = self._read(lineage, folder)
+                found = Stored(folder, model, models.fingerprint(model))
             self._made[lineage.key] = found
         return self._made[lineage.key]
 
@@ -97,6 +118,11 @@ class ModelStore:
             "attacked": self._make_attacked,
         }[kind]
         if parent is not None and not store.is_made(kind, key):
+            if self.light:
+                raise ValueError(
+                    f"{lineage} did not come with the models of this study, and its "
+                    "host came without weights to train from: leave it out."
+                )
             self.find(parent)  # its seconds are not counted as this one's
         folder = store.make(kind, key, lambda made: build(lineage, made))
         if parent is not None and came_about(folder)["parent"] != self._seal(parent):
@@ -243,7 +269,7 @@ class ModelStore:
         history.to_csv(folder / "history.csv", index=False)
         given = lineage.parent is None and self.given is not None
         parent = lineage.parent
-        how = {
+        how: dict[str, Any] = {
             "precision": None if given or lineage.attacks else text(self.precision),
             "parent": None if parent is None else self._seal(parent),
         }
@@ -255,7 +281,7 @@ class ModelStore:
     def _seal(self, lineage: Lineage) -> str:
         """The checksum of a model's stored weights."""
         done = json.loads((self.find(lineage).folder / "done.json").read_text("utf-8"))
-        return done["files"]["model.safetensors"]
+        return done.get("left_out", done["files"])["model.safetensors"]
 
     def _blank(self) -> Classifier:
         """The configured architecture, with weights from the study's seed."""

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fidlib import data, models
+from fidlib.measures.boundary import Plane, Regions
 from fidlib.measures.catalogue import MEASURES, Measured, measure
 from fidlib.measures.fidelity import Fidelity
 from fidlib.measures.intervals import Estimate
@@ -36,12 +37,55 @@ def outputs(model: Classifier, fingerprint: str, images: Tensor) -> Outputs:
 
     folder = store.make("outputs", _outputs_key(fingerprint, images), build)
     found = load_file(folder / "outputs.safetensors")
-    return Outputs(**{name: part.to(images.device) for name, part in found.items()})
+    # Those that came in a parcel are of half precision.
+    parts = {name: part.to(images.device).float() for name, part in found.items()}
+    return Outputs(**parts)
+
+
+def regions(
+    model: Classifier, fingerprint: str, corners: Tensor, resolution: int
+) -> Regions:
+    """The classes a model names in the triangle of three images.
+
+    Args:
+        model: Run only if they are not kept.
+        fingerprint: Its `models.fingerprint`.
+        corners: `(3, C, H, W)` images, on the model's device.
+        resolution: Points a side.
+    """
+    plane = Plane.through(data.pixels(corners))
+    extent = plane.extent(border=0.03)
+
+    def build(folder: Path) -> None:
+        def decide(points: Tensor) -> Tensor:
+            return models.outputs(model, points).logits
+
+        grid = {"resolution": resolution, "triangle": True}
+        labels = plane.regions(decide, extent, **grid).labels
+        save_file({"labels": labels.short()}, folder / "regions.safetensors")
+
+    key = {"model": fingerprint, "corners": data.digest(corners)}
+    folder = store.make("regions", key | {"resolution": resolution}, build)
+    labels = load_file(folder / "regions.safetensors")["labels"].long()
+    return Regions(labels, extent)
 
 
 def is_kept(fingerprint: str, images: Tensor) -> bool:
     """Whether a model's outputs on images are kept."""
     return store.is_made("outputs", _outputs_key(fingerprint, images))
+
+
+def runs(
+    fingerprint: str, shown: Iterable[Tensor], pairs: Iterable[dict[str, object]]
+) -> list[Path]:
+    """Where a model's outputs on images, its regions and reports of it are kept."""
+    found = [store.place("outputs", _outputs_key(fingerprint, x)) for x in shown]
+    for kind in (*map(_kind, pairs), "regions"):
+        for config in sorted(store.runs_root().glob(f"{kind}/*/config.json")):
+            known = json.loads(config.read_text("utf-8"))
+            if kind != "regions" or known["model"] == fingerprint:
+                found.append(config.parent)
+    return found
 
 
 def fidelity(

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -17,10 +16,10 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from fidlib import methods, models
 from fidlib.data import Split
-from fidlib.measures import curve
-from fidlib.measures.catalogue import MEASURES
+from fidlib.measures import boundary, curve
+from fidlib.measures.catalogue import MEASURES, ON_REQUEST, usual
 from fidlib.measures.curve import Curve
-from fidlib.measures.fidelity import Fidelity
+from fidlib.measures.fidelity import Fidelity, named
 from fidlib.measures.pair import Pair
 from fidlib.models import Classifier, Outputs
 from fidlib.runs import keys, store
@@ -115,7 +114,7 @@ class Study:
 
     def images(self, part: str) -> Split:
         """A copy of some of its images, by their names in `study.images`."""
-        return self._store.images[part].copy()
+        return self._store.shown(part).copy()
 
     def secret(self, seed: int) -> Split:
         """The triggers of another seed, by the study's family and host: a fresh key."""
@@ -166,14 +165,25 @@ class Study:
             images: Of the study by name, as in `images`, or `(N, C, H, W)` pixels, as a
                 tensor or array, or with labels.
         """
-        split: Any = images
-        if isinstance(images, str):
-            split = self._store.images[images]
-        elif isinstance(images, Tensor | np.ndarray):
+        split = self._store.shown(images) if isinstance(images, str) else images
+        if not isinstance(split, Split) and hasattr(split, "shape"):
             split = Split(split, torch.zeros(len(split), dtype=torch.long))
         shown = Split.of(split).images.to(self.device)
         found = self._find(of)
         return reports.outputs(found.model, found.fingerprint, shown)
+
+    def regions(
+        self, of: Name, corners: Tensor, *, resolution: int = 90
+    ) -> boundary.Regions:
+        """The classes a model names in the triangle of three images, kept.
+
+        Args:
+            of: A lineage.
+            corners: `(3, C, H, W)` pixels.
+            resolution: R, points a side.
+        """
+        found, shown = self._find(of), corners.to(self.device)
+        return reports.regions(found.model, found.fingerprint, shown, resolution)
 
     def fidelity(
         self,
@@ -192,18 +202,12 @@ class Study:
             of: A lineage, or any classifier.
             against: The reference, likewise.
             split: The images to compare on: `train`, `test`, or what `Split.of` takes.
-            measures: Those to have, by name; all when None, but of `train` none of the
-                boundary.
+            measures: Those to have, by name. When None all but those of layers and
+                shift, and of `train` none of the boundary.
         """
         if isinstance(split, str) and split not in ("train", "test"):
             raise ValueError(f"split is {split!r}; use train, test or a data.Split.")
-        names = [measures] if isinstance(measures, str) else measures
-        names = _asked(split) if names is None else [*names]
-        if unknown := [str(name) for name in names if name not in MEASURES]:
-            raise ValueError(
-                f"unknown measures {', '.join(unknown)}; use some of "
-                f"{', '.join(MEASURES)}."
-            )
+        names = _asked(split) if measures is None else named(measures)
         return self._fidelity(of, against, split, names)
 
     def table(self, models: Iterable[Name] | None = None) -> pd.DataFrame:
@@ -319,9 +323,11 @@ class Study:
     ) -> tuple[dict[str, object], Pair]:
         """What tells a pair from others, and the pair on outputs that are kept."""
         host, marked = self._find(against), self._find(of)
-        named = isinstance(split, str)
-        # A copy's content is computed anew, whatever became of the images since.
-        images = self._store.images[split] if named else Split.of(split).copy()
+        if isinstance(split, str):  # of light models train is a sample
+            own = self._store
+            images = own.shown(split) if split == "train" else own.images[split]
+        else:  # a copy's content is computed anew, whatever became of the images since
+            images = Split.of(split).copy()
         images, secret = images.to(self.device), self._store.images["triggers"]
         key: dict[str, object] = {
             "host": host.fingerprint,
@@ -338,7 +344,8 @@ class Study:
 
         def run(asked: Classifier, shown: Tensor) -> Outputs:
             # Of all training images only the host's are kept: training asks again.
-            if split == "train" and shown is images.images and asked is not reference:
+            unkept = split == "train" and not self._store.light
+            if unkept and shown is images.images and asked is not reference:
                 return models.outputs(asked, shown)
             return reports.outputs(asked, prints[id(asked)], shown)
 
@@ -373,21 +380,22 @@ class Study:
         """
         if not self._store.is_made(lineage):
             return True
-        for split, names in _along_with(lineage).items():
+        for split, names in _along_with(lineage, parts).items():
             if reports.missing(self._pair(lineage, "host", split)[0], names):
                 return True
         fingerprint = self._store.find(lineage).fingerprint
         return any(
-            not reports.is_kept(fingerprint, self._store.images[part].images)
-            for part in parts
+            not reports.is_kept(fingerprint, self._store.shown(part).images)
+            for part in {*parts}.difference(ON_REQUEST)
         )
 
     def complete(self, lineage: Lineage, parts: Iterable[str]) -> None:
         """Make a model, its reports and its outputs on some images."""
         trained = self._store.is_made(lineage)
-        for split, names in _along_with(lineage).items():
+        for split, names in _along_with(lineage, parts).items():
             self._fidelity(lineage, "host", split, names)
-        for part in {*parts} | (set() if trained else {"test", "triggers", "sample"}):
+        asked = {*parts} | (set() if trained else {"test", "triggers", "sample"})
+        for part in asked.difference(ON_REQUEST):
             self.outputs(lineage, part)
 
     def _network(self) -> dict[str, object]:
@@ -410,17 +418,23 @@ def _restored(
 def _asked(split: str | Split) -> list[str]:
     """Measures of a report: the boundary is looked at from one split."""
     skipped = "boundary" if split == "train" else ""
-    return [name for name, row in MEASURES.items() if row.level != skipped]
+    return [name for name in usual() if MEASURES[name].level != skipped]
 
 
-def _along_with(lineage: Lineage) -> dict[str, list[str]]:
+def _along_with(lineage: Lineage, parts: Iterable[str]) -> dict[str, list[str]]:
     """What is measured as soon as a model is there: split -> measures.
 
     Attacked models come by the dozen: of them the rest is measured when it is asked.
+
+    Args:
+        lineage: The model.
+        parts: Images on which its outputs are wanted, and levels that are.
     """
+    levels = {*parts}.intersection(ON_REQUEST)
+    asked = [name for name, row in MEASURES.items() if row.level in levels]
     if lineage.attacks:
-        return {"test": _asked("train")}
-    return {"test": _asked("test"), "train": [*ON_TRAIN]}
+        return {"test": _asked("train") + asked}
+    return {"test": _asked("test") + asked, "train": [*ON_TRAIN]}
 
 
 def _short(path: Path) -> str:

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fidlib import methods, training
 from fidlib.runs import store
 from fidlib.suites.page import Entry, caption, claims
+
+if TYPE_CHECKING:
+    from fidlib.training import Recipe
 
 LONGEST, WIDEST = 24, 20
 """Rows and columns of a table that is shown; others are links."""
@@ -77,12 +80,11 @@ def _text(value: object) -> str:
 
 def _limits(entries: Sequence[Entry]) -> Iterator[str]:
     """What the numbers are of: settings beside the published ones, hosts, machines."""
-    if not entries:
+    told = [entry.provenance["parameters"] for entry in entries]
+    said = [one for one in told if "train_images" in one]  # others record no study
+    if not said:
         return
-    said = [entry.provenance["parameters"] for entry in entries]
-    seeds = {
-        seed for one in said for seed in [one["seed"], *one.get("other_seeds", ())]
-    }
+    seeds = {n for one in said for n in [one["seed"], *one.get("other_seeds", ())]}
     machines = {str(entry.provenance["machine"]) for entry in entries}
     machines |= {
         str(how["machine"]) for one in said for how in one.get("models", {}).values()
@@ -95,6 +97,8 @@ def _limits(entries: Sequence[Entry]) -> Iterator[str]:
         f"hosts. Made on {'; '.join(sorted(machines))}. Another processor rounds "
         "otherwise, and a training ends elsewhere."
     )
+    from fidlib import training
+
     try:
         here = training.recipe(first["dataset"], first["scale"])
         paper = training.recipe(first["dataset"], "paper")
@@ -104,7 +108,9 @@ def _limits(entries: Sequence[Entry]) -> Iterator[str]:
     yield _markdown(table.rename_axis("").reset_index())
 
 
-def _settings(recipe: training.Recipe) -> dict[str, object]:
+def _settings(recipe: "Recipe") -> dict[str, object]:
+    from fidlib import methods, training
+
     host = recipe.schedule(training.HOST)
     embedding = recipe.schedule(methods.METHODS["FixLL+PFL"])
     weights = recipe.weights["default"]

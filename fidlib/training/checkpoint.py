@@ -1,7 +1,7 @@
 """How far a training has come, in a file, so that one that was stopped goes on.
 
 A resumed training ends at the very weights of an undisturbed one: whatever its next
-steps depend on is kept, but for the order of images and triggers, which is drawn again.
+steps depend on is kept, but for what its plan draws, which is drawn again.
 """
 
 import time
@@ -48,7 +48,6 @@ class Checkpoint:
         path: It is this training's alone; None keeps nothing.
         model: What is trained.
         parts: What else has a state, by name, such as the optimizer.
-        augmentation: Source of crops, flips and mixtures.
         device: The model's.
     """
 
@@ -57,11 +56,9 @@ class Checkpoint:
         path: Path | None,
         model: nn.Module,
         parts: Mapping[str, Stateful],
-        augmentation: torch.Generator,
         device: torch.device,
     ) -> None:
-        self.path, self.model, self.parts = path, model, parts
-        self.augmentation, self.device = augmentation, device
+        self.path, self.model, self.parts, self.device = path, model, parts, device
         self.written_at = time.perf_counter()
 
     def due(self) -> bool:
@@ -77,7 +74,6 @@ class Checkpoint:
             "model": self.model.state_dict(),
             "buffers": dict(self.model.named_buffers()),  # some are in no state_dict
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
-            "augmentation": self.augmentation.get_state(),
             "layers": torch.get_rng_state(),
         }
         if self.device.type == "cuda":
@@ -110,7 +106,6 @@ class Checkpoint:
             buffer.copy_(values["buffers"][name])
         for name, part in self.parts.items():
             part.load_state_dict(values["parts"][name])
-        self.augmentation.set_state(values["augmentation"])
         torch.set_rng_state(values["layers"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(values["layers_cuda"], self.device)

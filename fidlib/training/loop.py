@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +18,14 @@ from tqdm import tqdm
 
 from fidlib.data import Split
 from fidlib.models import Classifier, Outputs, fresh
+from fidlib.runs import machine
 from fidlib.runs.keys import stream
-from fidlib.training.batches import batches, endless_batches
+from fidlib.training.batches import draws
 from fidlib.training.checkpoint import Checkpoint, Progress, Stateful
 from fidlib.training.objective import Objective
 from fidlib.training.plan import Plan
 from fidlib.training.quiet import QuietAdam, projections
+from fidlib.training.updates import Updates
 from fidlib.weights import at_rest
 
 CURVE_POINTS = 8
@@ -126,55 +128,34 @@ def train(
         Diverged: If the loss or a weight is no longer a number.
     """
     device = images.images.device
-    objective = Objective(
-        model, plan, images, triggers=triggers, host=host, known=known
-    )
-    epoch_steps = max(1, -(-len(images) // plan.batch_size))
-    steps = _steps(plan, len(images), epoch_steps, objective.triggers, device)
-    optimizer = _optimizer(model, plan, images)
-    kept: dict[str, Stateful] = {"optimizer": optimizer}
-    kept |= {} if observer is None else {"observer": observer}
-    checkpoint = Checkpoint(state, model, kept, objective.augmentation, device)
     # Whatever somebody switched at the top of a notebook is not of the training.
     switched = torch.autocast(device.type, enabled=False)
-    with torch.enable_grad(), switched, _own_randomness(device):
+    exact = machine.ieee(benchmark=True)
+    with torch.enable_grad(), switched, exact, _own_randomness(device):
+        objective = Objective(
+            model, plan, images, triggers=triggers, host=host, known=known
+        )
+        epoch_steps = plan.steps(len(images))
+        optimizer = _optimizer(model, plan, images)
+        kept: dict[str, Stateful] = {"optimizer": optimizer}
+        kept |= {} if observer is None else {"observer": observer}
+        checkpoint = Checkpoint(state, model, kept, device)
         torch.manual_seed(stream(plan.seed, plan.method.name, "layers").initial_seed())
         progress = checkpoint.read()
         path = _Path(model, plan, epoch_steps, progress, observer)
-        for step, index, secret in steps:
+        update = Updates(objective, optimizer)
+        secret = 0 if objective.triggers is None else len(objective.triggers)
+        steps = draws(plan, len(images), secret, device)
+        total = plan.epochs * epoch_steps
+        for step, draw in enumerate(tqdm(steps, plan.method.name, total, **_bar())):
             if step < progress.step:
                 continue  # taken before it was stopped; only drawn again
             if checkpoint.due() and path.is_finite():
                 checkpoint.write(path.timed())
             past = path.past(step)
-            for group in optimizer.param_groups:
-                group["lr"] = plan.rate(past)
-            loss = objective(index, secret, coarse=past < plan.coarse)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            path.took(step, loss.detach())
+            loss = update(draw, rate=plan.rate(past), coarse=past < plan.coarse)
+            path.took(step, loss)
     return path.ended()
-
-
-def _steps(
-    plan: Plan,
-    count: int,
-    epoch_steps: int,
-    triggers: Split | None,
-    device: torch.device,
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Number, images and triggers of each step; the same whenever it is asked."""
-    order = stream(plan.seed, plan.method.name, "order")
-    drawn = _drawn(plan, triggers, device)
-    steps = (
-        index
-        for _ in range(plan.epochs)
-        for index in batches(count, epoch_steps, order, device)
-    )
-    total = plan.epochs * epoch_steps
-    for step, index in enumerate(tqdm(steps, plan.method.name, total, **_bar())):
-        yield step, index, next(drawn)
 
 
 class _Path:
@@ -208,7 +189,8 @@ class _Path:
         tensors = itertools.chain(
             self.model.named_parameters(), self.model.named_buffers()
         )
-        return all(bool(t.isfinite().all()) for n, t in tensors if n not in self.masks)
+        finite = [t.isfinite().all() for n, t in tensors if n not in self.masks]
+        return bool(torch.stack(finite).all())
 
     def timed(self) -> Progress:
         """How far it has come, with its seconds."""
@@ -243,16 +225,6 @@ class _Path:
         return Trained(model, self.progress.history, self.before)
 
 
-def _drawn(
-    plan: Plan, triggers: Split | None, device: torch.device
-) -> Iterator[Tensor]:
-    """Each step's triggers, by number; empty where none are learned."""
-    if triggers is None:
-        return itertools.repeat(torch.empty(0, dtype=torch.long, device=device))
-    draws = stream(plan.seed, plan.method.name, "triggers")
-    return endless_batches(len(triggers), plan.trigger_batch_size, draws, device)
-
-
 def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Optimizer:
     """That of the trained part; from the host, BatchNorm may stay as it is."""
     part = plan.method.trained
@@ -274,7 +246,9 @@ def _optimizer(model: Classifier, plan: Plan, images: Split) -> torch.optim.Opti
         how = {"weight_decay": plan.weight_decay, "momentum": 0.9, "nesterov": True}
         return torch.optim.SGD(groups, plan.learning_rate, **how, fused=True)
     if not plan.quiet:
-        return torch.optim.Adam(trained, plan.learning_rate, fused=True)
+        cuda = images.images.is_cuda
+        rate = plan.learning_rate
+        return torch.optim.Adam(trained, rate, fused=True, capturable=cuda)
     where = projections(model, images.images, plan.quiet)
     return QuietAdam(trained, plan.learning_rate, where, plan.precision)
 

@@ -12,8 +12,7 @@ from fidlib import weights
 from fidlib.data import Split, pixels
 from fidlib.methods import Step
 from fidlib.models import Classifier, Outputs, outputs
-from fidlib.runs.keys import stream
-from fidlib.training.batches import crop_and_flip, mix
+from fidlib.training.batches import Draw, crop_and_flip, mix
 from fidlib.training.plan import Plan
 
 
@@ -48,26 +47,24 @@ class Objective:
         if host is not None:
             self.host = copy.deepcopy(host).eval().requires_grad_(False)
         self.host_parameters = weights.used(self.host)
-        self.augmentation = stream(plan.seed, method.name, "augmentation")
         self._checked = False
 
-    def __call__(self, index: Tensor, drawn: Tensor, *, coarse: bool) -> Tensor:
+    def __call__(self, draw: Draw, *, coarse: bool) -> Tensor:
         """The loss of a batch, a scalar with its gradient.
 
         Args:
-            index: `(B,)` numbers of its images.
-            drawn: `(T,)` numbers of its triggers; not used where none are learned.
-            coarse: Whether the model sees them at half the side.
+            draw: What chance decided of it, on the images' device.
+            coarse: Whether the model sees images at half the side.
 
         Raises:
             ValueError: If a term is no scalar with a gradient.
         """
-        method = self.plan.method
+        method, index, drawn = self.plan.method, draw.index, draw.secret
         images, labels = self.images.images[index], self.images.labels[index]
         if self.plan.augment:
-            images = crop_and_flip(images, self.augmentation)
+            images = crop_and_flip(images, draw.shifts, draw.flips)
         if method.mixes:
-            images = mix(images, self.augmentation)
+            images = mix(images, draw.shares, draw.others)
         step = Step(
             model=self.model,
             host=self.host,
@@ -123,8 +120,9 @@ class Objective:
         """Features of normalised images: float32, computed in training precision."""
         shown = shown.contiguous(memory_format=model.layout)
         precision = self.plan.precision
-        fast = precision != torch.float32
-        with torch.autocast(shown.device.type, precision, enabled=fast):
+        fast, kind = precision != torch.float32, shown.device.type
+        # A CUDA graph may keep nothing from one use to the next, no cast of a weight.
+        with torch.autocast(kind, precision, enabled=fast, cache_enabled=False):
             return model.body(shown).float()
 
     @torch.no_grad()

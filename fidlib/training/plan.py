@@ -144,6 +144,10 @@ class Plan:
         pairs = zip(self.method.terms, self.weights, strict=True)
         return [(term, weight) for (_, term), (_, weight) in pairs]
 
+    def steps(self, count: int) -> int:
+        """Steps of an epoch over so many images."""
+        return max(1, -(-count // self.batch_size))
+
     def rate(self, progress: float) -> float:
         """The learning rate after `progress` of the steps, a share in [0, 1)."""
         factor, warm = 1.0, 0.1

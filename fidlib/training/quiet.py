@@ -52,7 +52,8 @@ class QuietAdam(torch.optim.Adam):
         ]
         self.projections = {w: p.to(precision) for w, p in projections.items()}
         free = [p for p in parameters if p not in projections]
-        super().__init__([*free, *(move for *_, move in self.moves)], lr, fused=True)
+        moved = [*free, *(move for *_, move in self.moves)]
+        super().__init__(moved, lr, fused=True, capturable=parameters[0].is_cuda)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, of the weights too."""
@@ -142,7 +143,10 @@ def _rows(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _passing(moment: Tensor, loudness: float) -> Tensor:
-    energy, directions = torch.linalg.eigh(moment)
-    energy = energy.clamp_min(0)
+    alive = moment.diagonal() > 0  # with many dead inputs eigh may end in NaN
+    energy, directions = torch.zeros_like(moment[0]), torch.eye(len(moment)).to(moment)
+    found = torch.linalg.eigh(moment[alive][:, alive])
+    energy[alive] = found.eigenvalues.clamp_min(0)
+    directions[alive.nonzero(), alive.nonzero().T] = found.eigenvectors
     floor = (loudness * energy.mean()).clamp_min(1e-12)  # an input may be dead
     return directions * (floor / (energy + floor)).sqrt() @ directions.T
