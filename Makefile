@@ -1,9 +1,9 @@
-# make figures | test | lab | check | bench | docs | clean; each creates .venv when it is missing.
+# make figures | test | lab | check | release | bench | docs | clean; each creates .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 SUITE ?= digits
 
-.PHONY: figures test lab check bench docs clean
+.PHONY: figures test lab check release bench docs clean
 
 figures: .venv/ready
 	$(BIN)/fidlib figures --suite $(SUITE)
@@ -19,6 +19,10 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+# As check and test, and every published picture is of today's code.
+release: export FIDLIB_RELEASE = 1
+release: check test
 
 bench: figures
 	$(BIN)/python benchmarks/embed_speed.py

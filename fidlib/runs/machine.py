@@ -142,6 +142,15 @@ def commit(package: Path) -> str:
     return f"{head}-dirty" if changed else head
 
 
+def is_behind(commit: str, package: Path = PACKAGE) -> bool:
+    """Whether the package's checkout has that commit in its history."""
+    try:
+        _git(package, "merge-base", "--is-ancestor", commit, "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
 def _git(folder: Path, *command: str) -> str:
     return subprocess.check_output(
         ["git", *command], cwd=folder, stderr=subprocess.DEVNULL, text=True

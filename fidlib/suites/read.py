@@ -38,6 +38,11 @@ class Job:
             "library": machine.library(),
         }
 
+    @cached_property
+    def code(self) -> str:
+        """Digest of its code cells, which changes with no word that is only read."""
+        return keys.digest([c.source for c in self.cells() if c.cell_type == "code"])
+
     def question(self) -> str:
         """The notebook's first heading."""
         return self.cells()[0].source.splitlines()[0].lstrip("# ")

@@ -199,11 +199,13 @@ def _papermill(job: Job, folder: Path, root: Path) -> None:
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
     record = output / "provenance.json"
-    if (
-        record.exists()
-        and json.loads(record.read_text("utf-8"))["library"] != machine.library()
-    ):
-        raise RuntimeError("fidlib was changed since the suite began: start it again.")
+    if record.exists():
+        content = json.loads(record.read_text("utf-8"))
+        if content["library"] != machine.library():
+            raise RuntimeError(
+                "fidlib was changed since the suite began: start it again."
+            )
+        store.write_json(record, content | {"cells": job.code})
 
 
 def _failed_folder(job: Job) -> Path:
