@@ -1,4 +1,4 @@
-"""What is published was made by the code of today: a warning, or a release's failure."""
+"""Whether published pictures are of today: a warning, or a release's failure."""
 
 import os
 import subprocess
@@ -82,9 +82,7 @@ def test_what_is_not_of_today_says_why(published, changes, reason):
 def test_what_was_never_published_says_so(tmp_path, monkeypatch):
     suite = read("ownership")
     monkeypatch.setattr(store, "shelf", lambda name: tmp_path / name)
-    assert set(freshness.stale(suite).values()) == {
-        "nothing of it is published"
-    }
+    assert set(freshness.stale(suite).values()) == {"nothing of it is published"}
 
 
 def test_history_is_asked_of_git():
