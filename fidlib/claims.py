@@ -67,8 +67,8 @@ class Claim:
 
     text: str
     """In a sentence."""
-    contrasts: Mapping[str, Callable[[Hosts], pd.Series]]
-    """By name, a number for each host; the claim holds if each does."""
+    contrasts: Mapping[str, Callable[..., Any]]
+    """By name, what gives a number for each host; the claim holds if each does."""
     unit: str
     """Of the contrasts; those in times are logs until they are told."""
     least: float = -math.inf
@@ -127,7 +127,7 @@ def check(table: pd.DataFrame) -> pd.DataFrame:
         `borne_out`: yes, no or open, as it is of fewer than `FEWEST` hosts.
     """
     found: Any = per_host(table)
-    told, rows = _intervals(found), {}
+    told, rows = judge(found, CLAIMS), {}
     for claim in CLAIMS:
         values = [found[claim.text, name].to_numpy() for name in claim.contrasts]
         rows[claim.text] = _sentence(told.xs(claim.text)), claim.verdict(values)
@@ -148,7 +148,7 @@ def contrasts(table: pd.DataFrame) -> pd.DataFrame:
         `level`; `least` and `most`, where the region claimed begins and ends; the
         `unit` of all these; `hosts`, on which it is known; `verdict`, of it alone.
     """
-    return _intervals(per_host(table))
+    return judge(per_host(table), CLAIMS)
 
 
 def paired(table: pd.DataFrame, measure: str, first: str, second: str) -> pd.Series:
@@ -255,11 +255,16 @@ def _ordered(measure: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
     return pd.Series(np.where(pairs >= 3, (1 + mean) / 2, math.nan), measure.index)
 
 
-def _intervals(found: Any) -> pd.DataFrame:
-    """What `contrasts` gives, of what `per_host` has found."""
+def judge(values: Any, claims: Iterable[Claim]) -> pd.DataFrame:
+    """What `contrasts` gives, of any claims.
+
+    Args:
+        values: A row a host, a column for each claim and contrast; NaN: not known.
+        claims: Those of the columns.
+    """
     rows = {
-        (claim.text, name): _row(claim, found[claim.text, name])
-        for claim in CLAIMS
+        (claim.text, name): _row(claim, values[claim.text, name])
+        for claim in claims
         for name in claim.contrasts
     }
     table = pd.DataFrame.from_dict(rows, orient="index")

@@ -1,15 +1,15 @@
 """What removal attacks do to marked models, what they cost, and what follows of it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
 
-from fidlib import ownership
+from fidlib import claims, ownership
 from fidlib.attacks import Attack, find
+from fidlib.claims import Claim
 from fidlib.measures import losses, ranking
 from fidlib.measures.fidelity import Fidelity
 from fidlib.measures.intervals import Estimate, student
@@ -145,66 +145,103 @@ def given_up(curve: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis("model")
 
 
-def fidelity_costs(table: pd.DataFrame) -> Estimate:
-    """H1: does fidelity cost robustness? Spearman's within each host, over hosts.
+def hypotheses(
+    curves: Mapping[int, pd.DataFrame], quiet: str, plain: str, *, points: float
+) -> pd.DataFrame:
+    """What is asked of removal attacks, judged over hosts as the paper's claims are.
+
+    Args:
+        curves: Of each host's seed, as `attack_curve` gives them, with `quiet-noise`,
+            `ft-all` and `fine-tune` among the attacks, each at several strengths.
+        quiet: A model whose mark was embedded in quiet directions.
+        plain: One that was embedded alike, but in all directions.
+        points: Accuracy that whoever fine-tunes may lose on his validation set.
+
+    Returns:
+        As `claims.contrasts`; NaN where too few hosts have what is compared.
+    """
+    values = {
+        seed: {
+            "distance": fidelity_costs(given_up(curve[curve.kind != "copied"])),
+            "kept": quiet_resists(chosen(curve, points), quiet, plain),
+            "cost": times_cheaper(curve[curve.model == quiet]),
+        }
+        for seed, curve in curves.items()
+    }
+    table = pd.DataFrame(values).T
+    table.columns = pd.MultiIndex.from_tuples(
+        [(claim.text, name) for claim in HYPOTHESES for name in claim.contrasts]
+    )
+    return claims.judge(table, HYPOTHESES)
+
+
+def fidelity_costs(prices: pd.DataFrame) -> float:
+    """Spearman's correlation, over a host's models, of their distance and their price.
 
     Above 0 where models that are farther from their host hold out longer, as Zhu et al.
-    2024 would have it. A host whose models all hold out alike says nothing.
+    2024 (arXiv 2404.13518) would have it. NaN where all hold out alike.
 
     Args:
-        table: A row for each marked model: what `host` it has, its `distance` from it
-            and the accuracy that must be `lost`, as `given_up` has them.
-
-    Returns:
-        The mean correlation, with its 95 % interval by Student's t over hosts.
+        prices: As `given_up` gives it.
     """
     # A mark that no attack removed has the highest rank, whatever it would have cost.
-    finite = table.assign(lost=table.lost.clip(upper=1.0))
-    groups = finite.groupby("host")[["distance", "lost"]]
-    return _over_hosts([ranking.spearman(*own.to_numpy(float).T) for _, own in groups])
+    return ranking.spearman(
+        prices.distance.to_numpy(float), prices.lost.clip(upper=1.0).to_numpy(float)
+    )
 
 
-def quiet_resists(table: pd.DataFrame) -> Estimate:
-    """H2: does a quiet mark resist SGD's fine-tuning better than Adam's?
-
-    The contrast of contrasts: what the quiet mark keeps more than the plain one under
-    SGD, less what it keeps more under Adam.
+def quiet_resists(settled: pd.DataFrame, quiet: str, plain: str) -> float:
+    """What a quiet mark keeps more than a plain one under SGD, less that under Adam.
 
     Args:
-        table: A row for each host, mark (`quiet` or `plain`) and optimizer (`sgd` or
-            `adam`), columns of these names, and `kept`, the share of triggers matched.
+        settled: A host's, as `chosen` gives it.
+        quiet: Model with the quiet mark.
+        plain: Model with the plain one.
 
     Returns:
-        Its mean, with its 95 % interval by Student's t over hosts.
+        A share of the triggers; NaN where one of the four is missing.
     """
-    kept = table.set_index(["host", "mark", "optimizer"]).kept.unstack(["mark"])
-    more = (kept["quiet"] - kept["plain"]).unstack("optimizer")
-    return _over_hosts(more["sgd"] - more["adam"])
+    kept = (settled.matches / settled.triggers).groupby([settled.attack, settled.model])
+    share = kept.last().unstack("model").reindex(["ft-all", "fine-tune"])
+    more = share.reindex(columns=[quiet, plain]).to_numpy(float) @ [1.0, -1.0]
+    return float(more[0] - more[1])
 
 
-def times_cheaper(table: pd.DataFrame) -> Estimate:
-    """H2: at what share of ft-all's cost quiet noise removes a quiet mark, over hosts.
+def times_cheaper(curve: pd.DataFrame) -> float:
+    """The log of quiet noise's cost over ft-all's, of the mildest that removes a mark.
 
     Args:
-        table: A row for each host; columns `quiet-noise` and `ft-all`, the SPL from the
-            marked model of the mildest of each that removes the mark.
+        curve: A model's, as `attack_curve` gives it.
 
     Returns:
-        The geometric mean of the shares, with its 95 % interval by Student's t over
-        hosts of their logarithm.
+        Of the SPL from the marked model; NaN where one of them never removes the mark.
     """
-    shares = np.log((table["quiet-noise"] / table["ft-all"]).to_numpy(float))
-    return Estimate(*(None if v is None else math.exp(v) for v in _over_hosts(shares)))
+    removals = curve[curve.removed.astype(bool) & (curve.attack != NONE)]
+    costs = removals.groupby("attack").spl.min().reindex(["quiet-noise", "ft-all"])
+    return float(np.log(costs["quiet-noise"] / costs["ft-all"]))
 
 
-def _over_hosts(values: ArrayLike) -> Estimate:
-    """A mean over hosts with its 95 % interval by Student's t; NaN are left out."""
-    found = np.asarray(values, float)
-    found = found[np.isfinite(found)]
-    if len(found) < 2:
-        return Estimate(float(found.mean()) if len(found) else None, None, None)
-    low, high = student(torch.from_numpy(found))
-    return Estimate(float(found.mean()), float(low), float(high))
+HYPOTHESES = (
+    Claim(
+        text="Fidelity costs robustness",
+        contrasts={"distance from the host and price of removal": fidelity_costs},
+        unit="of rank correlation",
+        least=0.0,
+    ),
+    Claim(
+        text="A quiet mark resists fine-tuning by SGD more than by Adam",
+        contrasts={"matches more than the plain mark's": quiet_resists},
+        unit="of the triggers",
+        least=0.0,
+    ),
+    Claim(
+        text="Quiet noise erases a quiet mark at a tenth of the cost of ft-all",
+        contrasts={"SPL of quiet noise over that of ft-all": times_cheaper},
+        unit="times",
+        most=math.log(0.1),
+    ),
+)
+"""H1, and the two parts of H2, each so that it can fail."""
 
 
 def _lost(report: Fidelity) -> Estimate:

@@ -75,67 +75,99 @@ def test_a_model_that_never_learned_its_mark_gives_up_nothing():
     assert list(robustness.given_up(lost).index) == ["B"]
 
 
-def table(orders):
-    """A row for each marked model of each host, in the order of its distance."""
-    rows = [
-        {"host": host, "distance": float(i), "lost": lost}
-        for host, losses in enumerate(orders)
-        for i, lost in enumerate(losses)
-    ]
+def prices(losses):
+    """Models in the order of their distance, each with what its removal costs."""
+    rows = {"distance": np.arange(len(losses), dtype=float), "lost": losses}
     return pd.DataFrame(rows).sample(frac=1, random_state=0)
 
 
-def test_h1_is_spearman_within_hosts_and_student_over_them():
-    orders = [(0.01, 0.02, 0.05, 0.03), (0.2, 0.3, 0.1, 0.5), (0.01, 0.4, 0.3, 0.2)]
-    found = robustness.fidelity_costs(table(orders))
-    each = [stats.spearmanr(range(4), losses).statistic for losses in orders]
-    assert found.value == pytest.approx(np.mean(each))
-    test = stats.ttest_1samp(each, 0.0).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((test.low, test.high))
-
-
-def test_h1_is_not_moved_by_differences_between_hosts():
-    # Over all models together they would correlate with 1; within hosts with -1.
-    rows = table([(0.03, 0.02, 0.01), (0.9, 0.8, 0.7)])
-    rows.loc[rows.host == 1, "distance"] += 100
-    assert robustness.fidelity_costs(rows).value == pytest.approx(-1)
+@pytest.mark.parametrize("losses", [(0.01, 0.02, 0.05, 0.03), (0.2, 0.3, 0.1, 0.5)])
+def test_h1_is_spearmans_correlation(losses):
+    expected = stats.spearmanr(range(4), losses).statistic
+    assert robustness.fidelity_costs(prices(losses)) == pytest.approx(expected)
 
 
 def test_h1_ranks_a_mark_that_nothing_removes_highest():
-    assert robustness.fidelity_costs(
-        table([(0.1, 0.2, math.inf)] * 2)
-    ).value == pytest.approx(1)
-    alike = robustness.fidelity_costs(table([(math.inf,) * 3, (0.1, 0.3, 0.2)]))
-    assert alike.value == pytest.approx(0.5)  # of the one host that orders them
-    assert alike.low is None
+    assert robustness.fidelity_costs(prices((0.1, 0.2, math.inf))) == pytest.approx(1)
+    assert math.isnan(robustness.fidelity_costs(prices((math.inf,) * 3)))
+
+
+def settled(quiet_sgd, plain_sgd, quiet_adam, plain_adam):
+    rows = [
+        ("ft-all", "quiet", quiet_sgd),
+        ("ft-all", "plain", plain_sgd),
+        ("fine-tune", "quiet", quiet_adam),
+        ("fine-tune", "plain", plain_adam),
+        ("prune", "quiet", 0.0),
+        ("ft-all", "host", 0.1),
+    ]
+    table = pd.DataFrame(rows, columns=["attack", "model", "share"])
+    return table.assign(matches=50 * table.share, triggers=50)
 
 
 def test_h2_is_what_a_quiet_mark_keeps_more_under_sgd_than_under_adam():
-    kept = {  # host: quiet under sgd, plain under sgd, quiet under adam, plain
-        0: (0.9, 0.5, 0.4, 0.3),
-        1: (0.8, 0.5, 0.5, 0.4),
-        2: (0.6, 0.6, 0.2, 0.4),
-    }
-    places = [(m, o) for o in ("sgd", "adam") for m in ("quiet", "plain")]
-    rows = [
-        {"host": host, "mark": mark, "optimizer": optimizer, "kept": value}
-        for host, values in kept.items()
-        for (mark, optimizer), value in zip(places, values, strict=True)
-    ]
-    found = robustness.quiet_resists(pd.DataFrame(rows).sample(frac=1, random_state=1))
-    each = [(a - b) - (c - d) for a, b, c, d in kept.values()]
-    assert each == pytest.approx([0.3, 0.2, 0.2])
-    test = stats.ttest_1samp(each, 0.0).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((test.low, test.high))
-    assert found.value == pytest.approx(np.mean(each))
+    table = settled(0.9, 0.5, 0.4, 0.3)
+    value = robustness.quiet_resists(table, "quiet", "plain")
+    assert value == pytest.approx(0.4 - 0.1)
+    turned = robustness.quiet_resists(table, "plain", "quiet")
+    assert turned == pytest.approx(-0.3)
+    without = table[table.attack != "ft-all"]
+    assert math.isnan(robustness.quiet_resists(without, "quiet", "plain"))
 
 
-def test_h2_compares_costs_by_their_ratio():
-    costs = pd.DataFrame({"quiet-noise": [0.01, 0.04], "ft-all": [0.2, 0.2]})
-    found = robustness.times_cheaper(costs)
-    assert found.value == pytest.approx(0.1)
-    assert found.low < 0.1 < found.high
-    assert found.low * found.high == pytest.approx(0.01)  # alike in logarithms
+def removals(*rows):
+    return pd.DataFrame(rows, columns=["attack", "spl", "removed"])
+
+
+def test_h2_compares_the_mildest_removals():
+    curve = removals(
+        ("none", 0.0, False),
+        ("quiet-noise", 0.001, False),
+        ("quiet-noise", 0.01, True),
+        ("quiet-noise", 0.05, True),
+        ("ft-all", 0.2, True),
+    )
+    assert robustness.times_cheaper(curve) == pytest.approx(math.log(0.05))
+    assert math.isnan(robustness.times_cheaper(curve[curve.attack != "ft-all"]))
+
+
+def host_curve(seed, farther_is_dearer, share):
+    """A curve of one host, whose models' prices rise with their distance or fall."""
+    draw = np.random.default_rng(seed)
+    order = [1, 2, 3, 4, 0] if farther_is_dearer else [4, 3, 2, 1, 0]
+    rows = []
+    for n, name in enumerate(["quiet", "plain", "C", "D", "host"]):
+        base = {"model": name, "triggers": 100, "host_spl": n + 1.0}
+        base |= {"tried": 0.0, "strength": 1.0}
+        cost = order[n] / 10
+        for attack, kind, matches, spl, removed in [
+            ("none", "none", 100, 0.0, name == "host"),
+            ("quiet-noise", "edited", 9, share * (1 + draw.random() / 10), True),
+            ("ft-all", "tuned", 80 if name == "quiet" else 40, 1.0, True),
+            ("fine-tune", "tuned", 50 + 2 * draw.random(), 1.0, True),
+        ]:
+            row = {"attack": attack, "kind": kind, "matches": matches, "spl": spl}
+            rows.append(base | row | {"removed": removed, "lost": cost * removed})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("dearer", "share", "verdicts"),
+    [(True, 0.02, ["yes", "yes", "yes"]), (False, 0.5, ["no", "yes", "no"])],
+)
+def test_hypotheses_are_judged_over_hosts(dearer, share, verdicts):
+    curves = {n: host_curve(n, dearer, share) for n in range(6)}
+    curves[5].loc[curves[5].model == "D", "lost"] = 0.25  # or no host differs
+    rows = robustness.hypotheses(curves, "quiet", "plain", points=0.02)
+    assert list(rows.verdict) == verdicts
+    assert rows.hosts.iloc[0] == "0 1 2 3 4 5"
+    each = [math.log(share * (1 + np.random.default_rng(n).random() / 10))
+            for n in range(6)]  # fmt: skip
+    interval = stats.ttest_1samp(each, 0.0).confidence_interval(0.95)
+    last = rows.iloc[2]
+    assert (last.low, last.high) == pytest.approx(np.exp([interval.low, interval.high]))
+    few = robustness.hypotheses({0: curves[0]}, "quiet", "plain", points=0.02)
+    assert list(few.verdict) == ["open"] * 3
 
 
 def test_a_curve_says_what_each_attack_took_and_left(root):
