@@ -26,12 +26,12 @@ def mutual_neighbors(pair: Pair) -> Found:
     """Pairs among 1,000 images that are each among the other's ten nearest: those of
     both models over those of either.
     """
-    constant = any(not found.any() for found in pair.distances)
+    constant = any(not matrix.any() for matrix in pair.distances)
     if constant or len(pair) <= NEIGHBORS:
         return None  # none is nearest
     host, marked = (
-        geometry.mutual_neighbors(found, neighbors=NEIGHBORS)
-        for found in pair.distances
+        geometry.mutual_neighbors(matrix, neighbors=NEIGHBORS)
+        for matrix in pair.distances
     )
     either = (host | marked).sum().item()
     # Without an interval: pairs share images, and one of images as if they did not
@@ -56,8 +56,8 @@ def stitching(pair: Pair) -> Found:
 
 def _layers(pair: Pair) -> dict[str, float]:
     terms = {name: geometry.cka_terms(*both) for name, both in pair.layers.items()}
-    found = {name: geometry.cka_of(each.mean(0)) for name, each in terms.items()}
-    return {name: each.item() for name, each in found.items() if each.isfinite()}
+    values = {name: geometry.cka_of(each.mean(0)) for name, each in terms.items()}
+    return {name: each.item() for name, each in values.items() if each.isfinite()}
 
 
 @row("layers", "similarity, at most 1", "as cka", parts=_layers, least=1000, **_ALIGNED)

@@ -22,7 +22,7 @@ class Regions:
     """`(R, R)` int64: row by row from the lowest second coordinate up; -1 where nobody
     was asked."""
     extent: Extent
-    """Of the grid."""
+    """The part of the plane that the grid covers."""
 
     def differs_from(self, other: "Regions") -> Tensor:
         """`(R, R)` bool: where two classifiers on one grid name different classes.
@@ -132,8 +132,8 @@ class Plane:
         asked = self._inside(xy) if triangle else torch.ones_like(xy[:, 0]).bool()
         labels = torch.full((len(xy),), -1)
         with torch.no_grad():
-            found = decide(self.points(xy[asked])).argmax(1)
-        labels[asked.cpu()] = found.cpu()
+            answers = decide(self.points(xy[asked])).argmax(1)
+        labels[asked.cpu()] = answers.cpu()
         return Regions(labels.view(resolution, resolution), extent)
 
     def _inside(self, xy: Tensor) -> Tensor:

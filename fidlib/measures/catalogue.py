@@ -1,7 +1,7 @@
 """The measures: what each is called, what it says, and how it is computed.
 
 A measure is a function of a `Pair`, whose docstring is its definition, and a row of
-`MEASURES`. [1] and [2] are the papers named in the README.
+`MEASURES`.
 """
 # ruff: noqa: F401 - what a reader types after `fl.measures.catalogue`
 
@@ -29,15 +29,17 @@ from fidlib.measures.measure import (
 from fidlib.measures.pair import PLANES, Pair, Probe
 from fidlib.runs.keys import stream
 
+_PAPER = "Hua & Teoh (2023)"
+
 
 def _twl_layers(pair: Pair) -> dict[str, float]:
     host, marked = pair.weights or ({}, {})
-    found: dict[str, float] = defaultdict(float)
+    layers: dict[str, float] = defaultdict(float)
     for name in host:
-        found[name.rpartition(".")[0]] += (
+        layers[name.rpartition(".")[0]] += (
             (marked[name] - host[name]).square().sum().item()
         )
-    return dict(found)
+    return dict(layers)
 
 
 def _plane_shares(pair: Pair) -> dict[str, float]:
@@ -55,7 +57,7 @@ def _starts_apart(pair: Pair) -> dict[str, float]:
     return {"named otherwise at the start": (host != marked).double().mean().item()}
 
 
-@row("weights", "squared weights", "[2]", same=0.0, by_class=False, parts=_twl_layers)
+@row("weights", "squared weights", _PAPER, same=0.0, by_class=False, parts=_twl_layers)
 def twl(pair: Pair) -> Found:
     """Total weight loss: squared L2 distance of all parameters."""
     return None if pair.weights is None else losses.twl(*pair.weights).item()
@@ -77,14 +79,14 @@ def twl_relative(pair: Pair) -> Found:
     return (losses.twl(*pair.weights) / size).item()
 
 
-@row("weights", "squared weights of the head", "[2]", same=0.0)
+@row("weights", "squared weights of the head", _PAPER, same=0.0)
 def lp(pair: Pair) -> Found:
     """Prototype loss: squared distance of the heads; of a class, of its prototype."""
     host, marked = pair.prototypes
     return losses.lp(host, marked).item() if host.shape == marked.shape else None
 
 
-@row("features", "squared features", "[2]", same=0.0, least=50, version=2)
+@row("features", "squared features", _PAPER, same=0.0, least=50, version=2)
 def pfl(pair: Pair) -> Found:
     """Penultimate feature loss: mean squared distance of the features."""
     x, y = pair.features
@@ -121,7 +123,7 @@ def pfl_relative(pair: Pair) -> Found:
     version=2,
 )
 def cka(pair: Pair) -> Found:
-    """Alike, 1, whatever the rotation, shift and scale between the features."""
+    """Similarity of the features: 1 if only rotation, shift and scale differ."""
     if len(pair) < 4:
         return None
     return Statistic(geometry.cka_terms(*pair.features), geometry.cka_of)
@@ -168,7 +170,7 @@ def neighbor_overlap(pair: Pair) -> Found:
     return geometry.neighbor_overlap(*features).mean().item()
 
 
-@row("outputs", "nats", "[2]", same=0.0, least=1000, version=2)
+@row("outputs", "nats", _PAPER, same=0.0, least=1000, version=2)
 def spl(pair: Pair) -> Found:
     """Mean KL divergence of the marked model's probabilities from the host's."""
     return Statistic(losses.divergences(*pair.logits)[:, None])
@@ -288,10 +290,10 @@ def boundary_shift(pair: Pair) -> Found:
     """Mean change of the distance from an image to where the answer first changes,
     towards an image of another class; of images that both name alike.
     """
-    if (found := pair.segments) is None:
+    if (lines := pair.segments) is None:
         return None
-    before, after = (_reach(found.points, x) for x in (found.host, found.marked))
-    first, other = (x.argmax(2)[:, 0] for x in (found.host, found.marked))
+    before, after = (_reach(lines.points, x) for x in (lines.host, lines.marked))
+    first, other = (x.argmax(2)[:, 0] for x in (lines.host, lines.marked))
     inside = first == other
     if pair.label is not None:
         inside &= first == pair.label
@@ -312,9 +314,9 @@ def trigger_accuracy(pair: Pair) -> Found:
     return None if answers is None else _share(answers[1], pair)
 
 
-def _share(found: Tensor, pair: Pair) -> Estimate:
+def _share(hits: Tensor, pair: Pair) -> Estimate:
     """Of what is true, with Wilson's interval."""
-    count, total = int(found.sum()), len(found)
+    count, total = int(hits.sum()), len(hits)
     if not total:
         return NONE
     return Estimate(count / total, *wilson(count, total, pair.level))

@@ -40,13 +40,13 @@ def permuted(answers: Sequence[int], links: int) -> np.ndarray:
         answers: `(N,)` classes that the model names, chain after chain.
         links: m, of a chain, whose labels are 0 to m - 1; the last may be shorter.
     """
-    found = np.ones(1)
+    chances = np.ones(1)
     for first in range(0, len(answers), links):
         named = Counter(answers[first : first + links])
         counts = sorted(n for c, n in named.items() if 0 <= c < links)
-        found = np.convolve(found, _matches(tuple(counts), links))
-    found = np.pad(found, (0, len(answers) + 1 - len(found)))
-    return found[::-1].cumsum()[::-1]
+        chances = np.convolve(chances, _matches(tuple(counts), links))
+    chances = np.pad(chances, (0, len(answers) + 1 - len(chances)))
+    return chances[::-1].cumsum()[::-1]
 
 
 @cache

@@ -163,8 +163,8 @@ def shifted(
         raise ValueError(f"strengths are {strengths}; use some of 1, 2, 3, 4 and 5.")
     for kind, (corrupt, amounts) in KINDS.items():
         for strength in strengths:
-            found = corrupt(shown, amounts[strength - 1]).clamp(0, 1)
-            yield Condition(kind, strength, found)
+            variant = corrupt(shown, amounts[strength - 1]).clamp(0, 1)
+            yield Condition(kind, strength, variant)
     slopes = _slopes(host, shown)
     for strength in strengths:
         step = FOOLING[strength - 1] / 255
@@ -179,20 +179,20 @@ def _slopes(host: Classifier, images: Tensor) -> Tensor:
 
     Of the host's own answer over the next, which has a slope where a loss has none.
     """
-    found = []
+    signs = []
     with at_rest(host), torch.enable_grad():
         for part in images.split(125):
             part = part.clone().requires_grad_()
             logits = host(part)
             margins = losses.margins(logits, logits.argmax(1))
-            found.append(torch.autograd.grad(margins.sum(), part)[0].sign())
-    return torch.cat(found)
+            signs.append(torch.autograd.grad(margins.sum(), part)[0].sign())
+    return torch.cat(signs)
 
 
 def _digits(images: Tensor) -> Tensor:
     """As many of scikit-learn's digits, of the images' size and colours."""
-    found = data.load("digits").test.sample(len(images)).images
-    large = F.interpolate(data.pixels(found), images.shape[2:], mode="bilinear")
+    digits = data.load("digits").test.sample(len(images)).images
+    large = F.interpolate(data.pixels(digits), images.shape[2:], mode="bilinear")
     return large.to(images).expand(-1, images.shape[1], -1, -1).contiguous()
 
 

@@ -63,10 +63,10 @@ def permuted(
         order = torch.randperm(width, generator=generator)
         factor = scale ** (2 * torch.rand(width, generator=generator) - 1)
         order, factor = order.to(before.weight.device), factor.to(before.weight)
-        own = [before.weight, before.bias]
+        tensors = [before.weight, before.bias]
         if norm is not None:
-            own += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
-        for tensor in own:
+            tensors += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
+        for tensor in tensors:
             if tensor is not None:
                 tensor.copy_(tensor[order])
         scaled = before if norm is None else norm
@@ -153,10 +153,10 @@ def same_function(
         sizes: Of `shifted`.
         shears: Of `sheared`.
     """
-    found = {f"permuted, x {f:g}": permuted(model, generator, scale=f) for f in factors}
-    found["rotated"] = rotated(model, generator)
-    found |= {f"shifted by {s:g}": shifted(model, s, generator) for s in sizes}
-    return found | {f"sheared by {s:g}": sheared(model, s, generator) for s in shears}
+    twins = {f"permuted, x {f:g}": permuted(model, generator, scale=f) for f in factors}
+    twins["rotated"] = rotated(model, generator)
+    twins |= {f"shifted by {s:g}": shifted(model, s, generator) for s in sizes}
+    return twins | {f"sheared by {s:g}": sheared(model, s, generator) for s in shears}
 
 
 @torch.no_grad()
@@ -196,7 +196,7 @@ def flipped(
             label is used.
         share: Fraction of images whose answer is to change, in (0, 1].
         step: Length of a step, relative to the norm of all parameters.
-        steps: Budget.
+        steps: Steps at most.
 
     Raises:
         ValueError: If `share` is no such fraction, or the budget does not suffice.
@@ -266,14 +266,14 @@ def _hidden(body: nn.Module) -> Iterator[tuple[Layer, Norm | None, Layer]]:
         before, norm = modules.get(node), None
         while _is_layer(before) and len(node.users) == 1:
             node = next(iter(node.users))
-            found = modules.get(node)
-            if _is_layer(found) and type(found) is type(before):
-                yield before, norm, found
+            layer = modules.get(node)
+            if _is_layer(layer) and type(layer) is type(before):
+                yield before, norm, layer
                 break
-            if isinstance(found, Norm) and found.affine and norm is None:
-                norm = found
+            if isinstance(layer, Norm) and layer.affine and norm is None:
+                norm = layer
             elif not (
-                isinstance(found, _HOMOGENEOUS) or node.target in _HOMOGENEOUS_FUNCTIONS
+                isinstance(layer, _HOMOGENEOUS) or node.target in _HOMOGENEOUS_FUNCTIONS
             ):
                 break
 

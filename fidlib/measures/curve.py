@@ -32,13 +32,13 @@ class Curve(NamedTuple):
     rows: Tensor
     """`(N,)` numbers of the test images."""
     features: Tensor
-    """`(P, N, D)`."""
+    """`(P, N, D)` features of those images."""
     logits: Tensor
-    """`(P, N, K)`."""
+    """`(P, N, K)` logits of those images."""
     trigger_features: Tensor
-    """`(P, T, D)`."""
+    """`(P, T, D)` features of the triggers."""
     trigger_logits: Tensor
-    """`(P, T, K)`."""
+    """`(P, T, K)` logits of the triggers."""
 
 
 class Watch:
@@ -63,15 +63,15 @@ class Watch:
 
     def __call__(self, model: Classifier) -> dict[str, float | None]:
         """The measures of a row; the outputs are kept."""
-        found = self._outputs(model)
+        outputs = self._outputs(model)
 
         def run(asked: Classifier, images: Tensor) -> Outputs:
-            known = self.of_host if asked is self.host else found
-            return known[[images is own for own in self.images].index(True)]
+            known = self.of_host if asked is self.host else outputs
+            return known[[images is part for part in self.images].index(True)]
 
         pair = Pair(self.host or model, model, self.sample, self.triggers, run=run)
         row = {name: value(pair, name) for name in self.names}
-        self.seen.append([_small(outputs) for outputs in found])
+        self.seen.append([_small(each) for each in outputs])
         return row
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,15 +104,15 @@ def read(path: Path, test: Split) -> Curve:
     Raises:
         ValueError: If they are of these images in another order.
     """
-    found = Curve(**load_file(path))
+    curve = Curve(**load_file(path))
     with safe_open(path, framework="pt") as file:
         then = (file.metadata() or {}).get("images")
-    if data.digest(test.images[found.rows.to(test.images.device)]) != then:
+    if data.digest(test.images[curve.rows.to(test.images.device)]) != then:
         raise ValueError(
             f"{path} is of the test images in another order: train the model anew in "
             "another run store, or bring back the set in its order."
         )
-    return found
+    return curve
 
 
 def _small(outputs: Outputs) -> Outputs:

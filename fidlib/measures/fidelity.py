@@ -21,14 +21,19 @@ class Fidelity:
 
     Every measure of `MEASURES` is an attribute with its value, such as `report.pfl`;
     `report["pfl"]` is the `Estimate` with its 95 % interval. A number is None where
-    there is nothing to measure: between parameters, heads or features of other shapes;
-    of features that are the same for all images; of fewer images than a measure needs
-    (four for CKA, ten for neighbours); of a boundary when the split has no two classes
-    (three for planes), or is not asked for, or where no image is named alike; of
-    triggers that were not given, or that the host answers already
-    (`trigger_plane_disagreement`). Means of what a few images make most of have no
-    interval on fewer images than `Measure.least`. Measures of the levels `layers` and
-    `shift` are made only if they are named.
+    there is nothing to measure:
+
+    - between parameters, heads or features of other shapes;
+    - of features that are the same for all images;
+    - of fewer images than a measure needs (four for CKA, ten for neighbours);
+    - of a boundary when the split has no two classes (three for planes), or is not
+      asked for, or where no image is named alike;
+    - of triggers that were not given, or that the host answers already
+      (`trigger_plane_disagreement`).
+
+    Means of what a few images make most of have no interval on fewer images than
+    `Measure.least`. Measures of the levels `layers` and `shift` are made only if they
+    are named.
     """
 
     measured: Mapping[str, Measured]
@@ -42,10 +47,10 @@ class Fidelity:
         Raises:
             KeyError: If there is no measure of that name.
         """
-        found = self.measured.get(name)
-        if found is None and name not in MEASURES:
+        entry = self.measured.get(name)
+        if entry is None and name not in MEASURES:
             raise KeyError(f"unknown measure {name!r}; use one of {_known()}.")
-        return NONE if found is None else found.estimate
+        return NONE if entry is None else entry.estimate
 
     def __getattr__(self, name: str) -> float | None:
         if name.startswith("_") or name not in MEASURES:
@@ -56,13 +61,13 @@ class Fidelity:
 
     def by_class(self, name: str) -> list[Estimate]:
         """A measure on the images of each class; empty if it has none by class."""
-        found = self.measured.get(name)
-        return found.by_class if found else []
+        entry = self.measured.get(name)
+        return entry.by_class if entry else []
 
     def parts(self, name: str) -> dict[str, float]:
         """What a measure is the sum or mean of: TWL's layers, the planes' shares."""
-        found = self.measured.get(name)
-        return found.parts if found else {}
+        entry = self.measured.get(name)
+        return entry.parts if entry else {}
 
     def values(self) -> dict[str, float | None]:
         """Every measure's value, by name."""
@@ -70,12 +75,12 @@ class Fidelity:
 
     def distances(self) -> dict[str, float | None]:
         """Every measure that compares, as a distance: 0 is the same."""
-        found: dict[str, float | None] = {}
+        distances: dict[str, float | None] = {}
         for name in self._shown():
             value, same = self[name].value, MEASURES[name].same
             if same is not None:
-                found[name] = None if value is None else abs(value - same)
-        return found
+                distances[name] = None if value is None else abs(value - same)
+        return distances
 
     def table(self, *, by_class: bool = False, layers: bool = False) -> pd.DataFrame:
         """A row per measure.
@@ -178,7 +183,7 @@ def side_by_side(
 
 def _check_pixels(images: Tensor) -> None:
     """Raise if they look normalised; of triggers that is not known."""
-    low, high = (float(found) for found in pixels(images).aminmax())
+    low, high = (float(end) for end in pixels(images).aminmax())
     if low < -0.5 or high > 1.5:
         raise ValueError(
             f"the images go from {low:.3g} to {high:.3g}, as normalised ones do: pass "

@@ -91,8 +91,8 @@ def procrustes_terms(host_features: Tensor, features: Tensor) -> Tensor:
     """`(N, 3)` whose means are the covariance once rotated and the two variances."""
     x, y = (_compact(part) for part in centered(host_features, features))
     # On the CPU, which is the faster at matrices as small as a class gives.
-    found = torch.linalg.svd((x.T @ y).cpu(), full_matrices=False)
-    left, _, right = (part.to(x.device) for part in found)
+    factors = torch.linalg.svd((x.T @ y).cpu(), full_matrices=False)
+    left, _, right = (part.to(x.device) for part in factors)
     products = ((x @ left) * (y @ right.T), x.square(), y.square())
     return torch.stack([product.sum(1) for product in products], 1)
 
@@ -174,9 +174,9 @@ def rsa_terms(host_distances: Tensor, distances: Tensor) -> Tensor:
     """
     away = ~torch.eye(len(distances), dtype=torch.bool, device=distances.device)
     scores = []
-    for found in (host_distances, distances):
-        pairs = found[away]
-        scores.append((found - pairs.mean()) / pairs.std(correction=0))
+    for matrix in (host_distances, distances):
+        pairs = matrix[away]
+        scores.append((matrix - pairs.mean()) / pairs.std(correction=0))
     x, y = scores
     terms = (1 - (x - y).square() / 2, x.square() + y.square())
     each, sizes = ((part * away).sum(1) / (len(away) - 1) for part in terms)
@@ -210,11 +210,11 @@ def mapped(host_features: Tensor, features: Tensor) -> Tensor:
         `(N, E)`.
     """
     x, y = F.pad(host_features, (0, 1), value=1.0), features
-    found = torch.empty_like(y)
+    prediction = torch.empty_like(y)
     even, odd = slice(0, None, 2), slice(1, None, 2)
     for half, other in ((even, odd), (odd, even)):
-        found[half] = x[half] @ (torch.linalg.pinv(x[other]) @ y[other])
-    return found
+        prediction[half] = x[half] @ (torch.linalg.pinv(x[other]) @ y[other])
+    return prediction
 
 
 def _nearest(points: Tensor, count: int) -> Tensor:
@@ -237,12 +237,12 @@ def nearest_by_product(points: Tensor, count: int) -> Tensor:
     Returns:
         `(N, k)` numbers of the nearest others.
     """
-    found = []
+    indices = []
     for rows in torch.arange(len(points), device=points.device)[:, None].split(1000):
         distances = torch.cdist(points[rows[:, 0]], points)
         distances.scatter_(1, rows, torch.inf)
-        found.append(distances.topk(count, largest=False).indices)
-    return torch.cat(found)
+        indices.append(distances.topk(count, largest=False).indices)
+    return torch.cat(indices)
 
 
 def centered(*features: Tensor) -> list[Tensor]:
@@ -256,11 +256,11 @@ def centered(*features: Tensor) -> list[Tensor]:
             f"features are {[tuple(f.shape) for f in features]}; expected (N, D) of "
             "the same N images."
         )
-    found = []
+    parts = []
     for double in (f.double() for f in features):
         moved = double - double.mean(0)
-        found.append(moved * (moved.norm() > RESOLVED * double.norm()))
-    return found
+        parts.append(moved * (moved.norm() > RESOLVED * double.norm()))
+    return parts
 
 
 def _compact(points: Tensor) -> Tensor:
@@ -284,12 +284,12 @@ def _hsic_terms(x: Tensor, y: Tensor) -> Tensor:
     """
     n = len(x)
     xx, yy = x.square().sum(1), y.square().sum(1)
-    own = xx * yy
-    pairs = ((x @ (x.T @ y)) * y).sum(1) - own
+    diagonal = xx * yy
+    pairs = ((x @ (x.T @ y)) * y).sum(1) - diagonal
     cross = x @ (x.T @ yy) + y @ (y.T @ xx)
-    triples = 3 * (own - pairs) - cross
-    twos = 2 * (xx * yy.sum() + yy * xx.sum() - 8 * own + 2 * cross + 4 * pairs)
-    total = torch.zeros_like(own)
+    triples = 3 * (diagonal - pairs) - cross
+    twos = 2 * (xx * yy.sum() + yy * xx.sum() - 8 * diagonal + 2 * cross + 4 * pairs)
+    total = torch.zeros_like(diagonal)
     tuples = (1.0, 2, 2 * pairs), (-2.0, 3, triples), (1.0, 4, twos)
     for sign, size, held in tuples:
         count = 1.0

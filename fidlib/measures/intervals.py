@@ -22,7 +22,7 @@ _NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)
 """Half an interval of a normal distribution, in standard deviations: 1.96."""
 
 Interval = tuple[float, float]
-"""Low and high."""
+"""The two ends of an interval, low and high."""
 
 
 class Estimate(NamedTuple):
@@ -50,8 +50,8 @@ class Statistic(NamedTuple):
 
     def value(self) -> float | None:
         """The measure on all N; None where it is undefined."""
-        found = self.of(self.terms.double().mean(0)).item()
-        return found if math.isfinite(found) else None
+        value = self.of(self.terms.double().mean(0)).item()
+        return value if math.isfinite(value) else None
 
     def linear(self) -> Tensor:
         """`(N,)` whose mean is the measure, and moves as it does with each image."""
@@ -97,10 +97,9 @@ def gamma(distances: Tensor, level: float = LEVEL) -> tuple[np.ndarray, np.ndarr
     """Intervals of means of what is 0 or more, a few of which may be most of it.
 
     As of sums of weighted Poisson counts (Fay and Feuer 1997, Statistics in Medicine
-    16): quantiles of gamma distributions that have the mean and its variance; above,
-    with those there would be with one of the images farther than any of these. So far
-    that it is beyond the largest as this is beyond the second (Robson and Whitlock
-    1964, Biometrika 51).
+    16): quantiles of gamma distributions that have the mean and its variance. Above,
+    as if one of the images were farther than any of these: as far beyond the largest as
+    this is beyond the second (Robson and Whitlock 1964, Biometrika 51).
 
     Args:
         distances: `(..., N)`, N > 1; to first order, so that some may be below 0.

@@ -2,7 +2,8 @@
 
 Losses (`twl`, `pfl`, `spl`, `pgr`, `lp`) return a scalar tensor with its gradient, so
 the number that is reported is the one that training minimises; `pfl` and `spl` are
-means of what each image contributes. [1] and [2] are the papers named in the README.
+means of what each image contributes. `pgr` is of Hua et al. (2023), the other four of
+Hua & Teoh (2023).
 """
 
 import math
@@ -17,7 +18,7 @@ BINS = 15
 
 
 def twl(host: Mapping[str, Tensor], marked: Mapping[str, Tensor]) -> Tensor:
-    """Total weight loss: squared L2 distance of all parameters, summed [2].
+    """Total weight loss: squared L2 distance of all parameters, summed.
 
     Args:
         host: Parameters by name, buffers such as BatchNorm's statistics left out.
@@ -35,7 +36,7 @@ def twl(host: Mapping[str, Tensor], marked: Mapping[str, Tensor]) -> Tensor:
 
 
 def pfl(host_features: Tensor, features: Tensor) -> Tensor:
-    """Penultimate feature loss: mean squared L2 distance of the features [2].
+    """Penultimate feature loss: mean squared L2 distance of the features.
 
     Summed over the D features, averaged over the N images.
 
@@ -47,7 +48,7 @@ def pfl(host_features: Tensor, features: Tensor) -> Tensor:
 
 
 def spl(host_logits: Tensor, logits: Tensor) -> Tensor:
-    """Softmax probability-distribution loss: mean KL(host || model), nats [2].
+    """Softmax probability-distribution loss: mean KL(host || model), nats.
 
     Args:
         host_logits: `(N, K)`.
@@ -57,13 +58,13 @@ def spl(host_logits: Tensor, logits: Tensor) -> Tensor:
 
 
 def lp(host_prototypes: Tensor, prototypes: Tensor) -> Tensor:
-    """Prototype loss: squared Frobenius distance of the heads' weights `(K, D)` [2]."""
+    """Prototype loss: squared Frobenius distance of the heads' weights `(K, D)`."""
     _same_shape("prototypes", host_prototypes, prototypes)
     return (prototypes - host_prototypes).square().sum()
 
 
 def pgr(host_prototypes: Tensor, prototypes: Tensor) -> Tensor:
-    """Prototype guided regulariser: L2 distances of the K prototypes, summed [1].
+    """Prototype guided regulariser: L2 distances of the K prototypes, summed.
 
     Not squared, so its gradient has the same length however near a prototype is; where
     the two are equal it is zero.
@@ -101,10 +102,10 @@ def jensen_shannon(host_logits: Tensor, logits: Tensor) -> Tensor:
     _same_shape("logits", host_logits, logits)
     log_host, log_model = host_logits.log_softmax(1), logits.log_softmax(1)
     total = torch.zeros_like(log_host)
-    for own, other in ((log_host, log_model), (log_model, log_host)):
+    for one, other in ((log_host, log_model), (log_model, log_host)):
         # log of own over the mean of both; exactly 0 where the two are equal
-        log_ratio = math.log(2) - torch.logaddexp(torch.zeros_like(own), other - own)
-        total = total + own.exp() * log_ratio / 2
+        log_ratio = math.log(2) - torch.logaddexp(torch.zeros_like(one), other - one)
+        total = total + one.exp() * log_ratio / 2
     return total.sum(1).clamp(min=0)
 
 

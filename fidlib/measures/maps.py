@@ -73,8 +73,8 @@ def common_map(
     sizes = np.cumsum([len(r) for r in rest.values()])[:-1]
     stacked = np.concatenate(list(rest.values())).astype(np.float32)
     placed = np.asarray(mapper.transform(stacked)) if len(stacked) else stacked
-    found = dict(zip(rest, np.split(placed, sizes), strict=True))
-    return found | {fit: np.concatenate([fitted, found[fit].reshape(-1, 2)])}
+    places = dict(zip(rest, np.split(placed, sizes), strict=True))
+    return places | {fit: np.concatenate([fitted, places[fit].reshape(-1, 2)])}
 
 
 def trustworthiness(features: np.ndarray, xy: np.ndarray, neighbors: int = 15) -> float:
@@ -117,11 +117,11 @@ def map_report(
     """
     rows = {}
     for name, xy in places.items():
-        own = features[name][:first]
-        pair = torch.from_numpy(features[fit][:first]), torch.from_numpy(own)
+        points = features[name][:first]
+        pair = torch.from_numpy(features[fit][:first]), torch.from_numpy(points)
         kept = geometry.neighbor_overlap(*pair)
         rows[name] = {
-            "trustworthiness": trustworthiness(own, xy[:first], neighbors),
+            "trustworthiness": trustworthiness(points, xy[:first], neighbors),
             "neighbors_kept": kept.mean().item(),
             "map_procrustes": _residual(places[fit][:first], xy[:first]),
         }

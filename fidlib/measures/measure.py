@@ -42,7 +42,7 @@ class Measure:
     level: Level
     """What it looks at."""
     unit: str
-    """Of its values."""
+    """Unit of its values, in words."""
     source: str
     """Where its definition is from."""
     same: float | None
@@ -72,7 +72,7 @@ class Measured(NamedTuple):
     """A measure of one pair."""
 
     estimate: Estimate
-    """On all images."""
+    """Its value and interval on all images."""
     by_class: list[Estimate]
     """On those of each class; empty if it has none by class."""
     parts: dict[str, float]
@@ -96,7 +96,7 @@ def measure(pair: Pair, names: Sequence[str]) -> dict[str, Measured]:
     rows.sort(key=lambda row: not row.of.__module__.startswith("fidlib."))
     groups = [*map(pair.only, range(pair.num_classes))]
     with torch.autocast(pair.split.images.device.type, enabled=False):
-        found = {
+        results = {
             row.name: Measured(
                 _estimate(row, pair),
                 [_estimate(row, group) for group in groups if row.by_class],
@@ -104,15 +104,15 @@ def measure(pair: Pair, names: Sequence[str]) -> dict[str, Measured]:
             )
             for row in rows
         }
-    return {name: found[name] for name in names}
+    return {name: results[name] for name in names}
 
 
 def value(pair: Pair, name: str) -> float | None:
     """One measure of a pair on all images, without its interval."""
-    found = MEASURES[name].of(pair)
-    if isinstance(found, Statistic):
-        return found.value()
-    return found.value if isinstance(found, Estimate) else found
+    result = MEASURES[name].of(pair)
+    if isinstance(result, Statistic):
+        return result.value()
+    return result.value if isinstance(result, Estimate) else result
 
 
 def _of(row: Measure, group: Pair) -> Found:
@@ -122,17 +122,17 @@ def _of(row: Measure, group: Pair) -> Found:
 
 
 def _estimate(row: Measure, group: Pair) -> Estimate:
-    found = _of(row, group)
-    if isinstance(found, Estimate):
-        return found
-    if not isinstance(found, Statistic):
-        return NONE if found is None else Estimate(float(found), None, None)
-    value, least = found.value(), row.least
+    result = _of(row, group)
+    if isinstance(result, Estimate):
+        return result
+    if not isinstance(result, Statistic):
+        return NONE if result is None else Estimate(float(result), None, None)
+    value, least = result.value(), row.least
     if group.label is not None:
         least *= OF_A_CLASS
-    if value is None or len(found.terms) < max(least, 2):
+    if value is None or len(result.terms) < max(least, 2):
         return Estimate(value, None, None)
-    return Estimate(value, *_interval(row, found.linear(), group.level))
+    return Estimate(value, *_interval(row, result.linear(), group.level))
 
 
 def _interval(row: Measure, values: Tensor, level: float) -> Interval:
@@ -157,8 +157,8 @@ def row(
     """Enters a function in `MEASURES`, under its own name; see `Measure`."""
 
     def enter(of: Callable[[Pair], Found]) -> Callable[[Pair], Found]:
-        told = {"level": level, "unit": unit, "source": source, **options}
-        MEASURES[of.__name__] = Measure(name=of.__name__, of=of, **told)
+        fields = {"level": level, "unit": unit, "source": source, **options}
+        MEASURES[of.__name__] = Measure(name=of.__name__, of=of, **fields)
         return of
 
     return enter

@@ -116,7 +116,7 @@ class Pair:
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """K, the number of classes of either model."""
         return self.host.num_classes
 
     @property
@@ -183,15 +183,15 @@ class Pair:
 
         Of `ASKED` images at most, spread over the set and its classes.
         """
-        asked, found = self.split.sample(ASKED), {}
+        asked, shifts = self.split.sample(ASKED), {}
         for condition in conditions.shifted(asked.images, self.host):
             host, marked = (
                 self._run(model, condition.images).logits.double()
                 for model in (self.host, self.marked)
             )
             labels = asked.labels if condition.strength else None
-            found[str(condition)] = Shifted(host, marked, labels)
-        return found
+            shifts[str(condition)] = Shifted(host, marked, labels)
+        return shifts
 
     @cached_property
     def weights(self) -> tuple[dict[str, Tensor], dict[str, Tensor]] | None:
@@ -264,7 +264,7 @@ class Pair:
         if self.label is not None:
             host, marked = getattr(self._whole, part)
             return host[self.rows], marked[self.rows]
-        host, marked = (getattr(found, part).double() for found in self._outputs)
+        host, marked = (getattr(outputs, part).double() for outputs in self._outputs)
         return host, marked
 
     @cached_property
@@ -307,7 +307,7 @@ class Pair:
                 "them alike."
             )
         sources = self._run(self.host, triggers.images).logits.argmax(1)
-        found = [torch.empty(0, 3, *shape, device=labels.device)]
+        corners = [torch.empty(0, 3, *shape, device=labels.device)]
         for place in torch.randperm(len(triggers), generator=generator).tolist():
             source, target = sources[place], triggers.labels[place]
             ends = [(labels == label).nonzero()[:, 0] for label in (source, target)]
@@ -318,8 +318,8 @@ class Pair:
             ]
             trigger = pixels(triggers.images[place : place + 1]).float()
             images = pixels(self.split.images[torch.stack(pair)]).float()
-            found.append(torch.cat([trigger, images])[None])
-        return torch.cat(found[: PLANES + 1])
+            corners.append(torch.cat([trigger, images])[None])
+        return torch.cat(corners[: PLANES + 1])
 
     def _probe(self, points: Tensor) -> Probe | None:
         if not len(points):

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 RESAMPLES = 1000
-"""Of a bootstrap."""
+"""Resamples of a bootstrap."""
 
 
 class RankCorrelation(NamedTuple):
@@ -42,7 +42,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> RankCorrel
     pair = np.asarray(x, float), np.asarray(y, float)
     if len(pair[0]) < 3 or any(np.ptp(values) == 0 for values in pair):
         return RankCorrelation(math.nan, math.nan, math.nan)
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         pair,
         _spearman,
         paired=True,
@@ -52,7 +52,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> RankCorrel
         rng=np.random.default_rng(seed),
     ).confidence_interval
     value = float(_spearman(*pair))
-    return RankCorrelation(value, float(found.low), float(found.high))
+    return RankCorrelation(value, float(interval.low), float(interval.high))
 
 
 def ranked_with(values: pd.Series, others: pd.DataFrame) -> pd.DataFrame:
@@ -119,9 +119,9 @@ def with_truth(measures: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     groups = {", all": changed | True, ", changed": changed}
     ranks = (
         rank_correlations(
-            measures.loc[own], truth.loc[own], skip_missing=True
+            measures.loc[rows], truth.loc[rows], skip_missing=True
         ).add_suffix(who)
-        for who, own in groups.items()
+        for who, rows in groups.items()
     )
     return pd.concat(ranks, axis=1)
 

@@ -20,8 +20,8 @@ def _shift_row(
 
     def enter(of: Callable[[Shifted], Tensor | None]) -> Callable[[Pair], Found]:
         def terms(pair: Pair) -> dict[str, Tensor]:
-            found = {name: of(each) for name, each in pair.shifted.items()}
-            return {n: part.double() for n, part in found.items() if part is not None}
+            parts = {name: of(each) for name, each in pair.shifted.items()}
+            return {n: part.double() for n, part in parts.items() if part is not None}
 
         @row(
             "shift",
@@ -53,7 +53,7 @@ def shift_jensen_shannon(shown: Shifted) -> Tensor:
     return losses.jensen_shannon(shown.host, shown.marked)
 
 
-@_shift_row("nats", "[2], as spl", same=0.0)
+@_shift_row("nats", "Hua & Teoh (2023), as spl", same=0.0)
 def shift_spl(shown: Shifted) -> Tensor:
     """KL divergence of the marked model's probabilities from the host's under shift."""
     return losses.divergences(shown.host, shown.marked)

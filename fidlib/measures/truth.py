@@ -64,9 +64,9 @@ def check_same(outputs: Outputs, names: Iterable[str], *, most: float = 1e-3) ->
     """
     host = {kind: logits.softmax(1) for kind, logits in outputs["host"].items()}
     rounding = max(
-        (outputs[name][kind].softmax(1) - own).abs().max().item()
+        (outputs[name][kind].softmax(1) - probabilities).abs().max().item()
         for name in names
-        for kind, own in host.items()
+        for kind, probabilities in host.items()
     )
     if rounding > most:
         raise ValueError(
@@ -88,8 +88,8 @@ def changed_answers(outputs: Outputs) -> pd.DataFrame:
     """
     host = outputs["host"]
     rows = {
-        name: {k: 1 - losses.agreement(host[k], found) for k, found in own.items()}
-        for name, own in outputs.items()
+        name: {k: 1 - losses.agreement(host[k], logits) for k, logits in kinds.items()}
+        for name, kinds in outputs.items()
         if name != "host"
     }
     truth = pd.DataFrame(rows).T

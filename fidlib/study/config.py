@@ -38,7 +38,7 @@ class Config:
     triggers: str = "chain"
     """The watermark: chain (the paper's), noise, patch, or any of fidlib.TRIGGERS."""
     trigger_count: int = 100
-    """How many triggers."""
+    """Triggers, at most: some families make fewer."""
     trigger_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of their family by name, such as labels, or links of a chain."""
     precision: Precision = "auto"
@@ -76,7 +76,7 @@ class Config:
                     f"{name} is {value!r}; expected {kind.__name__}, as in the cell of "
                     "parameters."
                 )
-        fields = {found.name for found in dataclasses.fields(cls)}
+        fields = {option.name for option in dataclasses.fields(cls)}
         return cls(**{name: names[name] for name in fields & names.keys()})
 
     @property
@@ -89,15 +89,15 @@ class Config:
         """Raise ValueError if a field has a type or value that makes no sense."""
         from fidlib import networks, triggers
 
-        for found in dataclasses.fields(self):
-            if found.name == "trigger_options":
+        for option in dataclasses.fields(self):
+            if option.name == "trigger_options":
                 continue
-            value = getattr(self, found.name)
-            kind = type(found.default)
+            value = getattr(self, option.name)
+            kind = type(option.default)
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise ValueError(
-                    f"{found.name} is {value!r}; expected {kind.__name__}, such as "
-                    f"{found.default!r}."
+                    f"{option.name} is {value!r}; expected {kind.__name__}, such as "
+                    f"{option.default!r}."
                 )
         least_values = {"feature_dim": 2, "epochs": 0, "embed_epochs": 0}
         least_values |= {"embed_rate": 0, "train_images": 0, "trigger_count": 1}

@@ -18,8 +18,8 @@ SAMPLE = 2000
 
 PARTS = ("train", "test", "triggers", "sample", "pool", "rest")
 """Of the training images `sample` is spread over the classes, `pool` is what triggers
-are made of, `rest` what models are marked and attacked with: all, but for a family that
-reserves its pool."""
+are made of, `rest` what models are marked and attacked with. The last two are all of
+them, but for a family that reserves its pool."""
 
 ATTACKERS = ("attacker", "validation", "unlabelled", "photographs")
 """What attackers have: images of their own and those that they try their models on, a
@@ -80,14 +80,14 @@ class Images:
 
     def secret(self, seed: int) -> Split:
         """What the configuration's family makes of a seed."""
-        made = triggers.find(self.config.triggers)(
+        split = triggers.find(self.config.triggers)(
             self["pool"].copy(),
             seed,
             host=copy.deepcopy(self._host()),
             count=self.config.trigger_count,
             **self.config.trigger_options,
         )
-        return self._checked(made)
+        return self._checked(split)
 
     def attackers(self, part: str) -> dict[str, Any]:
         """What an attacker has, and that it is nothing that his model is judged on."""
@@ -96,8 +96,8 @@ class Images:
         judged += ["pool"] if self["pool"] is not self["rest"] else []
         shared = {name: attacker.shared(his, self[name]) for name in judged}
         assert not any(shared.values()), shared
-        told = {"part": part, "images": len(his), "sha256": his.content}
-        return told | {"shared": shared}
+        record = {"part": part, "images": len(his), "sha256": his.content}
+        return record | {"shared": shared}
 
     def _of_attackers(self, part: str) -> dict[str, Split]:
         """Some of `ATTACKERS`, by name."""

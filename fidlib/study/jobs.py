@@ -18,12 +18,12 @@ class Maker(Protocol):
 
     @property
     def key(self) -> str:
-        """Alike for those that make the same models."""
+        """A digest, the same for all that make the same models."""
         ...
 
     @property
     def host_key(self) -> str:
-        """Alike for those that make the same host."""
+        """A digest, the same for all that make the same host."""
         ...
 
     def is_missing(self, lineage: Lineage, parts: Iterable[str]) -> bool:
@@ -31,7 +31,7 @@ class Maker(Protocol):
         ...
 
     def complete(self, lineage: Lineage, parts: Iterable[str]) -> None:
-        """Make them."""
+        """Make a model, its report and its outputs on these images."""
         ...
 
     def describe(self, of: Name, /) -> str:
@@ -51,7 +51,7 @@ class Job:
     """The runs root, shared by all processes."""
 
     def __call__(self) -> None:
-        """Make it."""
+        """Make the model and what is asked of it, in this process."""
         with store.stored_in(self.runs):
             self.maker.complete(self.lineage, self.parts)
 
@@ -108,15 +108,15 @@ def make(
         _noted.extend(asked)
         return
     pool.check(jobs, backend, scheduler)
-    found, errors = tasks([asked])[0], []
-    with tqdm(total=len(found), unit="model", file=sys.stderr, disable=None) as bar:
+    queue, errors = tasks([asked])[0], []
+    with tqdm(total=len(queue), unit="model", file=sys.stderr, disable=None) as bar:
 
         def finished(task: pool.Task, result: object) -> None:
             bar.update()
             if isinstance(result, Exception):
                 errors.append(result)
 
-        pool.run(found, finished, jobs=jobs, backend=backend, scheduler=scheduler)
+        pool.run(queue, finished, jobs=jobs, backend=backend, scheduler=scheduler)
     for error in errors:
         raise error
     for maker, lineage, _ in asked:
@@ -163,5 +163,5 @@ def tasks(
         return (key,) if key in jobs else ()
 
     waits = [tuple({key for one in group for key in add(*one)}) for group in groups]
-    found = [pool.Task(k, str(job.lineage), job, after[k]) for k, job in jobs.items()]
-    return found, waits
+    queue = [pool.Task(k, str(job.lineage), job, after[k]) for k, job in jobs.items()]
+    return queue, waits

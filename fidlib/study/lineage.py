@@ -46,8 +46,8 @@ class Lineage:
 
     def __truediv__(self, attack: str | Attack) -> Lineage:
         """This model, attacked: `Lineage(method) / "prune:0.4"`."""
-        found = attacks.find(attack) if isinstance(attack, str) else attack
-        return Lineage(self.method, (*self.attacks, found))
+        last = attacks.find(attack) if isinstance(attack, str) else attack
+        return Lineage(self.method, (*self.attacks, last))
 
     @property
     def parent(self) -> Lineage | None:

@@ -26,9 +26,9 @@ class Stored(NamedTuple):
     """A model as it is kept, not to be handed out."""
 
     folder: Path
-    """Its run."""
+    """The folder of its run."""
     model: Classifier
-    """In eval mode."""
+    """The model itself, in eval mode."""
     fingerprint: str
     """Changes with any weight, buffer, name or layer."""
 
@@ -93,11 +93,11 @@ class ModelStore:
             folder = self._run(lineage)
             if (folder / parcel.HEAD).exists():
                 model = parcel.load(folder, self._blank())
-                found = Stored(folder, model, parcel.fingerprint(folder))
+                stored = Stored(folder, model, parcel.fingerprint(folder))
             else:
                 model = self._read(lineage, folder)
-                found = Stored(folder, model, models.fingerprint(model))
-            self._made[lineage.key] = found
+                stored = Stored(folder, model, models.fingerprint(model))
+            self._made[lineage.key] = stored
         return self._made[lineage.key]
 
     @property
@@ -124,7 +124,7 @@ class ModelStore:
                     "host came without weights to train from: leave it out."
                 )
             self.find(parent)  # its seconds are not counted as this one's
-        folder = store.make(kind, key, lambda made: build(lineage, made))
+        folder = store.make(kind, key, lambda path: build(lineage, path))
         if parent is not None and came_about(folder)["parent"] != self._seal(parent):
             raise ValueError(
                 f"the run {folder} was made of another model than "
@@ -228,8 +228,8 @@ class ModelStore:
         attacked = attack(victim, split, self.config.seed)
         wanted = models.fingerprint(attacked)
         models.save(attacked, folder / "model.safetensors")
-        found = models.load(folder / "model.safetensors", like=like)
-        if models.fingerprint(found) != wanted:
+        twin = models.load(folder / "model.safetensors", like=like)
+        if models.fingerprint(twin) != wanted:
             raise ValueError(
                 f"{attack} gave a model that its weights alone do not tell: an attack "
                 "returns the architecture that it was given."
@@ -338,5 +338,5 @@ def came_about(folder: Path) -> dict[str, Any]:
 
 
 def text(precision: torch.dtype) -> str:
-    """`float32` or `bfloat16`."""
+    """The type's name, `float32` or `bfloat16`."""
     return str(precision).removeprefix("torch.")

@@ -24,7 +24,7 @@ def pack(study: Study, of: Name, path: Path) -> None:
     study.fidelity(of)
     study.fidelity(of, split=sample, measures=ON_TRAIN)
     pairs = [study._pair(of, "host", split)[0] for split in ("test", sample)]
-    found = study._find(of)
+    stored = study._find(of)
     shown = [split.images for split in (test, sample, secret)]
-    others = reports.runs(found.fingerprint, shown, pairs)
-    parcel.pack(path, found.fingerprint, found.folder, others)
+    others = reports.runs(stored.fingerprint, shown, pairs)
+    parcel.pack(path, stored.fingerprint, stored.folder, others)

@@ -12,7 +12,7 @@ def check(
 
     Args:
         table: As `Study.table`.
-        classes: K.
+        classes: K, how many there are.
         triggers: How many there are.
         labels: Their policy: of `true` ones the host may answer as many as it likes,
             short of all that a marked model does.

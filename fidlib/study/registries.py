@@ -22,7 +22,7 @@ _REGISTRIES: Entries = {
 }
 
 
-def own() -> Entries:
+def user_entries() -> Entries:
     """The user's entries, and all methods, which are data."""
     return {
         name: {n: entry for n, entry in entries.items() if _is_own(entry)}
@@ -31,16 +31,16 @@ def own() -> Entries:
 
 
 def add(entries: Entries) -> None:
-    """Enter what `own` gave in another process."""
-    for name, found in entries.items():
-        _REGISTRIES[name].update(found)
+    """Enter what `user_entries` gave in another process."""
+    for name, rows in entries.items():
+        _REGISTRIES[name].update(rows)
 
 
 def _is_own(entry: object) -> bool:
     row = isinstance(entry, Measure | Preset)
     functions = [entry.of, getattr(entry, "parts", None)] if row else [entry]
     functions = [f for f in functions if inspect.isroutine(f) or inspect.isclass(f)]
-    found = [f for f in functions if not f.__module__.startswith("fidlib.")]
-    for function in found:
+    outsiders = [f for f in functions if not f.__module__.startswith("fidlib.")]
+    for function in outsiders:
         keys.code(function)  # its text goes along
-    return bool(found) or isinstance(entry, Method)
+    return bool(outsiders) or isinstance(entry, Method)

@@ -31,14 +31,14 @@ def outputs(model: Classifier, fingerprint: str, images: Tensor) -> Outputs:
     """
 
     def build(folder: Path) -> None:
-        found = models.outputs(model, images)
-        tensors = {n: t.contiguous().cpu() for n, t in found._asdict().items()}
+        result = models.outputs(model, images)
+        tensors = {n: t.contiguous().cpu() for n, t in result._asdict().items()}
         save_file(tensors, folder / "outputs.safetensors")
 
     folder = store.make("outputs", _outputs_key(fingerprint, images), build)
-    found = load_file(folder / "outputs.safetensors")
+    stored = load_file(folder / "outputs.safetensors")
     # Those that came in a parcel are of half precision.
-    parts = {name: part.to(images.device).float() for name, part in found.items()}
+    parts = {name: part.to(images.device).float() for name, part in stored.items()}
     return Outputs(**parts)
 
 
@@ -79,13 +79,13 @@ def runs(
     fingerprint: str, shown: Iterable[Tensor], pairs: Iterable[dict[str, object]]
 ) -> list[Path]:
     """Where a model's outputs on images, its regions and reports of it are kept."""
-    found = [store.place("outputs", _outputs_key(fingerprint, x)) for x in shown]
+    folders = [store.place("outputs", _outputs_key(fingerprint, x)) for x in shown]
     for kind in (*map(_kind, pairs), "regions"):
         for config in sorted(store.runs_root().glob(f"{kind}/*/config.json")):
             known = json.loads(config.read_text("utf-8"))
             if kind != "regions" or known["model"] == fingerprint:
-                found.append(config.parent)
-    return found
+                folders.append(config.parent)
+    return folders
 
 
 def fidelity(
@@ -100,29 +100,29 @@ def fidelity(
         images: N.
     """
     names = list(names)
-    found = _kept(key)
-    if missing := [name for name in names if name not in found]:
+    results = _kept(key)
+    if missing := [name for name in names if name not in results]:
 
         def build(folder: Path) -> None:
             write(folder, measure(pair(), missing))
 
         versions = {name: _version(name) for name in missing}
-        made = store.make(_kind(key), key | {"measures": versions}, build)
-        found |= _read(made)
-    return Fidelity({name: found[name] for name in names}, images)
+        folder = store.make(_kind(key), key | {"measures": versions}, build)
+        results |= _read(folder)
+    return Fidelity({name: results[name] for name in names}, images)
 
 
 def missing(key: dict[str, object], names: Iterable[str]) -> list[str]:
     """Measures of a pair that are not kept."""
-    found = _kept(key)
-    return [name for name in names if name not in found]
+    results = _kept(key)
+    return [name for name in names if name not in results]
 
 
 def write(folder: Path, measured: dict[str, Measured]) -> None:
     """A report's file, which says each measure's version."""
     rows = {
-        name: {"version": _version(name), **found._asdict()}
-        for name, found in measured.items()
+        name: {"version": _version(name), **result._asdict()}
+        for name, result in measured.items()
     }
     store.write_json(folder / "measures.json", rows)
 
@@ -137,12 +137,12 @@ def _kind(key: dict[str, object]) -> str:
 
 
 def _kept(key: dict[str, object]) -> dict[str, Measured]:
-    found: dict[str, Measured] = {}
+    results: dict[str, Measured] = {}
     for root in (store.RELEASED, store.runs_root()):
         for folder in sorted((root / _kind(key)).glob("[!.]*")):
             if store.finished(folder):
-                found |= _read(folder)
-    return found
+                results |= _read(folder)
+    return results
 
 
 def _read(folder: Path) -> dict[str, Measured]:

@@ -64,8 +64,8 @@ def over_hosts(studies: Iterable[tuple[Study, Iterable[Name]]]) -> pd.DataFrame:
         labels = study.images("test").labels
         named = {str(one): one for one in (Lineage(), *several(models))}
         for name, lineage in named.items():
-            found = study.fidelity(lineage).values() | _halves(study, lineage, labels)
-            rows += [(study.config.seed, name, *pair) for pair in found.items()]
+            values = study.fidelity(lineage).values() | _halves(study, lineage, labels)
+            rows += [(study.config.seed, name, *pair) for pair in values.items()]
     table = pd.DataFrame(rows, columns=["seed", "method", "measure", "value"])
     return table.dropna().reset_index(drop=True)
 
@@ -73,11 +73,11 @@ def over_hosts(studies: Iterable[tuple[Study, Iterable[Name]]]) -> pd.DataFrame:
 def _halves(study: Study, lineage: Lineage, labels: Tensor) -> dict[str, float | None]:
     """Measures on the even and on the odd test images, of outputs that are kept."""
     host, model = study.outputs(), study.outputs(lineage)
-    found: dict[str, float | None] = {}
+    values: dict[str, float | None] = {}
     for half, first in (("even", 0), ("odd", 1)):
         (x, a), (y, b) = ([p[first::2].double() for p in o] for o in (host, model))
-        found[f"accuracy_{half}"] = losses.accuracy(b, labels[first::2])
-        found[f"agreement_{half}"] = losses.agreement(a, b)
-        found[f"pfl_{half}"] = losses.pfl(x, y).item()
-        found[f"spl_{half}"] = losses.spl(a, b).item()
-    return found
+        values[f"accuracy_{half}"] = losses.accuracy(b, labels[first::2])
+        values[f"agreement_{half}"] = losses.agreement(a, b)
+        values[f"pfl_{half}"] = losses.pfl(x, y).item()
+        values[f"spl_{half}"] = losses.spl(a, b).item()
+    return values

@@ -36,7 +36,7 @@ class Study:
     """One configuration with its models, their outputs and reports.
 
     Whatever it is asked for is read from the run store, or made first when it is not
-    there; so a study can be written down in any notebook, as often as one likes. What
+    there. So a study can be written down in any notebook, as often as one likes. What
     it hands out is a copy: nothing that is done to it gets into the store.
 
     Args:
@@ -66,13 +66,13 @@ class Study:
         config, shape = self.config, "x".join(map(str, self.image_shape))
         network = self._network()
         train, test = (len(self._store.images[part]) for part in ("train", "test"))
-        own = self._store.images.watermark
+        mark = self._store.images.watermark
         secret = f"{config.trigger_count} triggers ({config.triggers})"
         return (
             f"{config.dataset}: {train:,} train and {test:,} test images, {shape}, "
             f"{len(self.classes)} classes; {network['model']}, D = "
             f"{network['feature_dim']}; "
-            f"{secret if own is None else f'{len(own)} triggers of your own'}; "
+            f"{secret if mark is None else f'{len(mark)} triggers of your own'}; "
             f"seed {config.seed}; {self.device.type}, trains in "
             f"{text(self._store.precision)}; runs in {_short(store.runs_root())}"
         )
@@ -169,8 +169,8 @@ class Study:
         if not isinstance(split, Split) and hasattr(split, "shape"):
             split = Split(split, torch.zeros(len(split), dtype=torch.long))
         shown = Split.of(split).images.to(self.device)
-        found = self._find(of)
-        return reports.outputs(found.model, found.fingerprint, shown)
+        stored = self._find(of)
+        return reports.outputs(stored.model, stored.fingerprint, shown)
 
     def regions(
         self, of: Name, corners: Tensor, *, resolution: int = 90
@@ -182,8 +182,8 @@ class Study:
             corners: `(3, C, H, W)` pixels.
             resolution: R, points a side.
         """
-        found, shown = self._find(of), corners.to(self.device)
-        return reports.regions(found.model, found.fingerprint, shown, resolution)
+        stored, shown = self._find(of), corners.to(self.device)
+        return reports.regions(stored.model, stored.fingerprint, shown, resolution)
 
     def fidelity(
         self,
@@ -234,18 +234,18 @@ class Study:
 
     def __reduce__(self) -> tuple:
         given, secret = self._store.given, self._store.images.watermark
-        return _restored, (registries.own(), self.config, given, secret)
+        return _restored, (registries.user_entries(), self.config, given, secret)
 
     @property
     def key(self) -> str:
-        """Alike for studies of the same configuration, host and triggers."""
+        """A digest, the same for studies of one configuration, host and triggers."""
         secret = self._store.images.watermark
-        own = [self._store.given_print, secret and secret.fingerprint]
-        return keys.digest([vars(self.config), *own])
+        prints = [self._store.given_print, secret and secret.fingerprint]
+        return keys.digest([vars(self.config), *prints])
 
     @property
     def host_key(self) -> str:
-        """Alike for studies with the same host, whatever their triggers."""
+        """A digest, the same for studies with one host, whatever their triggers."""
         return self._store.host_key
 
     def record(self, models: Iterable[Name] = ()) -> dict[str, object]:
@@ -256,14 +256,14 @@ class Study:
                 models that are not the study's.
 
         Returns:
-            The configuration, with the images and the precisions that it came to, and
-            `models`: name -> epochs ("given" for a host that came trained, None for an
-            attacked model), precision, seconds, when, where and with which commit it
-            was made, and of an attacked model what its attacker had.
+            The configuration, with the images and the precisions that it came to. And
+            `models`, by name: epochs ("given" for a host that came trained, None for an
+            attacked model), precision and seconds; when, where and with which commit it
+            was made; of an attacked model what its attacker had.
         """
         asked = several(models)
-        found = {str(m): self._how(m) for m in [Lineage(), *asked]}
-        types = {how["precision"] for how in found.values()} - {None}
+        details = {str(m): self._how(m) for m in [Lineage(), *asked]}
+        types = {how["precision"] for how in details.values()} - {None}
         came_to: dict[str, object] = {
             "epochs": self.config.epochs or "the recipe's",
             "train_images": len(self._store.images["train"]),
@@ -271,7 +271,7 @@ class Study:
             "trigger_count": len(self._store.images["triggers"]),
             "precision": ", ".join(sorted(types)),
         }
-        came_to["models"] = found if asked else {}
+        came_to["models"] = details if asked else {}
         return copy.deepcopy({**vars(self.config), **self._network(), **came_to})
 
     def describe(self, of: Name = "host") -> str:
@@ -304,12 +304,12 @@ class Study:
     def _how(self, lineage: Lineage) -> dict[str, Any]:
         folder = self.folder(lineage)
         done = json.loads((folder / "done.json").read_text("utf-8"))
-        made = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
+        row = {n: done[n] for n in ("seconds", "made", "commit", "machine")}
         ended = int(self.history(lineage).epoch.iloc[-1])
         epochs = None if lineage.attacks else ended or "given"
         about = came_about(folder)
-        made |= {"attacker": about["attacker"]} if "attacker" in about else {}
-        return {"epochs": epochs, "precision": about["precision"], **made}
+        row |= {"attacker": about["attacker"]} if "attacker" in about else {}
+        return {"epochs": epochs, "precision": about["precision"], **row}
 
     def _find(self, of: Name | Classifier) -> Stored:
         """A model, not to be handed out; of one that was handed in, a copy."""
@@ -324,8 +324,8 @@ class Study:
         """What tells a pair from others, and the pair on outputs that are kept."""
         host, marked = self._find(against), self._find(of)
         if isinstance(split, str):  # of light models train is a sample
-            own = self._store
-            images = own.shown(split) if split == "train" else own.images[split]
+            source = self._store
+            images = source.shown(split) if split == "train" else source.images[split]
         else:  # a copy's content is computed anew, whatever became of the images since
             images = Split.of(split).copy()
         images, secret = images.to(self.device), self._store.images["triggers"]
@@ -408,10 +408,10 @@ class Study:
 
 
 def _restored(
-    own: registries.Entries, config: Config, host: Any, watermark: Any
+    entries: registries.Entries, config: Config, host: Any, watermark: Any
 ) -> Study:
     """A study in another process, which lacks what the user added to registries."""
-    registries.add(own)
+    registries.add(entries)
     return Study(config, host=host, watermark=watermark)
 
 
