@@ -66,3 +66,8 @@ def test_every_notebook_and_method_is_named():
 def test_the_page_of_measures_is_of_the_catalogue():
     page = (ROOT / "docs" / "measures.md").read_text("utf-8")
     assert page == fl.measures.catalogue.page(), "write it anew: make docs"
+
+
+def test_every_measure_says_what_it_cannot_see():
+    texts = {name: row.of.__doc__ or "" for name, row in fl.MEASURES.items()}
+    assert [name for name, text in texts.items() if "\n    Blind to " not in text] == []

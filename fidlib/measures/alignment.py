@@ -15,7 +15,10 @@ _ALIGNED = {"same": 1.0, "by_class": False, "in_table": False}
 
 @row("features", "correlation", "Kriegeskorte et al. 2008", least=200, **_ALIGNED)
 def rsa(pair: Pair) -> Found:
-    """Correlation of the distances of all pairs of 1,000 images (Pearson's)."""
+    """Correlation of the distances of all pairs of 1,000 images (Pearson's).
+
+    Blind to the head, and to what becomes of near images: far pairs decide.
+    """
     if len(pair) < 3:
         return None
     return Statistic(geometry.rsa_terms(*pair.distances))
@@ -25,6 +28,8 @@ def rsa(pair: Pair) -> Found:
 def mutual_neighbors(pair: Pair) -> Found:
     """Pairs among 1,000 images that are each among the other's ten nearest: those of
     both models over those of either.
+
+    Blind to how far images moved, and to the head.
     """
     constant = any(not matrix.any() for matrix in pair.distances)
     if constant or len(pair) <= NEIGHBORS:
@@ -43,6 +48,8 @@ def mutual_neighbors(pair: Pair) -> Found:
 def stitching(pair: Pair) -> Found:
     """The marked model's head names the class that it does when it is given the host's
     features, mapped to the marked model's by least squares.
+
+    Blind to what a linear map undoes, and to how sure an answer is.
     """
     x, y = pair.features
     if len(x) < 4 * x.shape[1]:
@@ -62,7 +69,10 @@ def _layers(pair: Pair) -> dict[str, float]:
 
 @row("layers", "similarity, at most 1", "as cka", parts=_layers, least=1000, **_ALIGNED)
 def layer_cka(pair: Pair) -> Found:
-    """Mean CKA of the convolutions and linear layers, on 500 images."""
+    """Mean CKA of the convolutions and linear layers, on 500 images.
+
+    Blind to where in a layer a change lies, and to what few images do.
+    """
     if len(pair) < 4 or not pair.layers:
         return None
     terms = torch.cat([geometry.cka_terms(*both) for both in pair.layers.values()], 1)

@@ -59,7 +59,11 @@ def _starts_apart(pair: Pair) -> dict[str, float]:
 
 @row("weights", "squared weights", _PAPER, same=0.0, by_class=False, parts=_twl_layers)
 def twl(pair: Pair) -> Found:
-    """Total weight loss: squared L2 distance of all parameters."""
+    """Total weight loss: squared L2 distance of all parameters.
+
+    Blind to what moves do: many in directions that no image uses change nothing, a
+    few in the head change every answer.
+    """
     return None if pair.weights is None else losses.twl(*pair.weights).item()
 
 
@@ -72,7 +76,10 @@ def twl(pair: Pair) -> Found:
     in_table=False,
 )
 def twl_relative(pair: Pair) -> Found:
-    """Total weight loss over the squared norm of the host's parameters."""
+    """Total weight loss over the squared norm of the host's parameters.
+
+    Blind to the same as `twl`.
+    """
     if pair.weights is None:
         return None
     size = sum(p.square().sum() for p in pair.weights[0].values())
@@ -81,14 +88,21 @@ def twl_relative(pair: Pair) -> Found:
 
 @row("weights", "squared weights of the head", _PAPER, same=0.0)
 def lp(pair: Pair) -> Found:
-    """Prototype loss: squared distance of the heads; of a class, of its prototype."""
+    """Prototype loss: squared distance of the heads; of a class, of its prototype.
+
+    Blind to the body, and so to the features that the head reads.
+    """
     host, marked = pair.prototypes
     return losses.lp(host, marked).item() if host.shape == marked.shape else None
 
 
 @row("features", "squared features", _PAPER, same=0.0, least=50, version=2)
 def pfl(pair: Pair) -> Found:
-    """Penultimate feature loss: mean squared distance of the features."""
+    """Penultimate feature loss: mean squared distance of the features.
+
+    Blind to where features stand: a step along a boundary counts as one across it,
+    and features of twice the scale as four times as far.
+    """
     x, y = pair.features
     if x.shape != y.shape:
         return None
@@ -105,7 +119,10 @@ def pfl(pair: Pair) -> Found:
     version=2,
 )
 def pfl_relative(pair: Pair) -> Found:
-    """PFL over the variance of the host's features on the same images."""
+    """PFL over the variance of the host's features on the same images.
+
+    Blind to where features stand, as `pfl`.
+    """
     x, y = pair.features
     if x.shape != y.shape:
         return None
@@ -123,7 +140,11 @@ def pfl_relative(pair: Pair) -> Found:
     version=2,
 )
 def cka(pair: Pair) -> Found:
-    """Similarity of the features: 1 if only rotation, shift and scale differ."""
+    """Similarity of the features: 1 if only rotation, shift and scale differ.
+
+    Blind to what few images do, and to directions of little variance, though the
+    head may read them.
+    """
     if len(pair) < 4:
         return None
     return Statistic(geometry.cka_terms(*pair.features), geometry.cka_of)
@@ -141,6 +162,8 @@ def cka(pair: Pair) -> Found:
 def procrustes(pair: Pair) -> Found:
     """What no rotation, shift and scale explains of the difference of the features: 0
     is nothing, 1 as much as of the same features with the images in another order.
+
+    Blind to directions of little variance, though the head may read them.
     """
     null = geometry.procrustes_null(*pair.features, stream(pair.seed, "permutations"))
     if not null > geometry.RESOLVED:
@@ -160,6 +183,8 @@ def procrustes(pair: Pair) -> Found:
 def neighbor_overlap(pair: Pair) -> Found:
     """Mean share of an image's neighbours, the nearest 2 % in features, that are kept,
     beyond chance: 0; of a class, among its images.
+
+    Blind to how far images moved together, and to the head.
     """
     features = pair.features
     constant = any(not part.any() for part in geometry.centered(*features))
@@ -172,33 +197,50 @@ def neighbor_overlap(pair: Pair) -> Found:
 
 @row("outputs", "nats", _PAPER, same=0.0, least=1000, version=2)
 def spl(pair: Pair) -> Found:
-    """Mean KL divergence of the marked model's probabilities from the host's."""
+    """Mean KL divergence of the marked model's probabilities from the host's.
+
+    Blind to whether many images change a little or few much: one sure mistake
+    weighs as much as a thousand small ones.
+    """
     return Statistic(losses.divergences(*pair.logits)[:, None])
 
 
 @row("outputs", "nats, at most .69", "Lin 1991", same=0.0, least=1000, version=2)
 def jensen_shannon(pair: Pair) -> Found:
-    """Mean Jensen-Shannon divergence of the two models' probabilities."""
+    """Mean Jensen-Shannon divergence of the two models' probabilities.
+
+    Blind to how sure a changed answer is, for it has a largest value.
+    """
     return Statistic(losses.jensen_shannon(*pair.logits)[:, None])
 
 
 @row("outputs", "share of images", "fidlib", same=1.0, version=2)
 def agreement(pair: Pair) -> Found:
-    """Both name the same class."""
+    """Both name the same class.
+
+    Blind to all that leaves the largest logit the largest, however near to the
+    boundary.
+    """
     host, marked = pair.answers
     return _share(host == marked, pair)
 
 
 @row("outputs", "share of images", "fidlib", same=0.0, in_table=False, version=2)
 def churn_lost(pair: Pair) -> Found:
-    """The host is right and the marked model wrong."""
+    """The host is right and the marked model wrong.
+
+    Blind to answers that were wrong and still are.
+    """
     host, marked = pair.answers
     return _share((host == pair.labels) & (marked != pair.labels), pair)
 
 
 @row("outputs", "share of images", "fidlib", same=0.0, in_table=False, version=2)
 def churn_gained(pair: Pair) -> Found:
-    """The host is wrong and the marked model right."""
+    """The host is wrong and the marked model right.
+
+    Blind to answers that were wrong and still are.
+    """
     host, marked = pair.answers
     return _share((host != pair.labels) & (marked == pair.labels), pair)
 
@@ -214,7 +256,10 @@ def churn_gained(pair: Pair) -> Found:
     version=2,
 )
 def margin_change(pair: Pair) -> Found:
-    """Mean change of the true class's logit over the best other."""
+    """Mean change of the true class's logit over the best other.
+
+    Blind to changes that cancel between images.
+    """
     if pair.num_classes < 2:
         return None
     before, after = (losses.margins(logits, pair.labels) for logits in pair.logits)
@@ -223,7 +268,11 @@ def margin_change(pair: Pair) -> Found:
 
 @row("outputs", "probability", "Guo et al. 2017", same=0.0, in_table=False)
 def ece_change(pair: Pair) -> Found:
-    """Change of the expected calibration error, in 15 bins."""
+    """Change of the expected calibration error, in 15 bins.
+
+    Blind to which images are sure of what: over- and underconfidence of others
+    cancel.
+    """
     before, after = (
         losses.calibration_error(logits, pair.labels) for logits in pair.logits
     )
@@ -234,13 +283,20 @@ def ece_change(pair: Pair) -> Found:
 
 @row("outputs", "share of images", "fidlib", same=None, in_table=False, version=2)
 def host_accuracy(pair: Pair) -> Found:
-    """Share of images that the host gets right."""
+    """Share of images that the host gets right.
+
+    Blind to the marked model.
+    """
     return _share(pair.answers[0] == pair.labels, pair)
 
 
 @row("outputs", "share of images", "fidlib", same=None, version=2)
 def accuracy(pair: Pair) -> Found:
-    """Share of images that the marked model gets right."""
+    """Share of images that the marked model gets right.
+
+    Blind to which images are right: what is lost on some and gained on others
+    cancels.
+    """
     return _share(pair.answers[1] == pair.labels, pair)
 
 
@@ -256,6 +312,8 @@ def accuracy(pair: Pair) -> Found:
 def plane_disagreement(pair: Pair) -> Found:
     """The two name different classes, in triangles between images of three classes; of
     a class: at the points that the host gives it.
+
+    Blind to the rest of the image space; mixtures are no images that anybody takes.
     """
     return _disagreement(pair, pair.planes)
 
@@ -272,6 +330,8 @@ def plane_disagreement(pair: Pair) -> Found:
 def trigger_plane_disagreement(pair: Pair) -> Found:
     """The same between a trigger, an image of the class that the host gives it and one
     of the class that its label says.
+
+    Blind to all that is far from a trigger.
     """
     return _disagreement(pair, pair.trigger_planes)
 
@@ -289,6 +349,9 @@ def trigger_plane_disagreement(pair: Pair) -> Found:
 def boundary_shift(pair: Pair) -> Found:
     """Mean change of the distance from an image to where the answer first changes,
     towards an image of another class; of images that both name alike.
+
+    Blind to directions that lead to no other image, and to the images whose answers
+    changed.
     """
     if (lines := pair.segments) is None:
         return None
@@ -302,14 +365,20 @@ def boundary_shift(pair: Pair) -> Found:
 
 @row("triggers", "share of triggers", "fidlib", same=None, in_table=False, version=2)
 def host_trigger_accuracy(pair: Pair) -> Found:
-    """Share of triggers that the host gives their label; near 1/K."""
+    """Share of triggers that the host gives their label; near 1/K.
+
+    Blind to the marked model.
+    """
     answers = pair.trigger_answers
     return None if answers is None else _share(answers[0], pair)
 
 
 @row("triggers", "share of triggers", "fidlib", same=None, version=2)
 def trigger_accuracy(pair: Pair) -> Found:
-    """Share of triggers that the marked model gives their label."""
+    """Share of triggers that the marked model gives their label.
+
+    Blind to everything but the triggers.
+    """
     answers = pair.trigger_answers
     return None if answers is None else _share(answers[1], pair)
 

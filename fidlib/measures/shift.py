@@ -43,25 +43,37 @@ def _shift_row(
 
 @_shift_row("share of images", "fidlib", same=1.0)
 def shift_agreement(shown: Shifted) -> Tensor:
-    """Both name the same class: mean over 500 images under every shift."""
+    """Both name the same class: mean over 500 images under every shift.
+
+    Blind to all that leaves the largest logit the largest.
+    """
     return shown.host.argmax(1) == shown.marked.argmax(1)
 
 
 @_shift_row("nats", "Lin 1991", same=0.0)
 def shift_jensen_shannon(shown: Shifted) -> Tensor:
-    """Jensen-Shannon divergence of the two models' probabilities under shift."""
+    """Jensen-Shannon divergence of the two models' probabilities under shift.
+
+    Blind to how sure a changed answer is.
+    """
     return losses.jensen_shannon(shown.host, shown.marked)
 
 
 @_shift_row("nats", "Hua & Teoh (2023), as spl", same=0.0)
 def shift_spl(shown: Shifted) -> Tensor:
-    """KL divergence of the marked model's probabilities from the host's under shift."""
+    """KL divergence of the marked model's probabilities from the host's under shift.
+
+    Blind to whether many images change a little or few much.
+    """
     return losses.divergences(shown.host, shown.marked)
 
 
 @_shift_row("share of images", "fidlib", same=0.0)
 def shift_churn(shown: Shifted) -> Tensor | None:
-    """One of the two alone is right, under every shift that keeps labels."""
+    """One of the two alone is right, under every shift that keeps labels.
+
+    Blind to answers that were wrong and still are.
+    """
     if shown.labels is None:
         return None
     host, marked = (part.argmax(1) == shown.labels for part in shown[:2])
@@ -70,13 +82,19 @@ def shift_churn(shown: Shifted) -> Tensor | None:
 
 @_shift_row("share of images", "fidlib", same=None)
 def host_shift_accuracy(shown: Shifted) -> Tensor | None:
-    """Share of images that the host gets right under shifts that keep labels."""
+    """Share of images that the host gets right under shifts that keep labels.
+
+    Blind to the marked model.
+    """
     return None if shown.labels is None else shown.host.argmax(1) == shown.labels
 
 
 @_shift_row("share of images", "fidlib", same=None)
 def shift_accuracy(shown: Shifted) -> Tensor | None:
-    """Share that the marked model gets right under shifts that keep labels."""
+    """Share that the marked model gets right under shifts that keep labels.
+
+    Blind to which images are right.
+    """
     return None if shown.labels is None else shown.marked.argmax(1) == shown.labels
 
 
