@@ -392,10 +392,12 @@ class Study:
     def complete(self, lineage: Lineage, parts: Iterable[str]) -> None:
         """Make a model, its reports and its outputs on some images."""
         trained = self._store.is_made(lineage)
+        self._store.find(lineage)
         for split, names in _along_with(lineage, parts).items():
             self._fidelity(lineage, "host", split, names)
-        asked = {*parts} | (set() if trained else {"test", "triggers", "sample"})
-        for part in asked.difference(ON_REQUEST):
+        new = not trained and not lineage.attacks
+        kept = ("test", "triggers", "sample") if new else ()
+        for part in {*parts, *kept}.difference(ON_REQUEST):
             self.outputs(lineage, part)
 
     def _network(self) -> dict[str, object]:
@@ -424,7 +426,7 @@ def _asked(split: str | Split) -> list[str]:
 def _along_with(lineage: Lineage, parts: Iterable[str]) -> dict[str, list[str]]:
     """What is measured as soon as a model is there: split -> measures.
 
-    Attacked models come by the dozen: of them the rest is measured when it is asked.
+    Attacked models come by the dozen: they are measured when somebody asks.
 
     Args:
         lineage: The model.
@@ -433,7 +435,7 @@ def _along_with(lineage: Lineage, parts: Iterable[str]) -> dict[str, list[str]]:
     levels = {*parts}.intersection(ON_REQUEST)
     asked = [name for name, row in MEASURES.items() if row.level in levels]
     if lineage.attacks:
-        return {"test": _asked("train") + asked}
+        return {"test": asked} if asked else {}
     return {"test": _asked("test") + asked, "train": [*ON_TRAIN]}
 
 
