@@ -621,18 +621,20 @@ def test_table_has_a_row_a_model_after_the_hosts(study):
         assert table.loc["FTAL", name] == getattr(study.fidelity("FTAL"), name)
 
 
-def test_an_attacked_model_is_measured_on_train_only_for_a_table(bare, monkeypatch):
-    splits, pair = [], bare._pair
+def test_an_attacked_model_is_measured_only_when_somebody_asks(bare, monkeypatch):
+    name, pair, asked = "host/prune:0.4", bare._pair, []
     monkeypatch.setattr(
-        bare, "_pair", lambda *told: (splits.append(told[2]), pair(*told))[1]
+        bare, "_pair", lambda *pairs: (asked.append(str(pairs[0])), pair(*pairs))[1]
     )
-    bare.make(["host/prune:0.4"], jobs=1)
-    splits.clear()
-    lineage = fl.study.lineage.Lineage.read("host/prune:0.4")
+    bare.make([name], jobs=1)
+    lineage = fl.study.lineage.Lineage.read(name)
+    assert not bare.is_missing(lineage, [])
+    assert name not in asked
+    assert bare.is_missing(lineage, ["test"])
+    bare.make([name], outputs=["test"], jobs=1)
     assert not bare.is_missing(lineage, ["test"])
-    assert splits == ["test"]
-    assert bare.table(["host/prune:0.4"]).loc["host/prune:0.4", "pfl_train"] > 0
-    assert "train" in splits
+    assert "accuracy" in bare.describe(name)
+    assert bare.table([name]).loc[name, "pfl_train"] > 0
 
 
 def test_a_measure_of_your_own_has_a_column_of_the_table(bare, monkeypatch):
