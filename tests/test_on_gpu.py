@@ -50,13 +50,13 @@ def test_what_is_made_goes_into_a_parcel_and_is_not_made_again(
 ):
     asked = []
 
-    def made(config, name, until, with_graphs):
+    def outcome(config, name, until, with_graphs):
         asked.append(name)
         if name == "FixLL+PFL" and len(asked) < 3:
             raise ArithmeticError("it\ndiverged")
         return {"accuracy": 0.5}
 
-    monkeypatch.setattr(script, "made", made)
+    monkeypatch.setattr(script, "outcome", outcome)
     monkeypatch.setattr(script, "packed", lambda *_: "c-1.zip")
     script.studies(visit, "c")
     row = {"accuracy": 0.5, "parcel": "c-1.zip"}
