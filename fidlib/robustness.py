@@ -133,12 +133,12 @@ def given_up(curve: pd.DataFrame) -> pd.DataFrame:
     control = attacked.loc[attacked.model == "host", "lost"].to_numpy()
     rows = {}
     for name in plain.index[~plain.removed.to_numpy(bool)]:
-        own = attacked.loc[attacked.model == name].reset_index(drop=True)
+        points = attacked.loc[attacked.model == name].reset_index(drop=True)
         row = (NONE, math.nan, math.inf, math.nan)
-        if own.removed.any():
-            cheapest = own.lost[own.removed.astype(bool)].idxmin()
-            told = own.loc[cheapest, ["attack", "strength", "lost"]]
-            row = (*told[:2], max(0.0, told.lost), control[cheapest])
+        if points.removed.any():
+            cheapest = points.lost[points.removed.astype(bool)].idxmin()
+            point = points.loc[cheapest, ["attack", "strength", "lost"]]
+            row = (*point[:2], max(0.0, point.lost), control[cheapest])
         rows[name] = (*row, plain.host_spl[name])
     columns = ["attack", "strength", "lost", "host_lost", "distance"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
@@ -161,7 +161,7 @@ def fidelity_costs(table: pd.DataFrame) -> Estimate:
     # A mark that no attack removed has the highest rank, whatever it would have cost.
     finite = table.assign(lost=table.lost.clip(upper=1.0))
     groups = finite.groupby("host")[["distance", "lost"]]
-    return _over_hosts([ranking.spearman(*own.to_numpy(float).T) for _, own in groups])
+    return _over_hosts([ranking.spearman(*one.to_numpy(float).T) for _, one in groups])
 
 
 def quiet_resists(table: pd.DataFrame) -> Estimate:
@@ -199,12 +199,12 @@ def times_cheaper(table: pd.DataFrame) -> Estimate:
 
 def _over_hosts(values: ArrayLike) -> Estimate:
     """A mean over hosts with its 95 % interval by Student's t; NaN are left out."""
-    found = np.asarray(values, float)
-    found = found[np.isfinite(found)]
-    if len(found) < 2:
-        return Estimate(float(found.mean()) if len(found) else None, None, None)
-    low, high = student(torch.from_numpy(found))
-    return Estimate(float(found.mean()), float(low), float(high))
+    numbers = np.asarray(values, float)
+    numbers = numbers[np.isfinite(numbers)]
+    if len(numbers) < 2:
+        return Estimate(float(numbers.mean()) if len(numbers) else None, None, None)
+    low, high = student(torch.from_numpy(numbers))
+    return Estimate(float(numbers.mean()), float(low), float(high))
 
 
 def _lost(report: Fidelity) -> Estimate:
