@@ -10,10 +10,10 @@ import pytest
 from fidlib import palette
 from fidlib.explorer import page
 from tests import browser
-from tests.explorer_scene import CLASSES, IMAGES, NAMES, POINTS, SIDE, made
+from tests.explorer_scene import CLASSES, IMAGES, NAMES, POINTS, SIDE, example
 
 pytestmark = pytest.mark.skipif(
-    browser.found() is None,
+    browser.executable() is None,
     reason=f"no browser here: install one of {', '.join(browser.NAMES)}",
 )
 READY = "fx = document.querySelector('.fx'); fx.maps.views.left.xy !== undefined"
@@ -27,7 +27,7 @@ def chrome(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shown():
-    return made()
+    return example()
 
 
 @pytest.fixture(scope="module")
@@ -187,8 +187,8 @@ def test_planes_in_feature_space_are_numpys(tab, shown):
         z = shown.models[m].logits[corners]
         mix = (1 - b - c)[..., None] * z[0] + b[..., None] * z[1] + c[..., None] * z[2]
         names.append(mix.argmax(2))
-        found = tab.run(f"Array.from(fx.planes.mixes.both[{m}])")
-        differ = np.reshape(found, (side, side)) != names[m]
+        cells = tab.run(f"Array.from(fx.planes.mixes.both[{m}])")
+        differ = np.reshape(cells, (side, side)) != names[m]
         assert differ[inside].mean() < 5e-4  # of logits that int16 rounds
     share = 100 * (names[0] != names[1])[inside].mean()
     assert share > 1
@@ -200,8 +200,8 @@ def test_a_kept_plane_is_shown_without_a_kernel(tab, shown):
     tab.run("document.querySelector('[title^=plane]').click()")
     kept = shown.planes[0]
     assert state(tab, "space") == "pixels"
-    found = tab.run("Array.from(fx.planes.mixes.both[1])")
-    assert np.array_equal(np.reshape(found, (SIDE, SIDE)), kept.cells["FTAL"])
+    cells = tab.run("Array.from(fx.planes.mixes.both[1])")
+    assert np.array_equal(np.reshape(cells, (SIDE, SIDE)), kept.cells["FTAL"])
     chance = tab.run("fx.planes.mixes.chance(1, [0.5, 0, 0.5])")
     assert chance == pytest.approx(kept.edges["FTAL"][2, 4].tolist(), abs=1e-3)
     change(tab, "{corners: [0, 1, 2]}")

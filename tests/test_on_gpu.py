@@ -38,10 +38,10 @@ def test_what_does_not_fit_is_left_out_in_words(script, visit):
     script.smoke(visit)
     script.speed(visit)
     script.studies(visit, "c")
-    told = kept(visit)
-    assert told["a"]["all"].startswith("left out: it takes about 15 s")
-    assert told["c"]["host, seed 0"].startswith("left out: it takes about ")
-    assert told["c"]["FixLL+PFL, seed 0"] == "left out: its host is not there"
+    report = kept(visit)
+    assert report["a"]["all"].startswith("left out: it takes about 15 s")
+    assert report["c"]["host, seed 0"].startswith("left out: it takes about ")
+    assert report["c"]["FixLL+PFL, seed 0"] == "left out: its host is not there"
     assert not list(visit.out.glob("*.zip"))
 
 
