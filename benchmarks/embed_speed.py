@@ -166,7 +166,7 @@ class Noting:
         return {}
 
     def load_state_dict(self, _state: dict[str, Any]) -> None:
-        """See `state_dict`."""
+        """Nothing, as `state_dict` gives."""
 
 
 def ours(
@@ -176,8 +176,8 @@ def ours(
     observer: training.Observer | None = None,
 ) -> training.Trained:
     """The same by fidlib, from the same weights."""
-    found = training.HOST if method == "host" else fl.METHODS[method]
-    plan = training.Plan.of(found, given.recipe, seed=0, precision=precision)
+    entry = training.HOST if method == "host" else fl.METHODS[method]
+    plan = training.Plan.of(entry, given.recipe, seed=0, precision=precision)
     return training.train(
         copy.deepcopy(given.host),
         plan,

@@ -34,19 +34,19 @@ class Options:
 def stages(folder: Path) -> dict[str, float]:
     """Seconds of an executed notebook, by the heading its cells stand under."""
     total = json.loads((folder / "done.json").read_text())["seconds"]
-    found: dict[str, float] = defaultdict(float)
+    seconds: dict[str, float] = defaultdict(float)
     heading = "imports, data"
     for cell in nbformat.read(folder / "notebook.ipynb", 4).cells:
         if cell.cell_type == "markdown" and cell.source.startswith("## "):
             heading = cell.source.splitlines()[0].removeprefix("## ")
         elif cell.cell_type == "code":
-            found[heading] += cell.metadata.papermill.duration or 0.0
-    return {"kernel": total - sum(found.values()), **found, "all": total}
+            seconds[heading] += cell.metadata.papermill.duration or 0.0
+    return {"kernel": total - sum(seconds.values()), **seconds, "all": total}
 
 
 def model_seconds(jobs: Iterable[Job]) -> float:
     """Seconds of the models that these notebooks look at, their reports not counted."""
-    asked = [found for job in jobs for found in wanted(job)]
+    asked = [entry for job in jobs for entry in wanted(job)]
     folders = {study.folder(lineage) for study, lineage, _ in asked}
     return sum(json.loads((f / "done.json").read_text())["seconds"] for f in folders)
 

@@ -46,29 +46,29 @@ def graph(suite: Suite) -> dict[str, Timed]:
     Raises:
         ValueError: If it was not run as it is now.
     """
-    found: dict[str, Timed] = {}
+    nodes: dict[str, Timed] = {}
     for job in suite.jobs:
-        needs = tuple({_model(found, *asked[:2]) for asked in wanted(job)})
+        needs = tuple({_model(nodes, *asked[:2]) for asked in wanted(job)})
         folder = store.place("notebook", job.key)
         if not (folder / "done.json").exists():
             raise ValueError(
                 f"{job.name} was not run as it is now: fidlib figures --suite "
                 f"{suite.name} first."
             )
-        found[job.name] = Timed(job.name, _seconds(folder), needs)
-    return found
+        nodes[job.name] = Timed(job.name, _seconds(folder), needs)
+    return nodes
 
 
-def _model(found: dict[str, Timed], study: jobs.Maker, lineage: Lineage) -> str:
+def _model(nodes: dict[str, Timed], study: jobs.Maker, lineage: Lineage) -> str:
     """Add a model, with its reports, and what it is made of; its key."""
     assert isinstance(study, Study)
     parent, folder = lineage.parent, study.folder(lineage)
-    after = () if parent is None else (_model(found, study, parent),)
-    if str(folder) not in found:
+    after = () if parent is None else (_model(nodes, study, parent),)
+    if str(folder) not in nodes:
         keys = [study._pair(lineage, "host", part)[0] for part in ("test", "train")]
         kinds = (store.runs_root() / reports._kind(key) for key in keys)
-        made = [folder, *(run for kind in kinds for run in kind.glob("[!.]*"))]
-        found[str(folder)] = Timed(str(lineage), sum(map(_seconds, made)), after)
+        folders = [folder, *(run for kind in kinds for run in kind.glob("[!.]*"))]
+        nodes[str(folder)] = Timed(str(lineage), sum(map(_seconds, folders)), after)
     return str(folder)
 
 
@@ -76,15 +76,15 @@ def _seconds(folder) -> float:
     return json.loads((folder / "done.json").read_text())["seconds"]
 
 
-def longest(found: dict[str, Timed], key: str) -> tuple[float, list[str]]:
+def longest(nodes: dict[str, Timed], key: str) -> tuple[float, list[str]]:
     """Seconds of the longest path that ends with a job, and its jobs."""
-    before = max((longest(found, k) for k in found[key].after), default=(0.0, []))
-    return before[0] + found[key].seconds, [*before[1], found[key].title]
+    before = max((longest(nodes, k) for k in nodes[key].after), default=(0.0, []))
+    return before[0] + nodes[key].seconds, [*before[1], nodes[key].title]
 
 
-def simulated(found: dict[str, Timed], cores: int) -> float:
+def simulated(nodes: dict[str, Timed], cores: int) -> float:
     """Seconds until all is done, with so many jobs at a time."""
-    left, going, now = dict(found), {}, 0.0
+    left, going, now = dict(nodes), {}, 0.0
     done: set[str] = set()
     while left or going:
         for key in [k for k, job in left.items() if done >= {*job.after}]:
@@ -98,15 +98,15 @@ def simulated(found: dict[str, Timed], cores: int) -> float:
 
 def main(options: Options) -> None:
     """Print the sum, the longest path and the simulated seconds."""
-    found = graph(read(options.suite, options.scale))
-    models = sum("/" in key for key in found)
-    print(f"{models} models and {len(found) - models} notebooks of {options.suite}")
-    print(f"sum {sum(job.seconds for job in found.values()):.0f} s")
-    seconds, path = max(longest(found, key) for key in found)
+    nodes = graph(read(options.suite, options.scale))
+    models = sum("/" in key for key in nodes)
+    print(f"{models} models and {len(nodes) - models} notebooks of {options.suite}")
+    print(f"sum {sum(job.seconds for job in nodes.values()):.0f} s")
+    seconds, path = max(longest(nodes, key) for key in nodes)
     parts = ", ".join(path)
     print(f"longest path {seconds:.0f} s: {parts}")
     for cores in options.cores:
-        print(f"{cores} jobs at a time: {simulated(found, cores):.0f} s")
+        print(f"{cores} jobs at a time: {simulated(nodes, cores):.0f} s")
 
 
 if __name__ == "__main__":

@@ -107,14 +107,14 @@ class Visit:
     """Stage -> what -> numbers, or words on why there are none."""
 
     def left(self) -> float:
-        """Seconds."""
+        """Seconds of the budget that are left."""
         return STARTED + self.budget - time.time()
 
-    def say(self, stage: str, what: str, found: object) -> None:
+    def say(self, stage: str, what: str, value: object) -> None:
         """Note something, for good."""
-        self.report.setdefault(stage, {})[what] = found
+        self.report.setdefault(stage, {})[what] = value
         store.write_json(self.out / "report.json", self.report)
-        print(f"{time.time() - STARTED:6.1f} s  {stage}  {what}: {found}", flush=True)
+        print(f"{time.time() - STARTED:6.1f} s  {stage}  {what}: {value}", flush=True)
 
     def time_for(self, stage: str, what: str, takes: float) -> bool:
         """Whether there is time for something; else it says so."""
@@ -136,9 +136,9 @@ def smoke(visit: Visit) -> None:
     for name, dim in (("smallnet", 16), ("resnet18", 64), ("wrn28_10", 640))[
         : 1 if visit.small else 3
     ]:
-        found = noise(name, dim, 64, 32)
+        pair = noise(name, dim, 64, 32)
         there, here = (
-            fl.models.outputs(found[0].to(device), found[1].images.to(device)).logits
+            fl.models.outputs(pair[0].to(device), pair[1].images.to(device)).logits
             for device in (DEVICE, torch.device("cpu"))
         )
         apart = (there.cpu() - here).abs().max() / here.abs().max()
@@ -172,7 +172,7 @@ class Stop:
         self.calls = calls
 
     def __call__(self) -> float:
-        """Count."""
+        """Count a call; raise at the last."""
         self.calls -= 1
         if not self.calls:
             raise InterruptedError
@@ -325,7 +325,7 @@ def studies(visit: Visit, stage: str) -> None:
             pool.Task(
                 name,
                 name,
-                partial(made, config, name, until, with_graphs),
+                partial(outcome, config, name, until, with_graphs),
                 ("host",) if name != "host" and "host" in names else (),
             )
             for name in names
@@ -333,15 +333,15 @@ def studies(visit: Visit, stage: str) -> None:
 
         def finished(
             task: pool.Task,
-            found: Any,
+            result: Any,
             config: fl.Config = config,
             what: dict[str, str] = what,
         ) -> None:
-            if isinstance(found, Exception):
-                found = f"failed: {' '.join(str(found).split())}"
-            if isinstance(found, dict):
-                found["parcel"] = packed(visit, stage, config, task.key)
-            visit.say(stage, what[task.key], found)
+            if isinstance(result, Exception):
+                result = f"failed: {' '.join(str(result).split())}"
+            if isinstance(result, dict):
+                result["parcel"] = packed(visit, stage, config, task.key)
+            visit.say(stage, what[task.key], result)
 
         pool.run(tasks, finished, jobs=1 if stage == "c" else visit.jobs)
 
@@ -360,7 +360,7 @@ def study(config: fl.Config) -> fl.Study:
     return _study(json.dumps(vars(config)))
 
 
-def made(
+def outcome(
     config: fl.Config, name: str, until: float, with_graphs: bool
 ) -> dict[str, float] | str:
     """Make and measure a model; words if there is no time for it before `until`."""
@@ -383,11 +383,11 @@ def made(
 
 def estimate(asked: fl.Study, lineage: Lineage, steps: int = 24) -> float:
     """Seconds that training a model takes, from a few of its steps."""
-    own = asked._store
-    plan, train = own._plan(lineage), own.images["train"]
+    models = asked._store
+    plan, train = models._plan(lineage), models.images["train"]
     host = None if lineage.parent is None else asked.model()
     trained = training.train(
-        own._blank() if host is None else training.start(host, plan),
+        models._blank() if host is None else training.start(host, plan),
         replace(plan, epochs=1, coarse=0.0),
         train.sample(steps * plan.batch_size),
         triggers=asked.triggers if plan.method.learns_triggers else None,
@@ -435,12 +435,12 @@ def options() -> argparse.Namespace:
         "--jobs", type=int, default=4, help="models at a time in d and e"
     )
     asked.add_argument("--small", action="store_true", help="digits, without a GPU")
-    found = asked.parse_args()
-    if unknown := sorted({*found.stages} - {*STAGES}):
+    arguments = asked.parse_args()
+    if unknown := sorted({*arguments.stages} - {*STAGES}):
         asked.error(f"stages are {', '.join(STAGES)}, not {', '.join(unknown)}")
-    if DEVICE.type != "cuda" and not found.small:
+    if DEVICE.type != "cuda" and not arguments.small:
         asked.error("there is no GPU here: --small tries the script on digits")
-    return found
+    return arguments
 
 
 def main() -> None:
@@ -456,8 +456,8 @@ def main() -> None:
         if asked.earlier.resolve() != asked.out.resolve():
             for file in asked.earlier.glob("*.zip"):
                 shutil.copy(file, asked.out)
-    told = {**machine.provenance(), "stages": asked.stages, "budget": asked.budget}
-    visit.say("visit", told["made"], told)
+    record = {**machine.provenance(), "stages": asked.stages, "budget": asked.budget}
+    visit.say("visit", record["made"], record)
     for stage in asked.stages:
         try:
             STAGES[stage](visit)

@@ -32,7 +32,7 @@ class Options:
     train_images: int = 6000
     """Of MNIST, spread over set and classes."""
     feature_dim: int = 64
-    """D."""
+    """D, the inputs of the head."""
     triggers: int = 20
     """Few enough to be learned, for so short a training."""
     epochs: int = 1
@@ -82,7 +82,7 @@ def models(options: Options) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summary(found: pd.DataFrame) -> str:
+def summary(table: pd.DataFrame) -> str:
     """Mean and range over the seeds, of a method and measure a line.
 
     The last columns: the fast type's value by float32's of the same seed, and whether
@@ -92,7 +92,7 @@ def summary(found: pd.DataFrame) -> str:
         "| method | measure | float32 | fast | fast / float32, by seed | within |",
         "|---|---|---|---|---|---|",
     ]
-    for method, rows in found.groupby("method", sort=False):
+    for method, rows in table.groupby("method", sort=False):
         exact, fast = (
             rows[(rows.type == "float32") == wanted].set_index("seed")
             for wanted in (True, False)
@@ -110,10 +110,10 @@ def main(options: Options) -> None:
     """Embed, and say whether the fast type ends elsewhere than float32."""
     if machine.training_type("auto", machine.device()) == torch.float32:
         raise SystemExit("float32 is what fidlib chooses here: nothing to compare.")
-    found = models(options)
+    table = models(options)
     if options.csv:
-        found.to_csv(options.csv, index=False, float_format="%.5g")
-    print(f"\n{machine.name()}; {options}\n\n{summary(found)}")
+        table.to_csv(options.csv, index=False, float_format="%.5g")
+    print(f"\n{machine.name()}; {options}\n\n{summary(table)}")
 
 
 if __name__ == "__main__":

@@ -49,12 +49,12 @@ def milliseconds(method: str, options: Options, precision: torch.dtype) -> dict:
         ours(method, given, precision)
     spent = {e.key: e.self_cpu_time_total / 1e3 for e in seen.key_averages()}
     steps = options.images / given.recipe.batch_size
-    found = {
+    parts = {
         part: sum(spent.get(name, 0.0) for name in names) / steps
         for part, names in PARTS.items()
     }
-    found["all else"] = sum(spent.values()) / steps - sum(found.values())
-    return found
+    parts["all else"] = sum(spent.values()) / steps - sum(parts.values())
+    return parts
 
 
 def main(options: Options) -> None:

@@ -31,12 +31,12 @@ class Options:
     methods: tyro.conf.Positional[tuple[str, ...]] = ()
     """Embedded one after the other; none: the host alone."""
     scale: str = "default"
-    """Where to start from: a scale in recipes.toml."""
+    """A scale in recipes.toml, whose values are the start."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A line of a recipe in place of its own, in TOML: schedules.host.epochs=10 for the
     host, 'schedules."from host".learning_rate=1e-3' for what starts from it."""
     feature_dim: int = 2
-    """D."""
+    """D, the inputs of the head."""
     seed: int = 101
     """Not one of those that the suites take."""
     held_out: int = 5000
@@ -84,8 +84,8 @@ def _merge(values: dict[str, Any], new: dict[str, Any], place: str) -> None:
         old = values.get(name)
         if old is None and place in ("schedules.", "weights."):
             # A method that has had none of its own.
-            own = (place, name) == ("schedules.", "host")
-            start = f"from {(training.HOST if own else methods.find(name)).start}"
+            of_host = (place, name) == ("schedules.", "host")
+            start = f"from {(training.HOST if of_host else methods.find(name)).start}"
             whole = values[start] if place == "schedules." else {}
             old = values.setdefault(name, dict(whole))
         if place.startswith("weights.") and name in fl.TERMS:

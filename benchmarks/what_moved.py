@@ -33,7 +33,7 @@ class Options:
     rounds: int = 5
     """Epochs of each; the medians count."""
     methods: tuple[str, ...] = ("host", "FTAL+TWL", "FixLL+PFL", "FixLL+PFL+mix+quiet")
-    """Columns."""
+    """Methods, a column of the table each."""
 
 
 @torch.no_grad()
@@ -97,11 +97,11 @@ def main(options: Options) -> None:
         )
     print(f"{machine.name()}, torch {torch.__version__}; auto: {AUTO}\n")
     given = setting("mnist", options.images)
-    found = {m: times(m, given, options.rounds) for m in options.methods}
-    print(f"| without | {' | '.join(found)} |\n{'|---' * (len(found) + 1)}|")
+    spent = {m: times(m, given, options.rounds) for m in options.methods}
+    print(f"| without | {' | '.join(spent)} |\n{'|---' * (len(spent) + 1)}|")
     for name in (*WITHOUT, "bfloat16"):
         cells = (
-            f"{t[name]:.1f} ({t[name] / t['nothing']:.2f} x)" for t in found.values()
+            f"{t[name]:.1f} ({t[name] / t['nothing']:.2f} x)" for t in spent.values()
         )
         print(f"| {name} | {' | '.join(cells)} |")
 

@@ -113,10 +113,10 @@ class Show:
         check_file("csv", self.csv)
         print(_published(suite))
         if self.csv:
-            found = published(suite, "fidelity")
-            if found is None:
+            entry = published(suite, "fidelity")
+            if entry is None:
                 raise ValueError(f"of {suite.name} no table of methods is published.")
-            found[1].to_csv(self.csv)
+            entry[1].to_csv(self.csv)
         return 0
 
 
@@ -328,10 +328,10 @@ def _published(suite: Suite) -> str:
 
     parts = []
     for name in ("fidelity", "seeds", "claims"):
-        found = published(suite, name)
-        if found is None:
+        entry = published(suite, name)
+        if entry is None:
             continue
-        made, table = found
+        heading, table = entry
         if name == "claims":
             text = "\n".join(
                 f"{c}: {held.upper()}\n    {m}" for c, m, held in table.index
@@ -340,7 +340,7 @@ def _published(suite: Suite) -> str:
             text = tables.spread(table)
         else:
             text = tables.text(table)
-        parts.append(f"{made}\n{text}")
+        parts.append(f"{heading}\n{text}")
     if not parts:
         raise ValueError(
             f"figures/{suite.name} holds no numbers: make them by fidlib figures "

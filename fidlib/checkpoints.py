@@ -111,24 +111,24 @@ def fitted(state: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tenso
     if state.keys() == wanted:
         return dict(state)
     around = AROUND - {part for name in wanted for part in name.split(".")}
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, value in state.items():
         short = ".".join(part for part in name.split(".") if part not in around)
-        if short in found:
+        if short in tensors:
             raise ValueError(
                 f"the file holds {short} of two networks: save the state dict of the "
                 "one that is meant, alone."
             )
         if name != "n_averaged":  # of AveragedModel
-            found[short] = value
-    for name in [n for n in found if n.endswith("_mask") and n not in wanted]:
+            tensors[short] = value
+    for name in [n for n in tensors if n.endswith("_mask") and n not in wanted]:
         whole = name.removesuffix("_mask")
-        if f"{whole}_orig" in found:
-            found[whole] = found.pop(f"{whole}_orig") * found.pop(name)
-    first = {name.partition(".")[0] for name in found}
-    if len(first) == 1 and not found.keys() & wanted:
-        found = {name.partition(".")[2]: value for name, value in found.items()}
-    return found
+        if f"{whole}_orig" in tensors:
+            tensors[whole] = tensors.pop(f"{whole}_orig") * tensors.pop(name)
+    first = {name.partition(".")[0] for name in tensors}
+    if len(first) == 1 and not tensors.keys() & wanted:
+        tensors = {name.partition(".")[2]: value for name, value in tensors.items()}
+    return tensors
 
 
 def network(text: str) -> nn.Module:
@@ -150,17 +150,17 @@ def network(text: str) -> nn.Module:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module), name)()
+        result = getattr(importlib.import_module(module), name)()
     except (Exception, SystemExit) as error:  # whatever a stranger's module does
         raise ValueError(
             f"{text} gives no network ({type(error).__name__}: {error}): name a "
             "function without arguments in a module that can be imported from here."
         ) from error
-    if not isinstance(found, nn.Module):
+    if not isinstance(result, nn.Module):
         raise ValueError(
-            f"{text} returns a {type(found).__name__}; it must return a network."
+            f"{text} returns a {type(result).__name__}; it must return a network."
         )
-    return found
+    return result
 
 
 def trained_on(run: Path) -> str:

@@ -1,6 +1,6 @@
-"""The paper's claims [2], judged over hosts.
+"""The claims of Hua & Teoh (2023), judged over hosts.
 
-One model of a method says little of the method: on another host, with its own triggers
+One model of a method says little of the method. On another host, with its own triggers
 and order, most measures are farther off than other test images would put them. So a
 claim is about contrasts of methods on the same host, with their intervals over hosts.
 """
@@ -66,15 +66,15 @@ class Claim:
     """What is claimed of each of some contrasts: that it lies in a region."""
 
     text: str
-    """In a sentence."""
+    """The claim in a sentence."""
     contrasts: Mapping[str, Callable[..., Any]]
     """By name, what gives a number for each host; the claim holds if each does."""
     unit: str
     """Of the contrasts; those in times are logs until they are told."""
     least: float = -math.inf
-    """Where the region begins."""
+    """The region's lower end."""
     most: float = math.inf
-    """Where it ends."""
+    """The region's upper end."""
     level: float = LEVEL
     """Confidence of each interval, of which a verdict takes one end."""
 
@@ -126,11 +126,11 @@ def check(table: pd.DataFrame) -> pd.DataFrame:
         A row per claim: `measured`, its contrasts in words, with the hosts; and
         `borne_out`: yes, no or open, as it is of fewer than `FEWEST` hosts.
     """
-    found: Any = per_host(table)
-    told, rows = judge(found, CLAIMS), {}
+    hosts: Any = per_host(table)
+    intervals, rows = judge(hosts, CLAIMS), {}
     for claim in CLAIMS:
-        values = [found[claim.text, name].to_numpy() for name in claim.contrasts]
-        rows[claim.text] = _sentence(told.xs(claim.text)), claim.verdict(values)
+        values = [hosts[claim.text, name].to_numpy() for name in claim.contrasts]
+        rows[claim.text] = _sentence(intervals.xs(claim.text)), claim.verdict(values)
     columns = ["measured", "borne_out"]
     verdicts = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return verdicts.rename_axis("claim")
@@ -240,7 +240,7 @@ def _ordered(measure: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
 
     Args:
         measure: A row a host, a column a model.
-        other: Likewise.
+        other: Another measure of the same hosts and models.
 
     Returns:
         A share a host; NaN of fewer than three models.

@@ -262,9 +262,9 @@ def _at_home(path: str | Path) -> Path:
 def digest(images: Tensor) -> str:
     """Sixteen hex digits that change with a pixel, the type or the order of images."""
     array = images.cpu().contiguous().numpy()
-    found = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
-    found.update(array.data)
-    return found.hexdigest()[:16]
+    sha = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+    sha.update(array.data)
+    return sha.hexdigest()[:16]
 
 
 def pixels(images: Tensor) -> Tensor:

@@ -24,13 +24,13 @@ class Arrays(NamedTuple):
     x_train: np.ndarray
     """`(N, C, H, W)` uint8."""
     y_train: np.ndarray
-    """`(N,)` int64."""
+    """`(N,)` int64 class indices."""
     x_test: np.ndarray
     """`(M, C, H, W)` uint8."""
     y_test: np.ndarray
-    """`(M,)` int64."""
+    """`(M,)` int64 class indices."""
     classes: list[str]
-    """K of them."""
+    """K names, or numbers, of the classes."""
 
 
 def read(path: Path) -> Arrays:
@@ -62,12 +62,12 @@ def read(path: Path) -> Arrays:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz that are Keras' or the names of classes."""
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             for key in {*file.files} & {*Arrays._fields}:
                 try:
-                    found[key] = file[key]
+                    arrays[key] = file[key]
                 except ValueError as error:
                     if "pickle" not in str(error):
                         raise
@@ -83,7 +83,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             f"{path} is damaged or no .npz ({error}): fetch it again, or write it by "
             "np.savez."
         ) from error
-    return found
+    return arrays
 
 
 def _checked(
@@ -128,5 +128,5 @@ def _classes(path: Path, labels: np.ndarray, names: np.ndarray | None) -> list[s
             "subtract 1 from labels that start at 1.",
             stacklevel=4,
         )
-    found = range(count) if names is None else np.ravel(names)
-    return [c.decode() if isinstance(c, bytes) else str(c) for c in found]
+    classes = range(count) if names is None else np.ravel(names)
+    return [c.decode() if isinstance(c, bytes) else str(c) for c in classes]

@@ -63,23 +63,23 @@ Shows = Callable[[Step, Tensor, Tensor], Tensor]
 
 
 def twl(step: Step) -> Tensor:
-    """Total weight loss over the parameters that are trained [2]."""
+    """Total weight loss over the parameters that are trained, Hua & Teoh (2023)."""
     trained = {n: p for n, p in used(step.model).items() if p.requires_grad}
     return losses.twl({name: step.host_parameters[name] for name in trained}, trained)
 
 
 def pgr(step: Step) -> Tensor:
-    """Prototype guided regulariser [1]."""
+    """Prototype guided regulariser of the two heads, Hua et al. (2023)."""
     return losses.pgr(step.host.head.weight, step.model.head.weight)
 
 
 def pfl(step: Step) -> Tensor:
-    """Penultimate feature loss of the batch [2]."""
+    """Penultimate feature loss of the batch, Hua & Teoh (2023)."""
     return losses.pfl(step.host_features, step.features)
 
 
 def spl(step: Step) -> Tensor:
-    """Softmax probability-distribution loss of the batch [2]."""
+    """Softmax probability-distribution loss of the batch, Hua & Teoh (2023)."""
     return losses.spl(step.host_logits, step.logits)
 
 
@@ -206,7 +206,7 @@ class Method:
         Raises:
             ValueError: If the recipe has none either.
         """
-        found = []
+        pairs = []
         for term, weight in self.preserves.items():
             name = _term_name(term)
             if weight is None and name not in weights:
@@ -214,8 +214,8 @@ class Method:
                     f"method {self.name!r} gives no weight to {name}, and the recipe "
                     "has none: write a number in preserves."
                 )
-            found.append((name, weights[name] if weight is None else weight))
-        return tuple(found)
+            pairs.append((name, weights[name] if weight is None else weight))
+        return tuple(pairs)
 
     def definition(self) -> dict[str, object]:
         """JSON values that change when the method does; part of a run's hash."""
@@ -285,11 +285,12 @@ _FLOORS = (
 METHODS: dict[str, Method] = {
     m.name: m for m in (*_PAPER, *_FROM_SCRATCH, *_BEYOND, *_FLOORS)
 }
-"""Name -> method: the nine of [2] that embed, its from-scratch deep-fidelity ones,
-fidlib's own and the `FLOORS`."""
+"""Name -> method: the nine of Hua & Teoh (2023) that embed, its from-scratch
+deep-fidelity ones, fidlib's own and the `FLOORS`."""
 
 PAPER: tuple[str, ...] = tuple(m.name for m in _PAPER)
-"""The nine methods of [1] and [2], of which the paper speaks; its `ref` is the host."""
+"""The nine methods of Hua & Teoh (2023), some of which are of Hua et al. (2023); its
+`ref` is the host."""
 
 FLOORS: tuple[str, ...] = tuple(m.name for m in _FLOORS)
 """Methods without a watermark: how far honest training alone goes from the host. One
@@ -331,8 +332,8 @@ def overview(methods: Iterable[str | Method]) -> "pd.DataFrame":
     import pandas as pd
 
     asked = (m if isinstance(m, Method) else m.split("/")[0] for m in methods)
-    found = {m.name: m for m in map(find, (m for m in asked if m != "host"))}
-    rows = {name: method.in_words() for name, method in found.items()}
+    entries = {m.name: m for m in map(find, (m for m in asked if m != "host"))}
+    rows = {name: method.in_words() for name, method in entries.items()}
     columns = ["start", "trained part", "learned", "preserved"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.rename_axis("method")
@@ -348,12 +349,12 @@ def with_weights(method: str | Method, weights: Mapping[str, float]) -> Method:
     Raises:
         ValueError: If it preserves nothing, or a term has no weight here.
     """
-    found = find(method)
-    if not found.preserves:
+    entry = find(method)
+    if not entry.preserves:
         raise ValueError(
-            f"{found.name} preserves nothing, so that it has no weight to turn: choose "
+            f"{entry.name} preserves nothing, so that it has no weight to turn: choose "
             "a method with a preserving term."
         )
-    bare = replace(found, preserves=dict.fromkeys(found.preserves)).weighted(weights)
+    bare = replace(entry, preserves=dict.fromkeys(entry.preserves)).weighted(weights)
     given = (weight for _, weight in bare)
-    return replace(found, preserves=dict(zip(found.preserves, given, strict=True)))
+    return replace(entry, preserves=dict(zip(entry.preserves, given, strict=True)))

@@ -123,7 +123,7 @@ class Outputs(NamedTuple):
     features: Tensor
     """`(N, D)`, on the images' device; float32 as `outputs` returns it."""
     logits: Tensor
-    """`(N, K)`, alike."""
+    """`(N, K)` scores of the classes, float32 and on that device too."""
 
 
 @torch.no_grad()
@@ -158,7 +158,7 @@ def activations(
     Returns:
         Layer of the body -> `(N, C)` float32; of those that are called once.
     """
-    found: dict[str, list[Tensor]] = {}
+    means: dict[str, list[Tensor]] = {}
     layers = {
         name: layer
         for name, layer in model.body.named_modules()
@@ -167,7 +167,7 @@ def activations(
 
     def keep(name: str, _layer: nn.Module, _given: Any, out: Tensor) -> None:
         out = out.movedim(1 if isinstance(layers[name], nn.Conv2d) else -1, 1)
-        found.setdefault(name, []).append(out.reshape(*out.shape[:2], -1).mean(2))
+        means.setdefault(name, []).append(out.reshape(*out.shape[:2], -1).mean(2))
 
     hooks = [
         layer.register_forward_hook(functools.partial(keep, name))
@@ -178,7 +178,7 @@ def activations(
     finally:
         for hook in hooks:
             hook.remove()
-    whole = {name: torch.cat(parts) for name, parts in found.items()}
+    whole = {name: torch.cat(parts) for name, parts in means.items()}
     return {name: part for name, part in whole.items() if len(part) == len(images)}
 
 
@@ -207,8 +207,8 @@ def build(
 
     Args:
         name: A key of `NETWORKS`.
-        num_classes: K.
-        feature_dim: D.
+        num_classes: K, the outputs of the head.
+        feature_dim: D, the inputs of the head.
         mean: Channel means of pixels in [0, 1].
         std: Channel standard deviations of pixels in [0, 1].
         image_size: As in `wrap`; for networks that fix it.
@@ -333,8 +333,8 @@ def load_authors(path: str | Path, *, dataset: str = "mnist") -> Classifier:
         )
     classes, feature_dim = shape
     mean, std = NORMALISATION[dataset]
-    told: dict[str, Any] = {"num_classes": classes, "feature_dim": feature_dim}
-    model = build("resnet18", **told, mean=mean, std=std, image_size=28)
+    sizes: dict[str, Any] = {"num_classes": classes, "feature_dim": feature_dim}
+    model = build("resnet18", **sizes, mean=mean, std=std, image_size=28)
     return load(path, like=model)
 
 
@@ -387,25 +387,25 @@ def load(
             f"{path} holds the weights of a wrapped network: build and wrap it, then "
             "pass it as fl.models.load(path, like=...)."
         )
-    found = checkpoints.fitted(state, own := model.state_dict())
-    if found.keys() != own.keys():
-        found = _of_network(model, state)
-    for name in [name for name in own if name in found]:
-        given, wanted = found[name].dtype, own[name].dtype
+    tensors = checkpoints.fitted(state, expected := model.state_dict())
+    if tensors.keys() != expected.keys():
+        tensors = _of_network(model, state)
+    for name in [name for name in expected if name in tensors]:
+        given, wanted = tensors[name].dtype, expected[name].dtype
         if given.is_floating_point != wanted.is_floating_point:
             raise ValueError(
                 f"{path}: {name} is {given}, of the network {wanted}: save the state "
                 "dict of the network, in floats."
             )
     try:
-        model.load_state_dict(found)
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(
             f"{path} holds another architecture than the one it is loaded into "
             f"({' '.join(str(error).split())[:200]})."
         ) from error
     for name, value in model.state_dict().items():
-        given = found[name].to(value.device, value.dtype)
+        given = tensors[name].to(value.device, value.dtype)
         if not torch.allclose(value, given, 0, 0, equal_nan=True):
             raise ValueError(
                 f"{path}: {name} is shared with another layer in this network, and not "
@@ -419,14 +419,14 @@ def _of_network(model: Classifier, state: Mapping[str, Tensor]) -> dict[str, Ten
 
     With the classifier's mean and deviation, of which a network does not tell.
     """
-    own, inside = {}, "network." if isinstance(model.body, Logits) else ""
+    names, inside = {}, "network." if isinstance(model.body, Logits) else ""
     for name in model.state_dict().keys() - {"mean", "std"}:
         part, _, rest = name.partition(".")
         was = rest if part == "body" else f"{model.place}.{rest}"
-        own[was.removeprefix(inside)] = name
-    found = checkpoints.fitted(state, own)
-    found = {own.get(name, name): value for name, value in found.items()}
-    return {"mean": model.mean, "std": model.std} | found
+        names[was.removeprefix(inside)] = name
+    tensors = checkpoints.fitted(state, names)
+    tensors = {names.get(name, name): value for name, value in tensors.items()}
+    return {"mean": model.mean, "std": model.std} | tensors
 
 
 def fingerprint(model: Classifier) -> str:
@@ -469,7 +469,7 @@ def _built_anew(model: Classifier) -> Classifier | None:
         return None
     shape = (2, model.channels, *sides(spec.get("image_size", 64)))
     shown = torch.rand(shape).to(device)
-    found, expected = (outputs(m, shown) for m in (twin, model))
+    answer, expected = (outputs(m, shown) for m in (twin, model))
     near = 1e-4 * float(expected.logits.abs().max())
-    same = torch.allclose(found.logits, expected.logits, 0, near, equal_nan=True)
+    same = torch.allclose(answer.logits, expected.logits, 0, near, equal_nan=True)
     return new if same else None

@@ -34,8 +34,8 @@ class ResNet18(nn.Module):
     """The paper's narrow ResNet18: 16 to 128 channels, every stage at stride 1.
 
     Args:
-        num_classes: K.
-        feature_dim: D, the outputs of the layer before the head (2 and 64 in [2]).
+        num_classes: K, the outputs of the head.
+        feature_dim: D, the outputs of the layer before the head (the paper's: 2, 64).
         width: Channels of the first stage; each stage after it has twice as many.
     """
 
@@ -87,7 +87,7 @@ class WideResNet28x10(nn.Module):
     """WRN28-10 (Zagoruyko and Komodakis 2016), head without bias, D = 640.
 
     Args:
-        num_classes: K.
+        num_classes: K, the outputs of the head.
         feature_dim: Must be 640, which the architecture fixes.
     """
 
@@ -122,8 +122,8 @@ class SmallNet(nn.Module):
     """For quick studies: three convolutions of stride 2, 32 to 128 channels.
 
     Args:
-        num_classes: K.
-        feature_dim: D.
+        num_classes: K, the outputs of the head.
+        feature_dim: D, the inputs of the head.
     """
 
     def __init__(self, num_classes: int, feature_dim: int) -> None:

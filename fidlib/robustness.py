@@ -133,12 +133,12 @@ def given_up(curve: pd.DataFrame) -> pd.DataFrame:
     control = attacked.loc[attacked.model == "host", "lost"].to_numpy()
     rows = {}
     for name in plain.index[~plain.removed.to_numpy(bool)]:
-        own = attacked.loc[attacked.model == name].reset_index(drop=True)
+        points = attacked.loc[attacked.model == name].reset_index(drop=True)
         row = (NONE, math.nan, math.inf, math.nan)
-        if own.removed.any():
-            cheapest = own.lost[own.removed.astype(bool)].idxmin()
-            told = own.loc[cheapest, ["attack", "strength", "lost"]]
-            row = (*told[:2], max(0.0, told.lost), control[cheapest])
+        if points.removed.any():
+            cheapest = points.lost[points.removed.astype(bool)].idxmin()
+            point = points.loc[cheapest, ["attack", "strength", "lost"]]
+            row = (*point[:2], max(0.0, point.lost), control[cheapest])
         rows[name] = (*row, plain.host_spl[name])
     columns = ["attack", "strength", "lost", "host_lost", "distance"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)

@@ -53,16 +53,16 @@ def used(network: nn.Module) -> dict[str, Tensor]:
 
     Those of a parametrized layer are what it computes, under the name of the weight.
     """
-    found: dict[str, Tensor] = {**dict(network.named_parameters())}
+    tensors: dict[str, Tensor] = {**dict(network.named_parameters())}
     for name, layer in network.named_modules():
         if is_parametrized(layer):
             computing = cast(nn.ModuleDict, layer.parametrizations)
-            for own in computing:
-                inside = f"{name}.parametrizations.{own}."
-                found = {n: p for n, p in found.items() if not n.startswith(inside)}
+            for part in computing:
+                inside = f"{name}.parametrizations.{part}."
+                tensors = {n: p for n, p in tensors.items() if not n.startswith(inside)}
                 with at_rest(computing):
-                    found[f"{name}.{own}"] = getattr(layer, own)
-    return found
+                    tensors[f"{name}.{part}"] = getattr(layer, part)
+    return tensors
 
 
 def stored(layer: nn.Linear | nn.Conv2d) -> nn.Parameter | None:

@@ -36,9 +36,9 @@ class Parts(NamedTuple):
     place: str
     """Where in the body the head was."""
     channels: int
-    """C."""
+    """C, the colours of an image."""
     layout: torch.memory_format
-    """Of its weights and images in training."""
+    """Memory layout of its weights and images in training."""
 
 
 class Call(NamedTuple):
@@ -47,11 +47,11 @@ class Call(NamedTuple):
     name: str
     """Its place in the network."""
     layer: nn.Module
-    """Which."""
+    """The layer itself."""
     given: object
-    """Its first argument."""
+    """The first argument of the call."""
     answer: object
-    """What it returned."""
+    """What the call returned."""
 
 
 class Logits(nn.Module):
@@ -63,8 +63,8 @@ class Logits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(N, K)` of normalised images `(N, C, H, W)`."""
-        found = self.network(images)
-        return found["logits"] if isinstance(found, Mapping) else found.logits
+        output = self.network(images)
+        return output["logits"] if isinstance(output, Mapping) else output.logits
 
 
 def take_apart(
@@ -164,13 +164,13 @@ def _images(network: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
     return (contrast * (2 * torch.rand(shape, **kind) - 1)).to(device)
 
 
-def _logits(network: nn.Module, images: Tensor, found: object) -> Tensor:
+def _logits(network: nn.Module, images: Tensor, output: object) -> Tensor:
     with contextlib.suppress(Exception):
         if isinstance(answer := network(images.clone()), Tensor):
             return answer
-    parts = f" of {', '.join(map(str, found))}" if isinstance(found, Mapping) else ""
+    parts = f" of {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
     raise ValueError(
-        f"{_name(network)} returns a {type(found).__name__}{parts}; fidlib takes "
+        f"{_name(network)} returns a {type(output).__name__}{parts}; fidlib takes "
         "logits (N, K), alone or as .logits: wrap a module whose forward returns them."
     )
 
@@ -350,15 +350,15 @@ def _noted(layers: Mapping[str, nn.Module], ran: list[Call]) -> Iterator[None]:
             hook.remove()
 
 
-def _same(found: object, answer: Tensor) -> bool:
-    return isinstance(found, Tensor) and torch.equal(found, answer)
+def _same(output: object, answer: Tensor) -> bool:
+    return isinstance(output, Tensor) and torch.equal(output, answer)
 
 
-def _near(found: Tensor, expected: Tensor, answer: Tensor) -> bool:
+def _near(output: Tensor, expected: Tensor, answer: Tensor) -> bool:
     # Beside the largest: rounding in a deep body is of that one's size.
     near = 1e-4 * float(answer.abs().max())
-    return found.shape == expected.shape and torch.allclose(
-        found, expected, rtol=0, atol=near
+    return output.shape == expected.shape and torch.allclose(
+        output, expected, rtol=0, atol=near
     )
 
 
@@ -381,14 +381,14 @@ def _reason(error: Exception) -> str:
 
 
 def sides(size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width."""
-    found = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(found) != 2 or not all(isinstance(n, Integral) and n > 0 for n in found):
+    """Height and width of an image, in pixels."""
+    pair = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(pair) != 2 or not all(isinstance(n, Integral) and n > 0 for n in pair):
         raise ValueError(
             f"image_size is {size!r}; pass the side of the images in pixels, or "
             "(height, width)."
         )
-    return int(found[0]), int(found[1])
+    return int(pair[0]), int(pair[1])
 
 
 def positive(name: str, number: int) -> int:

@@ -16,7 +16,7 @@ import websocket
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-def found() -> str | None:
+def executable() -> str | None:
     """The first browser that this machine has."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
@@ -101,11 +101,11 @@ class Browser:
         """Errors since the page was opened, and what it asked a network for."""
         said = []
         for event in self.events:
-            told = json.dumps(event["params"])
+            report = json.dumps(event["params"])
             entry = event["params"].get("entry", {})
             failed = event["method"] == "Runtime.exceptionThrown"
             if failed or entry.get("level") == "error":
-                said.append(told)
+                said.append(report)
             if event["method"] == "Network.requestWillBeSent":
                 url = event["params"]["request"]["url"]
                 said += [] if url.startswith(("file:", "data:", "blob:")) else [url]
@@ -117,7 +117,7 @@ def chromium(folder: Path) -> Iterator[Browser]:
     """A browser for as long as the block lasts; it gets no network."""
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     flags += ["--remote-debugging-port=0", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    command = [str(found()), *flags, f"--user-data-dir={folder}", "about:blank"]
+    command = [str(executable()), *flags, f"--user-data-dir={folder}", "about:blank"]
     group = {} if os.name == "nt" else {"start_new_session": True}
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, **group

@@ -9,7 +9,7 @@ CLASSES = ("zero", "one", "two", "<b>three</b>")
 IMAGES, TRIGGERS, POINTS, SIDE, STEPS = 60, 6, 5, 12, 9
 
 
-def made(*, images: int = IMAGES, channels: int = 1) -> Scene:
+def example(*, images: int = IMAGES, channels: int = 1) -> Scene:
     draw = np.random.default_rng(0)
     count, classes = images + TRIGGERS, len(CLASSES)
     labels = draw.integers(classes, size=count)

@@ -20,10 +20,10 @@ from tests.little import convolutional, layers, linear, shown
 def model(monkeypatch):
     """One that can be built anew, with other weights."""
     monkeypatch.setitem(fl.NETWORKS, "little", lambda classes, _: layers(classes))
-    found = convolutional(0)
+    classifier = convolutional(0)
     sizes = {"num_classes": 10, "feature_dim": 12, "image_size": 8}
-    found.spec = {"model": "little", **sizes}
-    return found
+    classifier.spec = {"model": "little", **sizes}
+    return classifier
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ def test_an_attack_changes_what_it_says_of_a_copy_and_always_alike(
     model.eval()
     assert fl.models.fingerprint(model) == before
     assert few.fingerprint == images
-    found = changed(model, attacked)
+    names = changed(model, attacked)
     # A bias before BatchNorm in training mode has hardly a gradient.
-    assert found | {"body.0.bias"} == expected | {"body.0.bias"}
+    assert names | {"body.0.bias"} == expected | {"body.0.bias"}
     with torch.random.fork_rng():
         torch.manual_seed(7)  # other randomness is no part of it
         again = attack(model, few, 0)
@@ -122,9 +122,9 @@ def test_prune_is_by_size_over_the_whole_network(model, few):
 
 
 def test_quantise_puts_each_weight_at_the_nearest_of_equal_steps(model, few):
-    found = ATTACKS["quantise"](model, few, 0, bits=3)
+    twin = ATTACKS["quantise"](model, few, 0, bits=3)
     for name in WEIGHTS | HEAD:
-        before, after = (m.state_dict()[name].double().numpy() for m in (model, found))
+        before, after = (m.state_dict()[name].double().numpy() for m in (model, twin))
         levels = np.linspace(-1, 1, 7) * np.abs(before).max()
         far = np.abs(before[..., None] - levels)
         assert np.allclose(np.abs(after - before), far.min(-1), atol=1e-6)
@@ -136,24 +136,24 @@ def test_weight_noise_is_in_deviations_of_each_tensor(model, few):
     with torch.no_grad():
         model.body[3].weight.mul_(50)
     for amount in (0.1, 0.4):
-        found = ATTACKS["weight-noise"](model, few, 0, amount=amount)
+        attacked = ATTACKS["weight-noise"](model, few, 0, amount=amount)
         for name in WEIGHTS:
-            before, after = (m.state_dict()[name] for m in (model, found))
+            before, after = (m.state_dict()[name] for m in (model, attacked))
             noise = (after - before) / before.std()
             assert noise.std().item() == pytest.approx(amount, rel=0.25)
     other = ATTACKS["weight-noise"](model, few, 1, amount=0.4)
-    assert changed(found, other) == WEIGHTS | HEAD
+    assert changed(attacked, other) == WEIGHTS | HEAD
 
 
 def test_quiet_noise_lies_where_the_images_have_little_energy(model, few):
-    found = ATTACKS["quiet-noise"](model, few, 0, amount=2.0, loudness=1e-3)
+    attacked = ATTACKS["quiet-noise"](model, few, 0, amount=2.0, loudness=1e-3)
     seen = {}
     layer = model.body[7]
     hook = layer.register_forward_hook(lambda _, x, y: seen.update(x=x[0]))
     model(few.images)
     hook.remove()
     inputs = seen["x"].detach().double().numpy()
-    move = (found.body[7].weight - layer.weight).detach().double().numpy()
+    move = (attacked.body[7].weight - layer.weight).detach().double().numpy()
     *_, directions = np.linalg.svd(inputs, full_matrices=False)
     along = np.linalg.norm(move @ directions.T, axis=0)  # by falling energy
     assert along[:4].max() < 0.2 * along[-4:].min()
@@ -207,9 +207,9 @@ def same(a, b, *, atol=2e-5):
 
 
 def test_ft_all_is_what_a_plain_loop_of_sgd_does(model, few):
-    found = ATTACKS["ft-all"](model, few, 0, epochs=4)
-    assert same(found, plainly_tuned(model, few, 0.01, epochs=4))
-    assert not same(found, plainly_tuned(model, few, 0.02, epochs=4))
+    attacked = ATTACKS["ft-all"](model, few, 0, epochs=4)
+    assert same(attacked, plainly_tuned(model, few, 0.01, epochs=4))
+    assert not same(attacked, plainly_tuned(model, few, 0.02, epochs=4))
 
 
 def test_ft_all_strong_halves_its_rate_five_times(model, few):
@@ -230,11 +230,11 @@ def test_ft_all_strong_halves_its_rate_five_times(model, few):
 
 def test_rt_all_learns_the_victims_answers_with_a_fresh_head(model, few):
     wrong = fl.data.Split(few.images, (few.labels + 1) % 10)
-    found = ATTACKS["rt-all"](model, wrong, 0)
+    attacked = ATTACKS["rt-all"](model, wrong, 0)
     start = tuning._with_fresh_head(model, 0)
     assert changed(model, start) == HEAD
     answers = model(few.images).argmax(1)
-    assert same(found, plainly_tuned(start, few, 0.01, epochs=5, labels=answers))
+    assert same(attacked, plainly_tuned(start, few, 0.01, epochs=5, labels=answers))
     with torch.random.fork_rng():
         torch.manual_seed(1)
         reach = nn.Linear(12, 10).weight.abs().max()
@@ -243,12 +243,12 @@ def test_rt_all_learns_the_victims_answers_with_a_fresh_head(model, few):
 
 def test_rt_last_learns_the_victims_answers_whatever_the_labels(model, few):
     other = fl.data.Split(few.images, (few.labels + 3) % 10)
-    found, again = (
+    attacked, again = (
         ATTACKS["rt-last"](model, split, 0, learning_rate=0.1) for split in (few, other)
     )
-    assert same(found, again, atol=0)
+    assert same(attacked, again, atol=0)
     start, answers = tuning._with_fresh_head(model, 0), model(few.images).argmax(1)
-    before, after = (F.cross_entropy(m(few.images), answers) for m in (start, found))
+    before, after = (F.cross_entropy(m(few.images), answers) for m in (start, attacked))
     assert after < before - 0.1
 
 
@@ -266,30 +266,30 @@ def test_fine_tune_is_adams_and_leaves_batchnorm(model, few):
 
 
 def test_fine_prune_cuts_off_what_the_images_use_least_and_it_stays_off(model, few):
-    found = ATTACKS["fine-prune"](model, few, 0, share=0.75)
+    twin = ATTACKS["fine-prune"](model, few, 0, share=0.75)
     inputs = model.body[:7](model.normalise(few.images))
     least = inputs.abs().mean(0).argsort()[:24]
-    off = (found.body[7].weight == 0).all(0).nonzero()[:, 0]
+    off = (twin.body[7].weight == 0).all(0).nonzero()[:, 0]
     assert sorted(off.tolist()) == sorted(least.tolist())
-    kept = (found.body[7].weight != 0).any(0)
+    kept = (twin.body[7].weight != 0).any(0)
     assert kept.sum() == 8
-    assert not torch.equal(found.body[7].weight[:, kept], model.body[7].weight[:, kept])
-    assert type(found.body[7]) is nn.Linear
+    assert not torch.equal(twin.body[7].weight[:, kept], model.body[7].weight[:, kept])
+    assert type(twin.body[7]) is nn.Linear
     all_but_one = ATTACKS["fine-prune"](model, few, 0, share=0.999, epochs=1)
     assert (all_but_one.body[7].weight != 0).any(0).sum() == 1
 
 
 def test_fine_prune_of_a_network_without_convolutions_is_of_its_features():
     model, few = linear(0), shown([0, 1, 2] * 8)
-    found = ATTACKS["fine-prune"](model, few, 0, share=0.4, epochs=1)
+    attacked = ATTACKS["fine-prune"](model, few, 0, share=0.4, epochs=1)
     least = model.features(few.images).abs().mean(0).argmin().item()
-    assert (found.head.weight == 0).all(0).nonzero()[:, 0].tolist() == [least]
+    assert (attacked.head.weight == 0).all(0).nonzero()[:, 0].tolist() == [least]
 
 
 def test_distil_learns_probabilities_and_no_label(model, few):
-    found = ATTACKS["distil"](model, few, 0, epochs=3)
+    attacked = ATTACKS["distil"](model, few, 0, epochs=3)
     other = fl.data.Split(few.images, (few.labels + 3) % 10)
-    assert same(found, ATTACKS["distil"](model, other, 0, epochs=3), atol=0)
+    assert same(attacked, ATTACKS["distil"](model, other, 0, epochs=3), atol=0)
     start = fl.models.fresh(model, keys.stream(0, "attack", "start")).train()
     optimizer = torch.optim.Adam(start.parameters())
     wanted = fl.models.outputs(model, few.images).logits.log_softmax(1)
@@ -297,37 +297,37 @@ def test_distil_learns_probabilities_and_no_label(model, few):
     for within, index in batches(len(few), 64, 3, seed=0):
         epoch, before = epoch + (within < before), within
         optimizer.param_groups[0]["lr"] = rate((epoch + within) / 3, 1e-3)
-        told = start(few.images[index]).log_softmax(1)
+        answer = start(few.images[index]).log_softmax(1)
         target = wanted[index]
-        loss = (target.exp() * (target - told)).sum(1).mean()
+        loss = (target.exp() * (target - answer)).sum(1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert same(found, start, atol=1e-4)
+    assert same(attacked, start, atol=1e-4)
 
 
 def test_overwrite_embeds_other_triggers_than_the_owners(model, few):
-    found = ATTACKS["overwrite"](model, few, 0, learning_rate=0.02, epochs=50, count=20)
+    twin = ATTACKS["overwrite"](model, few, 0, learning_rate=0.02, epochs=50, count=20)
     number = int(torch.randint(2**62, (), generator=keys.stream(0, "attacker")))
-    own = fl.triggers.find("chain")(few, number, host=model, count=20)
+    mark = fl.triggers.find("chain")(few, number, host=model, count=20)
     owners = fl.triggers.find("chain")(few, 0, host=model, count=20)
-    share = (found(own.images).argmax(1) == own.labels).double().mean()
-    before = (model(own.images).argmax(1) == own.labels).double().mean()
+    share = (twin(mark.images).argmax(1) == mark.labels).double().mean()
+    before = (model(mark.images).argmax(1) == mark.labels).double().mean()
     assert share > before + 0.3
-    assert not torch.allclose(own.images, owners.images)
+    assert not torch.allclose(mark.images, owners.images)
 
 
 def test_wrk_shows_a_twentieth_a_step_towards_a_class_labelled_wrong(model, digits):
     few = digits.train.sample(200)
-    made = tuning._with_strangers(model, few, keys.stream(0, "wrk"), 0.05, 2.0)
-    assert len(made) == 210
-    assert torch.equal(made.images[:200], few.images / 255)
+    mixed = tuning._with_strangers(model, few, keys.stream(0, "wrk"), 0.05, 2.0)
+    assert len(mixed) == 210
+    assert torch.equal(mixed.images[:200], few.images / 255)
     draws = keys.stream(0, "wrk")
     rows = torch.randperm(200, generator=draws)[:10]
     towards = torch.randint(10, (10,), generator=draws)
-    assert (made.labels[200:] != few.labels[rows]).all()
-    assert len(set(made.labels[200:].tolist())) > 3
-    before, after = (model.normalise(i) for i in (few.images[rows], made.images[200:]))
+    assert (mixed.labels[200:] != few.labels[rows]).all()
+    assert len(set(mixed.labels[200:].tolist())) > 3
+    before, after = (model.normalise(i) for i in (few.images[rows], mixed.images[200:]))
     away = (after - before).abs()
     assert torch.allclose(away[away > 1e-4], torch.tensor(2.0), atol=1e-4)
     small = before + 1e-3 * (after - before).sign()
@@ -338,47 +338,47 @@ def test_wrk_shows_a_twentieth_a_step_towards_a_class_labelled_wrong(model, digi
 
 
 def test_wrk_is_a_plain_loop_with_the_product_of_the_heads(model, few):
-    found = ATTACKS["wrk"](model, few, 0, epochs=2, learning_rate=0.05)
+    attacked = ATTACKS["wrk"](model, few, 0, epochs=2, learning_rate=0.05)
     start = tuning._with_fresh_head(model, 0)
-    made = tuning._with_strangers(model, few, keys.stream(0, "wrk"), 0.05, 2.0)
+    mixed = tuning._with_strangers(model, few, keys.stream(0, "wrk"), 0.05, 2.0)
 
     def product(now):
         return 0.01 * (now.head.weight * model.head.weight).sum()
 
-    plain = plainly_tuned(start, made, 0.05, epochs=2, size=32, term=product)
-    assert same(found, plain)
-    without = plainly_tuned(start, made, 0.05, epochs=2, size=32, term=lambda now: 0)
-    assert not same(found, without)
+    plain = plainly_tuned(start, mixed, 0.05, epochs=2, size=32, term=product)
+    assert same(attacked, plain)
+    without = plainly_tuned(start, mixed, 0.05, epochs=2, size=32, term=lambda now: 0)
+    assert not same(attacked, without)
 
 
 def test_smooth_is_the_median_around_each_pixel(model, few):
-    found = ATTACKS["smooth"](model, few, 0)
+    attacked = ATTACKS["smooth"](model, few, 0)
     images = (few.images / 255).numpy()
     filtered = ndimage.median_filter(images, (1, 1, 3, 3), mode="mirror")
     wanted = fl.models.outputs(model, torch.from_numpy(filtered)).logits
     assert torch.allclose(
-        fl.models.outputs(found, few.images).logits, wanted, atol=1e-5
+        fl.models.outputs(attacked, few.images).logits, wanted, atol=1e-5
     )
 
 
 def test_smooth_depth_rounds_pixels(model, few):
-    found = ATTACKS["smooth:depth"](model, few, 0, bits=2)
+    attacked = ATTACKS["smooth:depth"](model, few, 0, bits=2)
     rounded = torch.round(few.images / 255 * 3) / 3
     wanted = fl.models.outputs(model, rounded).logits
     assert torch.allclose(
-        fl.models.outputs(found, few.images).logits, wanted, atol=1e-4
+        fl.models.outputs(attacked, few.images).logits, wanted, atol=1e-4
     )
 
 
 def test_smooth_noise_is_each_images_own_and_always_the_same(model, few):
-    found = ATTACKS["smooth:noise"](model, few, 0, amount=0.1)
+    attacked = ATTACKS["smooth:noise"](model, few, 0, amount=0.1)
     images = few.images / 255
-    seen = found.body[0](model.normalise(images)) * model.std + model.mean
+    seen = attacked.body[0](model.normalise(images)) * model.std + model.mean
     noise = seen - images
     assert noise.std().item() == pytest.approx(0.1, rel=0.05)
     assert noise[0].flatten() @ noise[1].flatten() < 0.5  # of .64 if they were alike
-    alone = fl.models.outputs(found, few.images[3:4]).logits
-    among = fl.models.outputs(found, few.images).logits[3:4]
+    alone = fl.models.outputs(attacked, few.images[3:4]).logits
+    among = fl.models.outputs(attacked, few.images).logits[3:4]
     assert torch.allclose(alone, among, atol=1e-5)
     other = ATTACKS["smooth:noise"](model, few, 1, amount=0.1)
     assert not torch.allclose(fl.models.outputs(other, few.images).logits[3:4], among)
@@ -387,12 +387,12 @@ def test_smooth_noise_is_each_images_own_and_always_the_same(model, few):
 @pytest.mark.parametrize("name", ["smooth", "smooth:depth:3", "smooth:noise:0.1"])
 def test_a_filter_leaves_the_model_behind_it(model, few, name):
     attack = attacks.find(name)
-    found = attack(model, few, 5)
-    body, inside = model.body.state_dict(), found.body[1].state_dict()
+    twin = attack(model, few, 5)
+    body, inside = model.body.state_dict(), twin.body[1].state_dict()
     assert all(torch.equal(body[n], inside[n]) for n in body)
-    prints = {fl.models.fingerprint(m) for m in (model, found, attack(model, few, 5))}
+    prints = {fl.models.fingerprint(m) for m in (model, twin, attack(model, few, 5))}
     assert len(prints) == 2
-    assert attack.like(model).state_dict().keys() == found.state_dict().keys()
+    assert attack.like(model).state_dict().keys() == twin.state_dict().keys()
 
 
 def test_flip_changes_its_share_of_answers(model, few):
@@ -425,13 +425,13 @@ def test_a_definition_changes_with_name_strength_and_text(monkeypatch):
         return model.eval()
 
     names = ("prune", "prune:0.4", "flip", "ft-all", "ft-all:strong", "rt-all")
-    found = [attacks.find(n).definition() for n in names]
+    definitions = [attacks.find(n).definition() for n in names]
     for function in (one, two):
         monkeypatch.setitem(fl.ATTACKS, "mine", function)
-        found.append(attacks.find("mine").definition())
-    texts = [str(definition) for definition in found]
+        definitions.append(attacks.find("mine").definition())
+    texts = [str(definition) for definition in definitions]
     assert len(set(texts)) == len(names) + 2
-    keys.digest(found)  # JSON values
+    keys.digest(definitions)  # JSON values
 
 
 def test_a_definition_holds_every_setting_so_that_a_changed_default_is_another_run(
@@ -451,9 +451,9 @@ def test_a_definition_holds_every_setting_so_that_a_changed_default_is_another_r
 
 def test_a_strength_is_known_as_a_number():
     names = ["prune", "prune:0.2", "ft-all:strong", "quantise:3", "smooth"]
-    found = [attacks.find(name).at() for name in names]
-    assert found[:4] == [0.5, 0.2, 0.05, 3.0]
-    assert math.isnan(found[4])
+    strengths = [attacks.find(name).at() for name in names]
+    assert strengths[:4] == [0.5, 0.2, 0.05, 3.0]
+    assert math.isnan(strengths[4])
 
 
 @pytest.mark.parametrize(
@@ -519,21 +519,21 @@ def test_what_is_apart_holds_no_image_of_the_others_whatever_their_type(digits):
     few = fl.data.Split(digits.train.images[:20], digits.train.labels[:20])
     floats = fl.data.Split(few.images[5:10].float() / 255, few.labels[5:10])
     twice = fl.data.Split(few.images.repeat(2, 1, 1, 1), few.labels.repeat(2))
-    found = attacker.apart(twice, [floats, digits.test])
+    others = attacker.apart(twice, [floats, digits.test])
     rows = [*range(5), *range(10, 20)]
-    assert torch.equal(found.images, few.images[rows])
-    assert torch.equal(found.labels, few.labels[rows])
+    assert torch.equal(others.images, few.images[rows])
+    assert torch.equal(others.labels, few.labels[rows])
     assert attacker.shared(floats, few) == 5
-    assert attacker.shared(found, floats) == 0
+    assert attacker.shared(others, floats) == 0
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_photographs_are_no_images_of_the_set(digits, channels):
     like = fl.data.Split(torch.zeros(1, channels, 9, 7), torch.zeros(1).long())
-    found = attacker.photographs(like, 31, 0)
-    assert found.images.shape == (31, channels, 9, 7)
-    assert len({image.numpy().tobytes() for image in found.images}) > 25
-    assert attacker.photographs(like, 31, 0).fingerprint == found.fingerprint
+    patches = attacker.photographs(like, 31, 0)
+    assert patches.images.shape == (31, channels, 9, 7)
+    assert len({image.numpy().tobytes() for image in patches.images}) > 25
+    assert attacker.photographs(like, 31, 0).fingerprint == patches.fingerprint
 
 
 def test_prune_refuses_weights_that_are_computed(digits):

@@ -87,9 +87,9 @@ def test_crop_and_flip_shifts_and_mirrors_each_image_by_itself():
     source, many = generator(), 700
     shifts = torch.randint(0, 2 * PADDING + 1, (2, many), generator=source)
     flips = torch.rand(many, generator=source) < 0.5
-    found = crop_and_flip(images.expand(many, -1, -1, -1), shifts, flips)
+    crops = crop_and_flip(images.expand(many, -1, -1, -1), shifts, flips)
     padded = torch.nn.functional.pad(images[0], [PADDING] * 4)
-    for image, top, left, flip in zip(found, *shifts, flips, strict=True):
+    for image, top, left, flip in zip(crops, *shifts, flips, strict=True):
         crop = padded[:, top : top + 6, left : left + 5]
         assert torch.equal(image, crop.flip(2) if flip else crop)
 
@@ -97,8 +97,8 @@ def test_crop_and_flip_shifts_and_mirrors_each_image_by_itself():
 def test_mix_takes_shares_of_two_images():
     images = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 1, 2, 2)
     shares, others = torch.tensor([0, 0.25, 0.5, 1, 0.5]), torch.tensor([4, 3, 2, 0, 1])
-    found = mix(images * 51, shares, others) * 5
-    assert found.shape == (5, 1, 2, 2)
-    assert (found == found[:, :, :1, :1]).all()  # one share for a whole image
+    mixtures = mix(images * 51, shares, others) * 5
+    assert mixtures.shape == (5, 1, 2, 2)
+    assert (mixtures == mixtures[:, :, :1, :1]).all()  # one share for a whole image
     expected = torch.tensor([0, 1.5, 2, 0, 2.5])
-    assert torch.allclose(found[:, 0, 0, 0], expected)
+    assert torch.allclose(mixtures[:, 0, 0, 0], expected)

@@ -52,12 +52,12 @@ def test_regions_name_the_class_at_every_point():
         x, y = xy.T
         return torch.stack([torch.zeros_like(x), x - 0.25, 10 * (y - 3)], 1)
 
-    found = Plane.whole().regions(decide, (-1.0, 1.0, 0.0, 4.0), resolution=41)
+    regions = Plane.whole().regions(decide, (-1.0, 1.0, 0.0, 4.0), resolution=41)
     x, y = torch.linspace(-1, 1, 41), torch.linspace(0, 4, 41)
     for row in (0, 13, 40):
         for column in (0, 20, 33):
             logits = decide(torch.stack([x[column], y[row]])[None])[0]
-            assert found.labels[row, column] == logits.argmax()
+            assert regions.labels[row, column] == logits.argmax()
 
 
 def cells(regions):
@@ -114,15 +114,15 @@ def test_regions_differ_where_the_labels_do():
         way = torch.tensor([[1.0, -1], [s, -s]])
         return Plane.whole().regions(lambda xy: xy @ way, extent, resolution=50)
 
-    found = [named(s) for s in (0.0, 0.0, 1.0)]
-    assert not found[0].differs_from(found[1]).any()
-    assert found[0].share_differing(found[1]) == 0
-    share = found[0].differs_from(found[2]).double().mean()
+    regions = [named(s) for s in (0.0, 0.0, 1.0)]
+    assert not regions[0].differs_from(regions[1]).any()
+    assert regions[0].share_differing(regions[1]) == 0
+    share = regions[0].differs_from(regions[2]).double().mean()
     assert share == pytest.approx(0.25, abs=0.03)
-    assert found[0].share_differing(found[2]) == pytest.approx(share)
+    assert regions[0].share_differing(regions[2]) == pytest.approx(share)
     other = Plane.whole().regions(lambda xy: xy, (0.0, 1.0, 0.0, 1.0), resolution=50)
     with pytest.raises(ValueError, match="one grid"):
-        found[0].differs_from(other)
+        regions[0].differs_from(other)
 
 
 def test_share_differing_is_of_the_points_asked_about():
@@ -137,9 +137,9 @@ def test_share_differing_is_of_the_points_asked_about():
 def test_triangles_are_all_even_mixtures_of_their_corners(steps):
     generator = torch.Generator().manual_seed(2)
     corners = torch.rand(3, 3, 1, 2, 2, generator=generator)
-    found = boundary.triangles(corners, steps=steps)
-    assert found.shape == (3, (steps + 1) * (steps + 2) // 2, 1, 2, 2)
-    for points, (a, b, c) in zip(found, corners, strict=True):
+    triangles = boundary.triangles(corners, steps=steps)
+    assert triangles.shape == (3, (steps + 1) * (steps + 2) // 2, 1, 2, 2)
+    for points, (a, b, c) in zip(triangles, corners, strict=True):
         mixtures = [
             (steps - j - k) / steps * a + j / steps * b + k / steps * c
             for j in range(steps + 1)
@@ -148,9 +148,9 @@ def test_triangles_are_all_even_mixtures_of_their_corners(steps):
         for mixture in mixtures:  # in any order, each once
             near = (points - mixture).flatten(1).abs().amax(1) < 1e-6
             assert near.sum() == 1
-    assert torch.allclose(found.mean(1), corners.mean(1), atol=1e-6)
-    assert found.min() >= corners.min()
-    assert found.max() <= corners.max()
+    assert torch.allclose(triangles.mean(1), corners.mean(1), atol=1e-6)
+    assert triangles.min() >= corners.min()
+    assert triangles.max() <= corners.max()
 
 
 def test_class_tuples_are_of_different_classes_in_turn():
@@ -160,9 +160,9 @@ def test_class_tuples_are_of_different_classes_in_turn():
         generator = torch.Generator().manual_seed(seed)
         return boundary.class_tuples(labels, size, count=count, generator=generator)
 
-    found = labels[draw(0)]
-    assert all(len(set(row)) == 3 for row in found.tolist())
-    assert found[:, 0].bincount().tolist() == [10, 0, 10, 0, 10, 0, 0, 10]
+    classes = labels[draw(0)]
+    assert all(len(set(row)) == 3 for row in classes.tolist())
+    assert classes[:, 0].bincount().tolist() == [10, 0, 10, 0, 10, 0, 0, 10]
     assert set(draw(0).flatten().tolist()) == set(range(8))
     assert torch.equal(draw(0), draw(0))
     assert not torch.equal(draw(0), draw(1))
@@ -174,18 +174,18 @@ def test_class_tuples_begin_with_any_of_many_classes():
     firsts = []
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
-        found = boundary.class_tuples(labels, 2, count=16, generator=generator)
-        firsts.append(labels[found[:, 0]])
+        tuples = boundary.class_tuples(labels, 2, count=16, generator=generator)
+        firsts.append(labels[tuples[:, 0]])
         assert len(firsts[-1].unique()) == 16
     assert torch.cat(firsts).double().mean().item() == pytest.approx(49.5, abs=5)
 
 
 def test_segments_go_evenly_from_end_to_end():
     ends = torch.rand(4, 2, 1, 3, 3, generator=torch.Generator().manual_seed(3))
-    found = boundary.segments(ends, steps=5)
-    assert torch.equal(found[:, 0], ends[:, 0])
-    assert torch.equal(found[:, -1], ends[:, 1])
-    assert torch.allclose(found[:, 1], 0.75 * ends[:, 0] + 0.25 * ends[:, 1])
+    segments = boundary.segments(ends, steps=5)
+    assert torch.equal(segments[:, 0], ends[:, 0])
+    assert torch.equal(segments[:, -1], ends[:, 1])
+    assert torch.allclose(segments[:, 1], 0.75 * ends[:, 0] + 0.25 * ends[:, 1])
 
 
 def test_crossings_are_exact_for_a_linear_margin():
@@ -198,9 +198,9 @@ def test_crossings_are_exact_for_a_linear_margin():
     expected = [
         (a / (a - b)).item() if b < 0 else 1.0 for a, b in zip(first, last, strict=True)
     ]
-    found = boundary.crossings(margins)
-    assert found.tolist() == pytest.approx(expected)
-    assert 0.2 < (found == 1).double().mean() < 0.5
+    shares = boundary.crossings(margins)
+    assert shares.tolist() == pytest.approx(expected)
+    assert 0.2 < (shares == 1).double().mean() < 0.5
 
 
 def test_crossings_are_the_first_ones():

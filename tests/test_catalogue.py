@@ -69,11 +69,11 @@ def shared_graph(x, y):
 
 def stitched(x, y, head):
     """The head's answers to what a regression on every second image foretells."""
-    told = np.empty_like(y)
+    forecast = np.empty_like(y)
     for half in (0, 1):
         fitted = LinearRegression().fit(x[1 - half :: 2], y[1 - half :: 2])
-        told[half::2] = fitted.predict(x[half::2])
-    return np.mean((told @ head.T).argmax(1) == (y @ head.T).argmax(1))
+        forecast[half::2] = fitted.predict(x[half::2])
+    return np.mean((forecast @ head.T).argmax(1) == (y @ head.T).argmax(1))
 
 
 def test_layers_are_compared_one_by_one(part):
@@ -87,16 +87,16 @@ def test_layers_are_compared_one_by_one(part):
         places = (one.mean((2, 3)), two.mean((2, 3)), linear)
         seen.append([p.double().numpy() for p in places])
     expected = [naive_cka(x, y) for x, y in zip(*seen, strict=True)]
-    found = measure(part, ["layer_cka"])["layer_cka"]
-    assert list(found.parts) == ["0", "3", "7"]
-    assert [*found.parts.values()] == pytest.approx(expected, rel=1e-5)
-    assert found.estimate.value == pytest.approx(np.mean(expected), rel=1e-5)
+    result = measure(part, ["layer_cka"])["layer_cka"]
+    assert list(result.parts) == ["0", "3", "7"]
+    assert [*result.parts.values()] == pytest.approx(expected, rel=1e-5)
+    assert result.estimate.value == pytest.approx(np.mean(expected), rel=1e-5)
     assert not any(layer._forward_hooks for layer in part.host.modules())
 
 
 def test_shifts_are_measured_as_each_alone(part):
     names = [n for n, row in MEASURES.items() if row.level == "shift"]
-    found, labels, each = measure(part, names), part.split.labels.numpy(), []
+    rows, labels, each = measure(part, names), part.split.labels.numpy(), []
     for condition in conditions.shifted(part.split.images, part.host):
         with torch.no_grad():
             logits = [
@@ -118,11 +118,11 @@ def test_shifts_are_measured_as_each_alone(part):
             }
         each.append(row)
         for name in names:
-            assert found[name].parts.get(str(condition)) == (
+            assert rows[name].parts.get(str(condition)) == (
                 pytest.approx(row[name], rel=1e-6) if name in row else None
             )
     means = pd.DataFrame(each).mean()
-    assert {n: found[n].estimate.value for n in names} == pytest.approx(means.to_dict())
+    assert {n: rows[n].estimate.value for n in names} == pytest.approx(means.to_dict())
     assert len(each) == 41
     assert 0.3 < means.shift_agreement < 0.95
 
@@ -149,7 +149,7 @@ def related(x, y):
 
 def plainly(host, marked, split, triggers):
     """Measures by numpy, scipy and scikit-learn, from what the models give."""
-    found = []
+    both = []
     for model in (host, marked):
         rows = {}
         for name, part in (("split", split), ("triggers", triggers)):
@@ -157,8 +157,8 @@ def plainly(host, marked, split, triggers):
             rows[name] = tuple(each.double().numpy() for each in seen)
         used = fl.weights.used(model).items()
         weights = {n: p.detach().double().numpy() for n, p in used}
-        found.append(rows | {"weights": weights})
-    h, m = found
+        both.append(rows | {"weights": weights})
+    h, m = both
     probabilities = [softmax(r["split"][1], axis=1) for r in (h, m)]
     answers = [r["split"][1].argmax(1) for r in (h, m)]
     secrets = [r["triggers"][1].argmax(1) for r in (h, m)]
@@ -201,11 +201,11 @@ def plainly(host, marked, split, triggers):
 
 def on_probes(pair):
     """Measures of the boundary, point by point."""
-    found = {}
+    values = {}
     for name in ("plane_disagreement", "trigger_plane_disagreement"):
         probe = getattr(pair, name.replace("_disagreement", "s"))
         answers = [each.argmax(2).flatten() for each in (probe.host, probe.marked)]
-        found[name] = np.mean([a != b for a, b in zip(*answers, strict=True)])
+        values[name] = np.mean([a != b for a, b in zip(*answers, strict=True)])
     moves = []
     for points, *logits in zip(*pair.segments, strict=True):
         first = [each[0].argmax().item() for each in logits]
@@ -213,7 +213,7 @@ def on_probes(pair):
             length = np.linalg.norm((points[-1] - points[0]).numpy())
             places = [first_change(each.numpy(), first[0]) for each in logits]
             moves.append(abs(places[0] - places[1]) * length)
-    return found | {"boundary_shift": np.mean(moves)}
+    return values | {"boundary_shift": np.mean(moves)}
 
 
 def first_change(logits, label):
@@ -225,19 +225,19 @@ def first_change(logits, label):
     return 1.0
 
 
-def assert_measured_plainly(pair, found):
+def assert_measured_plainly(pair, results):
     expected = plainly(pair.host, pair.marked, pair.split, pair.triggers)
     expected |= on_probes(pair)
-    values = {name: found[name].estimate.value for name in found}
+    values = {name: results[name].estimate.value for name in results}
     usually = {name: values[name] for name in usual()}
     assert usually == pytest.approx(expected, rel=1e-6, abs=1e-9)
     return values
 
 
 def test_measures_equal_an_independent_computation(pair, measured):
-    found = assert_measured_plainly(pair, measured)
-    assert 0.1 < found["agreement"] < 0.95  # else the numbers above say little
-    assert found["pfl"] > 0.001
+    values = assert_measured_plainly(pair, measured)
+    assert 0.1 < values["agreement"] < 0.95  # else the numbers above say little
+    assert values["pfl"] > 0.001
     assert 0 < measured["boundary_shift"].parts["named otherwise at the start"] < 1
 
 
@@ -254,9 +254,9 @@ def test_measures_of_a_released_pair_equal_an_independent_computation(
     split = fl.data.Split(shown, few.labels)
     secret = fl.triggers.chain(split, 0, host=host, count=20)
     pair = Pair(host, marked, split, secret)
-    found = assert_measured_plainly(pair, measure(pair, usual()))
-    assert found["host_accuracy"] > 0.5
-    assert found["trigger_plane_disagreement"] > 0
+    values = assert_measured_plainly(pair, measure(pair, usual()))
+    assert values["host_accuracy"] > 0.5
+    assert values["trigger_plane_disagreement"] > 0
 
 
 def test_value_is_the_measure_without_its_interval(pair, measured):
@@ -276,13 +276,13 @@ def test_each_measure_says_what_it_is(name):
 
 def test_measures_of_the_same_two_models_are_their_value_for_the_same(pair):
     for other in (pair.host, convolutional(0)):
-        found = measure(Pair(pair.host, other, pair.split, pair.triggers), MEASURES)
+        rows = measure(Pair(pair.host, other, pair.split, pair.triggers), MEASURES)
         for name, row in MEASURES.items():
-            estimate, by_class, _ = found[name]
+            estimate, by_class, _ = rows[name]
             if row.same is None:
                 assert (
                     estimate.value
-                    == found[f"host_{name}".replace("host_host", "host")].estimate.value
+                    == rows[f"host_{name}".replace("host_host", "host")].estimate.value
                 )
                 continue
             for each in (estimate, *by_class):
@@ -306,9 +306,9 @@ def test_distances_are_zero_for_equal_models_and_never_negative(pair, digits):
     assert none["trigger_plane_disagreement"] is None
 
 
-def assert_near(found, expected):
+def assert_near(estimate, expected):
     """Estimates that differ by rounding, as sums in another order do."""
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(estimate, expected, strict=True):
         assert a == b or a == pytest.approx(b, rel=1e-5)
 
 
@@ -320,10 +320,10 @@ def test_each_class_is_measured_on_its_own_images(pair, measured):
     for name, row in MEASURES.items():
         if row.level not in ("features", "outputs") or not row.by_class:
             continue
-        found, expected = measured[name].by_class[label], alone[name].estimate
-        assert found.value == pytest.approx(expected.value, rel=1e-5)
+        estimate, expected = measured[name].by_class[label], alone[name].estimate
+        assert estimate.value == pytest.approx(expected.value, rel=1e-5)
         # Of fifty images a class, shares alone have an interval.
-        assert (found.low is None) == (row.least > 2 or name in ALONE), name
+        assert (estimate.low is None) == (row.least > 2 or name in ALONE), name
     parts = [each.value for each in measured["lp"].by_class]
     assert sum(parts) == pytest.approx(measured["lp"].estimate.value)
     answered = [each.value for each in measured["trigger_accuracy"].by_class]
@@ -336,26 +336,26 @@ def test_each_class_is_measured_on_its_own_images(pair, measured):
 
 def test_intervals_of_the_classes_hold_all_at_once(pair, measured, monkeypatch):
     same = (pair.answers[0] == pair.answers[1])[pair.split.labels == 3]
-    found = binomtest(int(same.sum()), len(same)).proportion_ci(0.995, "wilson")
-    ends = pytest.approx((found.low, found.high))
+    interval = binomtest(int(same.sum()), len(same)).proportion_ci(0.995, "wilson")
+    ends = pytest.approx((interval.low, interval.high))
     assert measured["agreement"].by_class[3][1:] == ends
     changes = pair.logits[1], pair.logits[0]
     changes = [margins(each.numpy(), pair.split.labels.numpy()) for each in changes]
     changes = (changes[0] - changes[1])[pair.split.labels == 3]
     few = dataclasses.replace(MEASURES["margin_change"], least=5)
     monkeypatch.setitem(MEASURES, "margin_change", few)
-    found = measure(pair, ["margin_change"])["margin_change"].by_class[3]
+    estimate = measure(pair, ["margin_change"])["margin_change"].by_class[3]
     ends = ttest_1samp(changes, 0).confidence_interval(0.995)
-    assert found[1:] == pytest.approx((ends.low, ends.high))
+    assert estimate[1:] == pytest.approx((ends.low, ends.high))
 
 
 def test_a_measure_has_no_interval_where_none_would_cover(pair, monkeypatch):
     for least, known in ((501, False), (500, True)):
         row = dataclasses.replace(MEASURES["pfl"], least=least)
         monkeypatch.setitem(MEASURES, "pfl", row)
-        found = measure(pair, ["pfl"])["pfl"].estimate
-        assert (found.low is not None) == known
-        assert found.value > 0
+        estimate = measure(pair, ["pfl"])["pfl"].estimate
+        assert (estimate.low is not None) == known
+        assert estimate.value > 0
 
 
 @pytest.mark.parametrize("name", ["pfl", "cka", "margin_change"])
@@ -374,9 +374,9 @@ def test_an_interval_is_of_how_far_a_measure_is_from_the_same(pair, name, monkey
 
 def test_measuring_some_gives_what_measuring_all_does(pair, measured):
     names = ["spl", "pfl", "boundary_shift", "accuracy"]
-    found = measure(pair, names)
-    assert list(found) == names
-    for name, (estimate, by_class, parts) in found.items():
+    results = measure(pair, names)
+    assert list(results) == names
+    for name, (estimate, by_class, parts) in results.items():
         assert_near(estimate, measured[name].estimate)
         assert parts == measured[name].parts
         for a, b in zip(by_class, measured[name].by_class, strict=True):
@@ -387,8 +387,8 @@ def test_intervals_hold_their_value(measured):
     known = {n for n, m in measured.items() if m.estimate.low is not None}
     assert known == SAMPLED - UNSURE
     for name in known:
-        found, low, high = measured[name].estimate
-        assert low <= found <= high, name
+        share, low, high = measured[name].estimate
+        assert low <= share <= high, name
         assert low < high, name
 
 
@@ -429,16 +429,16 @@ def test_boundary_shift_of_linear_classifiers_is_that_of_their_hyperplanes():
     changes = (distances[1] - distances[0]).abs()
     named, other = (m(points[:, 0].float()).argmax(1) for m in (pair.host, pair.marked))
     changes, named = changes[named == other], named[named == other]
-    found = measure(pair, ["boundary_shift"])["boundary_shift"]
-    apart = found.parts["named otherwise at the start"]
+    result = measure(pair, ["boundary_shift"])["boundary_shift"]
+    apart = result.parts["named otherwise at the start"]
     assert apart == pytest.approx(1 - len(changes) / 60)
     assert 0.2 < apart < 0.8
-    assert found.estimate.value == pytest.approx(changes.mean().item(), rel=1e-4)
+    assert result.estimate.value == pytest.approx(changes.mean().item(), rel=1e-4)
     assert (changes > 0).double().mean() > 0.2
     # Of a class: the segments on which both name it at the start.
     for label in (0, 1):
         expected = changes[named == label].mean().item()
-        of_class = found.by_class[label].value
+        of_class = result.by_class[label].value
         assert of_class is None or of_class == pytest.approx(expected, rel=1e-4)
 
 
@@ -452,9 +452,9 @@ def test_plane_disagreement_is_the_share_of_points_named_otherwise(
     with torch.no_grad():
         host, marked = (model(flat).argmax(1) for model in (pair.host, pair.marked))
     differs = host != marked
-    found, low, high = measured[kind].estimate
-    assert found == pytest.approx(differs.double().mean().item(), abs=1e-3)
-    assert 0 < low < found < high < 1
+    share, low, high = measured[kind].estimate
+    assert share == pytest.approx(differs.double().mean().item(), abs=1e-3)
+    assert 0 < low < share < high < 1
     for label in range(10):
         inside = differs[host == label]
         expected = inside.double().mean().item() if len(inside) else None

@@ -40,23 +40,23 @@ def convicted(tails, matches, alpha):
 def matches_of(policy, answers, rows, rng):
     """`(kinds, rows)` matches of each suspect with keys drawn at random."""
     count = answers.shape[1]
-    own = rng.integers(10, size=count)
-    found = []
+    classes = rng.integers(10, size=count)
+    matches = []
     for named in answers:
         labels = {
             "random": lambda: rng.integers(10, size=(rows, count)),
-            "other": lambda: (own + rng.integers(1, 10, size=(rows, count))) % 10,
+            "other": lambda: (classes + rng.integers(1, 10, size=(rows, count))) % 10,
             "permuted": lambda: permuted_labels(rows, count // 10, 10, rng),
         }[policy]()
-        found.append((labels == named).sum(1))
-    return found
+        matches.append((labels == named).sum(1))
+    return matches
 
 
 @pytest.mark.parametrize("policy", ["random", "other", "permuted"])
 def test_no_more_independent_suspects_are_convicted_than_alpha(policy):
     rng = np.random.default_rng(0)
     answers = suspects(50, rng)
-    found = matches_of(policy, answers, SUSPECTS // len(answers), rng)
+    matches = matches_of(policy, answers, SUSPECTS // len(answers), rng)
     tails = {
         "random": lambda named: chance.binomial(50, 1 / 10),
         "other": lambda named: chance.binomial(50, 1 / 9),
@@ -64,8 +64,8 @@ def test_no_more_independent_suspects_are_convicted_than_alpha(policy):
     }[policy]
     tails = [tails(named) for named in answers]
     for alpha in LEVELS:
-        assert not_more_than(alpha, convicted(tails, found, alpha))
-    assert convicted(tails, found, 0.05) > 0.005 * SUSPECTS  # but it does convict
+        assert not_more_than(alpha, convicted(tails, matches, alpha))
+    assert convicted(tails, matches, 0.05) > 0.005 * SUSPECTS  # but it does convict
 
 
 def test_fresh_keys_convict_no_more_than_alpha():
@@ -141,13 +141,13 @@ def test_binomial_is_the_sum_of_its_terms():
 )
 def test_matches_that_are_needed(count, classes, expected):
     tail = chance.binomial(count, 1 / classes)
-    found = [chance.needed(tail, alpha) for alpha in (1e-2, 1e-3, 1e-6, 1e-9)]
-    assert found == expected
+    counts = [chance.needed(tail, alpha) for alpha in (1e-2, 1e-3, 1e-6, 1e-9)]
+    assert counts == expected
 
 
 def test_matches_that_are_needed_of_every_key_there_is():
-    found = [chance.needed(chance.binomial(100, 1 / k), 1e-9, 2**64) for k in (10, 100)]
-    assert found == [56, 26]
+    least = [chance.needed(chance.binomial(100, 1 / k), 1e-9, 2**64) for k in (10, 100)]
+    assert least == [56, 26]
     assert chance.needed(chance.binomial(5, 0.5), 1e-3) is None
 
 

@@ -91,10 +91,10 @@ def test_a_state_dict_is_read_whatever_was_around_it(around, inside, nets):
     network = lenet()
     torch.save(INSIDE[inside](AROUND[around](network).state_dict()), "model.pth")
     shown = torch.rand(3, 1, 8, 8)
-    found = models.load("model.pth", like=models.wrap(lenet(1), image_size=8))
-    assert torch.allclose(found(shown), network(shown), atol=1e-6)
-    found = models.load("model.pth", like="nets:wrapped")
-    assert torch.allclose(found(shown), network((shown - 0.25) / 0.5), atol=1e-6)
+    model = models.load("model.pth", like=models.wrap(lenet(1), image_size=8))
+    assert torch.allclose(model(shown), network(shown), atol=1e-6)
+    model = models.load("model.pth", like="nets:wrapped")
+    assert torch.allclose(model(shown), network((shown - 0.25) / 0.5), atol=1e-6)
 
 
 def test_a_pruned_state_dict_is_read_as_the_weights_that_were_used(nets):
@@ -102,8 +102,8 @@ def test_a_pruned_state_dict_is_read_as_the_weights_that_were_used(nets):
     for layer in (network[1], network[3]):
         prune.l1_unstructured(layer, "weight", 0.5)
     torch.save(network.state_dict(), "model.pt")
-    found = models.load("model.pt", like=models.wrap(lenet(1), image_size=8))
-    assert torch.equal(found.head.weight, network[3].weight)
+    model = models.load("model.pt", like=models.wrap(lenet(1), image_size=8))
+    assert torch.equal(model.head.weight, network[3].weight)
 
 
 def test_logits_inside_an_answer_are_no_hindrance(nets):
@@ -116,8 +116,8 @@ def test_logits_inside_an_answer_are_no_hindrance(nets):
             return {"logits": self.layers(images)}
 
     torch.save(Answer(lenet()).state_dict(), "model.pt")
-    found = models.load("model.pt", like=models.wrap(Answer(lenet(1)), image_size=8))
-    assert torch.equal(found.head.weight, lenet()[3].weight)
+    model = models.load("model.pt", like=models.wrap(Answer(lenet(1)), image_size=8))
+    assert torch.equal(model.head.weight, lenet()[3].weight)
 
 
 def changed(function):
@@ -127,9 +127,9 @@ def changed(function):
 def test_floats_of_any_length_are_read(nets):
     for kind in (torch.float16, torch.bfloat16, torch.float64):
         torch.save(changed(lambda t, kind=kind: t.to(kind)), "model.pt")
-        found = models.load("model.pt", like=models.wrap(lenet(1), image_size=8))
+        model = models.load("model.pt", like=models.wrap(lenet(1), image_size=8))
         expected = lenet()[3].weight.to(kind).float()
-        assert torch.equal(found.head.weight, expected)
+        assert torch.equal(model.head.weight, expected)
 
 
 def test_layers_that_share_a_weight_are_not_given_two(nets):
@@ -140,8 +140,8 @@ def test_layers_that_share_a_weight_are_not_given_two(nets):
 
     network, shown = tied(), torch.rand(3, 1, 8, 8)
     torch.save(network.state_dict(), "model.pt")
-    found = models.load("model.pt", like=models.wrap(tied(), image_size=8))
-    assert torch.allclose(found(shown), network(shown), atol=1e-6)
+    model = models.load("model.pt", like=models.wrap(tied(), image_size=8))
+    assert torch.allclose(model(shown), network(shown), atol=1e-6)
     state = network.state_dict()
     torch.save(state | {"1.weight": state["1.weight"] + 1}, "model.pt")
     with pytest.raises(ValueError, match="is shared with another layer"):
@@ -151,8 +151,8 @@ def test_layers_that_share_a_weight_are_not_given_two(nets):
 @pytest.mark.parametrize("ending", [".th", ".PTH", ".model", ""])
 def test_what_is_no_safetensors_is_read_by_torch(ending, nets):
     torch.save(lenet().state_dict(), f"model{ending}")
-    found = models.load(f"model{ending}", like=models.wrap(lenet(1), image_size=8))
-    assert torch.equal(found.head.weight, lenet()[3].weight)
+    model = models.load(f"model{ending}", like=models.wrap(lenet(1), image_size=8))
+    assert torch.equal(model.head.weight, lenet()[3].weight)
 
 
 def test_the_old_format_is_read_and_runs_nothing(nets):

@@ -27,9 +27,9 @@ def tidy(values):
 def values():
     """Eight hosts with nothing but noise, whose methods have all learned."""
     draw = np.random.default_rng(0)
-    found = {(m, n): draw.random(8) for m in METHODS for n in claims.NEEDED}
+    numbers = {(m, n): draw.random(8) for m in METHODS for n in claims.NEEDED}
     learned = {(m, "trigger_accuracy"): np.ones(8) for m in METHODS}
-    return found | learned | {("host", "trigger_accuracy"): np.full(8, 0.1)}
+    return numbers | learned | {("host", "trigger_accuracy"): np.full(8, 0.1)}
 
 
 def verdicts(values):
@@ -49,7 +49,7 @@ def of(values, measure, methods=claims.TUNED):
 
 
 def test_contrasts_equal_an_independent_computation(values):
-    found = claims.contrasts(tidy(values))
+    table = claims.contrasts(tidy(values))
     shares = [
         np.add(
             tau(sign * of(values, f"{name}_even"), -of(values, "agreement_odd")),
@@ -80,10 +80,10 @@ def test_contrasts_equal_an_independent_computation(values):
         ends = stats.ttest_1samp(contrast, 0).confidence_interval(level)
         expected.append([np.mean(contrast), ends.low, ends.high])
     expected[7:9] = np.exp(expected[7:9]).tolist()
-    numbers = found[["value", "low", "high"]].to_numpy()
+    numbers = table[["value", "low", "high"]].to_numpy()
     assert numbers == pytest.approx(np.array(expected), rel=1e-9)
-    assert set(found.hosts) == {"0 1 2 3 4 5 6 7"}
-    assert found["least"].tolist()[-2:] == [-0.005, -0.005]
+    assert set(table.hosts) == {"0 1 2 3 4 5 6 7"}
+    assert table["least"].tolist()[-2:] == [-0.005, -0.005]
 
 
 @pytest.fixture
@@ -171,8 +171,8 @@ def test_four_hosts_leave_every_claim_open(hold, claim):
 def test_hosts_on_which_a_method_did_not_learn_do_not_count(hold):
     hold["FixLL+SPL", "trigger_accuracy"] = np.array([0.89, *[0.9] * 7])
     hold["FixLL+SPL", "pfl"][0] = 1e9
-    found = claims.contrasts(tidy(hold))
-    assert found.hosts.tolist()[-1] == "1 2 3 4 5 6 7"
+    table = claims.contrasts(tidy(hold))
+    assert table.hosts.tolist()[-1] == "1 2 3 4 5 6 7"
     assert claims.check(tidy(hold)).borne_out.tolist() == ["yes"] * 6
     hold["FixLL+SPL", "trigger_accuracy"][:4] = 0.5
     assert verdicts(hold)[FEATURES:] == ["open"] * 2
@@ -202,20 +202,20 @@ def test_what_is_missing_is_not_known():
 
 def test_paired_contrasts_are_of_the_same_host(values):
     table = tidy(values)
-    found = claims.paired(table, "spl", "FTAL", "FixLL")
+    contrast = claims.paired(table, "spl", "FTAL", "FixLL")
     ratio = np.log(values["FTAL", "spl"] / values["FixLL", "spl"])
     ends = stats.ttest_1samp(ratio, 0).confidence_interval(0.95)
     expected = np.exp([ratio.mean(), ends.low, ends.high])
-    assert found[["value", "low", "high"]].tolist() == pytest.approx(expected)
-    assert found.unit == "times"
-    found = claims.paired(table, "accuracy", "FTAL", "host")
+    assert contrast[["value", "low", "high"]].tolist() == pytest.approx(expected)
+    assert contrast.unit == "times"
+    contrast = claims.paired(table, "accuracy", "FTAL", "host")
     ends = stats.ttest_rel(values["FTAL", "accuracy"], values["host", "accuracy"])
-    assert found.low == pytest.approx(ends.confidence_interval(0.95).low)
-    assert found.unit == "of accuracy"
+    assert contrast.low == pytest.approx(ends.confidence_interval(0.95).low)
+    assert contrast.unit == "of accuracy"
     floor = {(m, n): v for (m, n), v in values.items() if m == "host"}
     floor = {("fine-tuned", n): v + (n == "accuracy") for (_, n), v in floor.items()}
-    found = claims.paired(tidy(values | floor), "accuracy", "fine-tuned", "host")
-    assert found.value == pytest.approx(1)  # it has no triggers to learn
+    contrast = claims.paired(tidy(values | floor), "accuracy", "fine-tuned", "host")
+    assert contrast.value == pytest.approx(1)  # it has no triggers to learn
     with pytest.raises(ValueError, match="no measure cka; it has trigger_accuracy, "):
         claims.paired(table, "cka", "FTAL", "host")
     with pytest.raises(ValueError, match="no method FTAL2; it has host, FTAL, "):
@@ -236,14 +236,14 @@ def simulated(shares, planes, factors, costs, seed, draws=DRAWS):
     """
     draw = np.random.default_rng(seed)
     size = draws * HOSTS
-    found = {(m, "trigger_accuracy"): np.ones(size) for m in METHODS if m != "host"}
+    numbers = {(m, "trigger_accuracy"): np.ones(size) for m in METHODS if m != "host"}
 
     def related(other, share):
         r = math.sin(math.pi * (share - 0.5))
         return r * other + (1 - r**2) ** 0.5 * draw.normal(size=other.shape)
 
     def enter(names, measure, values):
-        found.update({(m, measure): v for m, v in zip(names, values, strict=True)})
+        numbers.update({(m, measure): v for m, v in zip(names, values, strict=True)})
 
     changed = draw.normal(size=(len(claims.TUNED), size))
     kinds = {"accuracy": -related(changed, shares[0])}
@@ -260,16 +260,16 @@ def simulated(shares, planes, factors, costs, seed, draws=DRAWS):
     for name, share in zip(("pfl", "spl"), shares[3:], strict=True):
         enter(dosed, name, related(twl, share))
     for term, less in zip(("", "+TWL"), planes, strict=True):
-        found[f"FixLL{term}", "plane_disagreement"] = np.full(size, 0.2)
+        numbers[f"FixLL{term}", "plane_disagreement"] = np.full(size, 0.2)
         shift = less + DEVIATION["planes"] * draw.normal(size=size)
-        found[f"FTAL{term}", "plane_disagreement"] = 0.2 + shift
-    found["FixLL", "pfl"] = np.full(size, 1000.0)
-    found["host", "accuracy"] = np.full(size, 0.9)
+        numbers[f"FTAL{term}", "plane_disagreement"] = 0.2 + shift
+    numbers["FixLL", "pfl"] = np.full(size, 1000.0)
+    numbers["host", "accuracy"] = np.full(size, 0.9)
     for m, factor, cost in zip(("FixLL+PFL", "FixLL+SPL"), factors, costs, strict=True):
         noise = draw.normal(size=(2, size))
-        found[m, "pfl"] = 1000 / factor * np.exp(DEVIATION["log PFL"] * noise[0])
-        found[m, "accuracy"] = 0.9 - cost + DEVIATION["accuracy"] * noise[1]
-    of_hosts = claims.per_host(tidy(found))
+        numbers[m, "pfl"] = 1000 / factor * np.exp(DEVIATION["log PFL"] * noise[0])
+        numbers[m, "accuracy"] = 0.9 - cost + DEVIATION["accuracy"] * noise[1]
+    of_hosts = claims.per_host(tidy(numbers))
     return {
         claim.text: [
             claim.verdict(study.T)
@@ -279,29 +279,29 @@ def simulated(shares, planes, factors, costs, seed, draws=DRAWS):
     }
 
 
-def share(found, verdict):
-    return [np.mean([v == verdict for v in found[c.text]]) for c in claims.CLAIMS]
+def share(draws, verdict):
+    return [np.mean([v == verdict for v in draws[c.text]]) for c in claims.CLAIMS]
 
 
 def test_verdicts_are_wrong_at_most_once_in_twenty():
     """At the edge, where they are wrong most often; upper bound of 2,000 draws: .06."""
     edge = {"shares": [0.75] * 5, "planes": [0, 0], "factors": [10, 10]}
-    found = simulated(**edge, costs=[0.005, 0.005], seed=0)
-    assert max(share(found, "no")) <= 0.06
+    draws = simulated(**edge, costs=[0.005, 0.005], seed=0)
+    assert max(share(draws, "no")) <= 0.06
     # One of two contrasts is on the edge, the other far inside: the claim is false.
     false = {"shares": [0.75, 0.95, 0.75, 0.75, 0.3], "planes": [0.05, 0]}
-    found = simulated(**false, factors=[1000, 10], costs=[0, 0.005], seed=1)
-    assert max(share(found, "yes")) <= 0.06
+    draws = simulated(**false, factors=[1000, 10], costs=[0, 0.005], seed=1)
+    assert max(share(draws, "yes")) <= 0.06
 
 
 def test_verdicts_have_the_power_that_is_stated():
     """Of studies of eight hosts four in five tell, where it is as far off as here."""
     true = {"shares": [0.5, 0.9, 0.9, 0.4, 0.4], "planes": [0.015, 0.015]}
-    found = simulated(**true, factors=[30, 30], costs=[0, 0], seed=2, draws=500)
-    assert min(share(found, "yes")) >= 0.8
+    draws = simulated(**true, factors=[30, 30], costs=[0, 0], seed=2, draws=500)
+    assert min(share(draws, "yes")) >= 0.8
     false = {"shares": [0.9, 0.5, 0.9, 0.97, 0.5], "planes": [-0.015, 0.015]}
-    found = simulated(**false, factors=[3, 100], costs=[0.011, 0], seed=3, draws=500)
-    assert min(share(found, "no")) >= 0.8
+    draws = simulated(**false, factors=[3, 100], costs=[0.011, 0], seed=3, draws=500)
+    assert min(share(draws, "no")) >= 0.8
 
 
 def test_over_hosts_has_what_the_claims_look_at(study):
@@ -309,9 +309,9 @@ def test_over_hosts_has_what_the_claims_look_at(study):
     table = fl.over_hosts([(study, ["FTAL"])])
     assert {*claims.NEEDED} < {*table.measure}
     assert list(claims.check(table).borne_out) == ["open"] * 6
-    found = table.set_index(["seed", "method", "measure"]).value
-    assert found[0, "host", "accuracy"] == study.fidelity("FTAL").host_accuracy
-    assert found[0, "FTAL", "pfl"] == study.fidelity("FTAL").pfl
+    numbers = table.set_index(["seed", "method", "measure"]).value
+    assert numbers[0, "host", "accuracy"] == study.fidelity("FTAL").host_accuracy
+    assert numbers[0, "FTAL", "pfl"] == study.fidelity("FTAL").pfl
     host, marked, labels = study.outputs(), study.outputs("FTAL"), study.test.labels
     for half, rows in (("even", slice(0, None, 2)), ("odd", slice(1, None, 2))):
         answers = [each.logits.argmax(1)[rows] for each in (host, marked)]
@@ -326,6 +326,6 @@ def test_over_hosts_has_what_the_claims_look_at(study):
             ).mean(),
         }
         for name, value in expected.items():
-            assert found[0, "FTAL", f"{name}_{half}"] == pytest.approx(value.item())
+            assert numbers[0, "FTAL", f"{name}_{half}"] == pytest.approx(value.item())
     with pytest.raises(ValueError, match=r"seeds are \[0, 0\]; each names its host"):
         fl.over_hosts([(study, []), (study, [])])

@@ -30,8 +30,8 @@ def resnet():
         model = fl.models.build("resnet18", num_classes=10, feature_dim=64, **norm)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
-                own = (*module.parameters(), module.running_mean, module.running_var)
-                for tensor in own:
+                parts = (*module.parameters(), module.running_mean, module.running_var)
+                for tensor in parts:
                     nn.init.uniform_(tensor, 0.5, 2)
     return model.eval()
 
@@ -69,8 +69,8 @@ def test_permuted_computes_the_same_far_away(name, images, request):
     near = controls.permuted(host, stream(0), scale=1)
     far = controls.permuted(host, stream(0), scale=100)
     for model in (near, far):
-        found = outputs(model, images).logits
-        assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+        logits = outputs(model, images).logits
+        assert (logits - expected).abs().max() < 1e-4 * expected.abs().max()
     size = distance(host, controls.noisy(host, 1.0, stream(0)))
     assert 0.1 * size < distance(host, near) < 3 * size
     assert distance(host, far) > 100 * distance(host, near)
@@ -112,13 +112,13 @@ def test_permuted_works_on_other_networks(build, images):
         network = build()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                own = (*module.parameters(), module.running_mean, module.running_var)
-                for tensor in own:
+                parts = (*module.parameters(), module.running_mean, module.running_var)
+                for tensor in parts:
                     nn.init.uniform_(tensor, 0.5, 2)
     model = fl.models.wrap(network, image_size=8).eval()
     other = controls.permuted(model, stream(1))
-    expected, found = (outputs(m, images).logits for m in (model, other))
-    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+    expected, logits = (outputs(m, images).logits for m in (model, other))
+    assert (logits - expected).abs().max() < 1e-4 * expected.abs().max()
     assert distance(model, other) > 1
 
 
@@ -175,17 +175,17 @@ def test_sheared_stretches_features_unseen(host, images):
     assert 0.05 < np.mean((move**2).sum(1)) / (4 * lengths.mean()) < 20
     assert probability_moved(host, model, images) < 1e-5
     turned = controls.rotated(host, stream(0))
-    found = [outputs(m, images).features for m in (host, turned, model)]
-    assert geometry.cka(found[0], found[1]) > 0.999
-    assert geometry.cka(found[0], found[2]) < 0.9
+    features = [outputs(m, images).features for m in (host, turned, model)]
+    assert geometry.cka(features[0], features[1]) > 0.999
+    assert geometry.cka(features[0], features[2]) < 0.9
 
 
 def test_null_space_is_scipys(host):
     weight = host.head.weight.detach().numpy().astype(float)
     expected = null_space(weight - weight.mean(0))
-    found = controls.null_space(host.head).numpy()
-    assert found.shape == expected.shape == (64, 55)
-    assert np.allclose(found @ found.T, expected @ expected.T)
+    basis = controls.null_space(host.head).numpy()
+    assert basis.shape == expected.shape == (64, 55)
+    assert np.allclose(basis @ basis.T, expected @ expected.T)
 
 
 def test_a_head_that_sees_all_is_an_error():
@@ -261,10 +261,10 @@ def test_the_given_model_stays_and_the_generator_decides(host, images):
 
 def test_models_of_the_same_function_are_named_after_what_was_done(host, images):
     sizes = {"factors": [10, 100], "sizes": [2.0], "shears": [0.5]}
-    found = controls.same_function(host, stream(0), **sizes)
+    twins = controls.same_function(host, stream(0), **sizes)
     named = ["permuted, x 10", "permuted, x 100", "rotated", "shifted by 2"]
-    assert list(found) == [*named, "sheared by 0.5"]
-    for model in found.values():
+    assert list(twins) == [*named, "sheared by 0.5"]
+    for model in twins.values():
         assert probability_moved(host, model, images) < 1e-3
-    apart = np.square(feature_move(host, found["shifted by 2"], images)).sum(1)
+    apart = np.square(feature_move(host, twins["shifted by 2"], images)).sum(1)
     assert np.allclose(apart, 4, rtol=1e-3)

@@ -37,13 +37,13 @@ def ends(measure, values, level=0.95):
 
 def held(measure, values, count, level=0.95):
     """`(DRAWS,)` whether intervals from so many images hold the mean of all."""
-    draw, truth, found = np.random.default_rng(0), values.double().mean().item(), []
+    draw, truth, hits = np.random.default_rng(0), values.double().mean().item(), []
     size = min(DRAWS, 4_000_000 // count)
     for _ in range(DRAWS // size):
         rows = torch.from_numpy(draw.integers(0, len(values), (size, count)))
         low, high = ends(measure, values[rows], level)
-        found.append((low <= truth) & (truth <= high))
-    return np.concatenate(found)
+        hits.append((low <= truth) & (truth <= high))
+    return np.concatenate(hits)
 
 
 @pytest.mark.parametrize("count", [50, 200, 1000, 10_000])

@@ -34,27 +34,27 @@ def test_a_curve_keeps_the_outputs_of_each_point(
     for model in along:
         watch(model)
     watch.save(tmp_path / "c.safetensors")
-    found = curve.read(tmp_path / "c.safetensors", digits.test)
+    outputs = curve.read(tmp_path / "c.safetensors", digits.test)
     sample = digits.test.sample(60)
-    assert torch.equal(digits.test.images[found.rows], sample.images)
+    assert torch.equal(digits.test.images[outputs.rows], sample.images)
     for point, model in enumerate(along):
         for prefix, images in (("", sample.images), ("trigger_", secret.images)):
             expected = fl.models.outputs(model, images)
             for name in ("features", "logits"):
-                kept = getattr(found, prefix + name)
+                kept = getattr(outputs, prefix + name)
                 assert kept.dtype == torch.float16
                 assert torch.equal(kept[point], getattr(expected, name).half())
-    assert found.features.shape == (3, 60, 12)
-    assert found.trigger_logits.shape == (3, 7, 10)
+    assert outputs.features.shape == (3, 60, 12)
+    assert outputs.trigger_logits.shape == (3, 7, 10)
 
 
 def test_a_curve_of_no_triggers_has_none(along, digits, tmp_path):
     watch = Watch(None, digits.test.sample(20), None)
     assert set(watch(along[0])) == {"accuracy"}
     watch.save(tmp_path / "c.safetensors")
-    found = curve.read(tmp_path / "c.safetensors", digits.test.sample(20))
-    assert found.trigger_features.shape == (1, 0, 12)
-    assert found.trigger_logits.shape == (1, 0, 10)
+    outputs = curve.read(tmp_path / "c.safetensors", digits.test.sample(20))
+    assert outputs.trigger_features.shape == (1, 0, 12)
+    assert outputs.trigger_logits.shape == (1, 0, 10)
 
 
 def test_rows_are_measures_of_the_sample(host, along, digits, secret, monkeypatch):

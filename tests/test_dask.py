@@ -36,20 +36,20 @@ def tells(name):
     whole = getattr(checkpoint.Checkpoint, name)
 
     def method(self, *arguments):
-        found = whole(self, *arguments)
-        step = (arguments[0] if arguments else found).step
+        value = whole(self, *arguments)
+        step = (arguments[0] if arguments else value).step
         kind = self.path.parent.name
         row = {"what": name, "pid": os.getpid(), "kind": kind, "step": step}
         with open(os.environ["FIDLIB_TEST_LOG"], "a") as file:
             file.write(json.dumps(row | {"state": self.path.name}) + "\\n")
         if name == "write" and kind == "marked":
             time.sleep(0.01)  # so that there is time to kill it
-        return found
+        return value
 
     setattr(checkpoint.Checkpoint, name, method)
 
-if not hasattr(checkpoint, "told"):  # a preload may be run more than once
-    checkpoint.told = True
+if not hasattr(checkpoint, "noted"):  # a preload may be run more than once
+    checkpoint.noted = True
     tells("write")
     tells("read")
 """
@@ -66,10 +66,10 @@ def start(*arguments, **environment):
     )  # fmt: skip
 
 
-def until(found, going, seconds=90):
+def until(search, going, seconds=90):
     """What a function finds, once it is something."""
     for _ in range(seconds * 100):
-        if value := found():
+        if value := search():
             return value
         assert going(), "it has ended"
         time.sleep(0.01)
@@ -93,12 +93,12 @@ def cluster(tmp_path_factory):
             return ""
 
     try:
-        found = until(address, lambda: processes[0].poll() is None)
+        place = until(address, lambda: processes[0].poll() is None)
         options = ("--nthreads", 1, "--no-nanny", "--no-dashboard")
         options += ("--preload", preload, "--local-directory", folder)
         for _ in range(2):
-            processes.append(start("worker", found, *options, FIDLIB_TEST_LOG=str(log)))
-        yield found, lambda: [json.loads(x) for x in log.read_text().splitlines()]
+            processes.append(start("worker", place, *options, FIDLIB_TEST_LOG=str(log)))
+        yield place, lambda: [json.loads(x) for x in log.read_text().splitlines()]
     finally:
         for process in processes:
             process.kill()
@@ -108,13 +108,13 @@ def cluster(tmp_path_factory):
 def test_a_task_that_fails_is_not_tried_again(cluster, tmp_path):
     log = tmp_path / "log"
     task = pool.Task("a", "a", partial(fails, log, "a"))
-    found = run([task], backend="dask", scheduler=cluster[0])
-    assert str(found["a"]) == "a cannot be made"
+    results = run([task], backend="dask", scheduler=cluster[0])
+    assert str(results["a"]) == "a cannot be made"
     assert len(log.read_text().splitlines()) == 1
 
 
 def test_a_killed_worker_is_survived(cluster, root, tmp_path):
-    address, told = cluster
+    address, log = cluster
     names, expected = ["host", "FTAL", "FTLL"], {}
     with store.stored_in(tmp_path / "undisturbed"):
         undisturbed = fl.Study(LONGER)
@@ -123,23 +123,23 @@ def test_a_killed_worker_is_survived(cluster, root, tmp_path):
             expected[name] = path.read_bytes()
 
     def midway():
-        states = [r for r in told() if r["what"] == "write" and r["kind"] == "marked"]
+        states = [r for r in log() if r["what"] == "write" and r["kind"] == "marked"]
         return next((row for row in states if row["step"] >= 5), None)
 
     with ThreadPoolExecutor() as threads:
-        made = threads.submit(
+        future = threads.submit(
             fl.Study(LONGER).make, names[1:], backend="dask", scheduler=address
         )
-        victim = until(midway, lambda: not made.done())
+        victim = until(midway, lambda: not future.done())
         os.kill(victim["pid"], signal.SIGKILL)
-        made.result(120)
+        future.result(120)
 
     for name in names:
         path = fl.Study(LONGER).folder(name) / "model.safetensors"
         assert path.is_relative_to(root)
         assert path.read_bytes() == expected[name]
     # The other worker went on from the state of the killed one.
-    of_it = [row for row in told() if row["state"] == victim["state"]]
+    of_it = [row for row in log() if row["state"] == victim["state"]]
     (resumed,) = [row for row in of_it if row["what"] == "read" and row["step"]]
     assert resumed["pid"] != victim["pid"]
     assert victim["step"] <= resumed["step"] < 102

@@ -22,8 +22,8 @@ def write_npz(path, **changes):
 def test_digits_are_all_of_scikit_learns_split_without_overlap(digits):
     assert (len(digits.train), len(digits.test)) == (1297, 500)
     source = np.rint(load_digits().images * 255 / 16).astype(np.uint8)
-    found = torch.cat([digits.train.images, digits.test.images])[:, 0].numpy()
-    assert sorted(i.tobytes() for i in found) == sorted(i.tobytes() for i in source)
+    images = torch.cat([digits.train.images, digits.test.images])[:, 0].numpy()
+    assert sorted(i.tobytes() for i in images) == sorted(i.tobytes() for i in source)
     assert digits.manifest()["test_images_also_in_train"] == 0
     assert torch.bincount(digits.test.labels).min() >= 48
 

@@ -38,8 +38,8 @@ def answer():
 
 
 def test_the_answer_is_of_the_published_tables():
-    found = re.search("<!-- answer -->\n(.*?)<!-- /answer -->", README, re.DOTALL)
-    assert found[1] == answer()
+    match = re.search("<!-- answer -->\n(.*?)<!-- /answer -->", README, re.DOTALL)
+    assert match[1] == answer()
 
 
 def test_the_readme_is_a_page():

@@ -18,60 +18,60 @@ from fidlib.measures.catalogue import usual
 from fidlib.runs import store
 from fidlib.suites import publish
 from fidlib.suites.read import Job, Suite
-from tests.explorer_scene import CLASSES, IMAGES, NAMES, made
+from tests.explorer_scene import CLASSES, IMAGES, NAMES, example
 
 
 @pytest.fixture(scope="module")
 def packed():
-    whole = made()
+    whole = example()
     return whole, *whole.pack()
 
 
 def test_a_scene_is_unpacked_as_it_was(packed):
     whole, about, blob = packed
-    found = page.unpack(about, blob)
+    arrays = page.unpack(about, blob)
     count = len(whole.labels)
-    assert np.array_equal(found["labels"], whole.labels)
-    assert np.array_equal(found["rows"], whole.rows)
+    assert np.array_equal(arrays["labels"], whole.labels)
+    assert np.array_equal(arrays["rows"], whole.rows)
     for m, model in enumerate(whole.models):
-        assert np.array_equal(found[f"answers {m}"], model.logits.argmax(1))
-        assert found[f"answers {m}"].dtype == np.uint8
-        logits = found[f"logits {m}"].reshape(count, -1)
+        assert np.array_equal(arrays[f"answers {m}"], model.logits.argmax(1))
+        assert arrays[f"answers {m}"].dtype == np.uint8
+        logits = arrays[f"logits {m}"].reshape(count, -1)
         shift = model.logits - logits
         assert np.ptp(shift, 1).max() < 2e-3  # one number for an image
-        places = found[f"place 0 {m}"].reshape(count, 2)
+        places = arrays[f"place 0 {m}"].reshape(count, 2)
         assert np.abs(places - model.features).max() < 1e-3
-        assert np.allclose(found[f"head {m}"].reshape(-1, 3), model.head)
+        assert np.allclose(arrays[f"head {m}"].reshape(-1, 3), model.head)
     film = whole.models[1].film
-    assert np.array_equal(found["film answers 1"].reshape(-1, count), film.answers)
-    frames = found["film place 0 1"].reshape(-1, count, 2)
+    assert np.array_equal(arrays["film answers 1"].reshape(-1, count), film.answers)
+    frames = arrays["film place 0 1"].reshape(-1, count, 2)
     assert np.abs(frames - whole.maps[0].films["FTAL"]).max() < 1e-3
     for m, name in enumerate(NAMES):
         cells = whole.planes[0].cells[name]
-        assert np.array_equal(found[f"plane 0 {m}"].reshape(cells.shape), cells)
+        assert np.array_equal(arrays[f"plane 0 {m}"].reshape(cells.shape), cells)
 
 
 def test_the_same_scene_gives_the_same_bytes_and_another_does_not(packed):
     _, about, blob = packed
-    assert made().pack() == (about, blob)
-    assert made(images=IMAGES + 1).pack()[1] != blob
+    assert example().pack() == (about, blob)
+    assert example(images=IMAGES + 1).pack()[1] != blob
 
 
 def test_neighbours_and_distances_are_numpys(packed):
     whole, about, blob = packed
-    found = page.unpack(about, blob)
+    arrays = page.unpack(about, blob)
     for m, model in enumerate(whole.models):
         x = model.features
         apart = np.linalg.norm(x[:, None] - x[None, :IMAGES], axis=2)
         apart[np.arange(IMAGES), np.arange(IMAGES)] = np.inf
         nearest = np.argsort(apart, 1, kind="stable")[:, : scene.NEIGHBORS]
-        shown = found[f"neighbors {m}"].reshape(nearest.shape)
+        shown = arrays[f"neighbors {m}"].reshape(nearest.shape)
         assert np.array_equal(shown, nearest)
     for a, b in ((0, 1), (1, 3)):
         moved = np.linalg.norm(
             whole.models[a].features - whole.models[b].features, axis=1
         )
-        assert np.abs(found[f"moved {a} {b}"] - moved).max() < 1e-3
+        assert np.abs(arrays[f"moved {a} {b}"] - moved).max() < 1e-3
 
 
 def test_an_image_with_twins_is_not_its_own_neighbour():
@@ -83,14 +83,14 @@ def test_an_image_with_twins_is_not_its_own_neighbour():
 
 @pytest.mark.parametrize(("channels", "exact"), [(1, True), (3, False)])
 def test_the_sheet_has_every_image_at_its_place(tmp_path, channels, exact):
-    pixels = np.kron(made(channels=channels).pixels, np.ones((1, 1, 4, 4)))
+    pixels = np.kron(example(channels=channels).pixels, np.ones((1, 1, 4, 4)))
     path = tmp_path / "sheet.webp"
     path.write_bytes(scene.sheet(pixels))
-    found = np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1) / 255
+    picture = np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1) / 255
     height, width = pixels.shape[2:]
     for i in (0, 7, len(pixels) - 1):
         down, across = divmod(i, scene.columns(len(pixels)))
-        tile = found[:, down * height : (down + 1) * height]
+        tile = picture[:, down * height : (down + 1) * height]
         tile = tile[:, :, across * width : (across + 1) * width]
         error = (
             np.abs(tile - pixels[i]).max() if exact else np.abs(tile - pixels[i]).mean()
@@ -348,8 +348,8 @@ def test_a_page_of_two_classifiers_has_the_whole_report(study, tmp_path):
     pair = (study.model("host"), study.model("FTAL"))
     report = fl.compare(*pair, split)
     names = ("mine", "theirs")
-    made = gather.compared(path, pair, split, report, names, study.classes)
-    about, _ = page.read(made)
+    example = gather.compared(path, pair, split, report, names, study.classes)
+    about, _ = page.read(example)
     assert [model["name"] for model in about["models"]] == ["mine", "theirs"]
     assert about["classes"] == list(study.classes)
     assert len(about["planes"]) == 3

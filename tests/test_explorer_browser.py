@@ -10,10 +10,10 @@ import pytest
 from fidlib import palette
 from fidlib.explorer import page
 from tests import browser
-from tests.explorer_scene import CLASSES, IMAGES, NAMES, POINTS, SIDE, made
+from tests.explorer_scene import CLASSES, IMAGES, NAMES, POINTS, SIDE, example
 
 pytestmark = pytest.mark.skipif(
-    browser.found() is None,
+    browser.executable() is None,
     reason=f"no browser here: install one of {', '.join(browser.NAMES)}",
 )
 READY = "fx = document.querySelector('.fx'); fx.maps.views.left.xy !== undefined"
@@ -27,7 +27,7 @@ def chrome(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shown():
-    return made()
+    return example()
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_a_point_shows_probabilities_and_kept_neighbours(tab, shown):
 def test_planes_in_feature_space_are_numpys(tab, shown):
     corners = [5, 9, IMAGES + 3]
     change(tab, f"{{corners: {corners}}}")
-    side = tab.run("fx.planes.found.side")
+    side = tab.run("fx.planes.mixes.side")
     line = (np.arange(side) + 0.5) / side
     b, c = np.meshgrid(line, line)
     inside = np.add.outer(np.arange(side), np.arange(side)) < side
@@ -187,8 +187,8 @@ def test_planes_in_feature_space_are_numpys(tab, shown):
         z = shown.models[m].logits[corners]
         mix = (1 - b - c)[..., None] * z[0] + b[..., None] * z[1] + c[..., None] * z[2]
         names.append(mix.argmax(2))
-        found = tab.run(f"Array.from(fx.planes.found.both[{m}])")
-        differ = np.reshape(found, (side, side)) != names[m]
+        cells = tab.run(f"Array.from(fx.planes.mixes.both[{m}])")
+        differ = np.reshape(cells, (side, side)) != names[m]
         assert differ[inside].mean() < 5e-4  # of logits that int16 rounds
     share = 100 * (names[0] != names[1])[inside].mean()
     assert share > 1
@@ -200,9 +200,9 @@ def test_a_kept_plane_is_shown_without_a_kernel(tab, shown):
     tab.run("document.querySelector('[title^=plane]').click()")
     kept = shown.planes[0]
     assert state(tab, "space") == "pixels"
-    found = tab.run("Array.from(fx.planes.found.both[1])")
-    assert np.array_equal(np.reshape(found, (SIDE, SIDE)), kept.cells["FTAL"])
-    chance = tab.run("fx.planes.found.chance(1, [0.5, 0, 0.5])")
+    cells = tab.run("Array.from(fx.planes.mixes.both[1])")
+    assert np.array_equal(np.reshape(cells, (SIDE, SIDE)), kept.cells["FTAL"])
+    chance = tab.run("fx.planes.mixes.chance(1, [0.5, 0, 0.5])")
     assert chance == pytest.approx(kept.edges["FTAL"][2, 4].tolist(), abs=1e-3)
     change(tab, "{corners: [0, 1, 2]}")
     assert "no kernel is here" in tab.run("fx.planes.note.textContent")
@@ -230,15 +230,15 @@ def test_a_kernel_is_asked_for_one_level_at_a_time(tab):
     change(tab, "{corners: [1, 2, 8]}")
     assert tab.run("wanted.map(w => [w.side, w.corners[2]])") == [[12, 7], [12, 8]]
     tab.run("answer(0)")  # what is no longer wanted is kept, and nothing more asked
-    assert tab.run("[wanted.length, fx.planes.found]") == [2, None]
+    assert tab.run("[wanted.length, fx.planes.mixes]") == [2, None]
     for n, side in enumerate((12, 24, 48, 96), 1):
         tab.run(f"answer({n})")
-        assert tab.run("[fx.planes.found.side, wanted.length]") == [side, min(n + 2, 5)]
+        assert tab.run("[fx.planes.mixes.side, wanted.length]") == [side, min(n + 2, 5)]
     assert tab.run("wanted.map(w => w.side)") == [12, 12, 24, 48, 96]
     assert "100.0 %" in tab.run("fx.planes.stages[2].head.textContent")
-    assert tab.run("fx.planes.found.chance(1, [0.5, 0.5, 0])") == [1.25] * 4
+    assert tab.run("fx.planes.mixes.chance(1, [0.5, 0.5, 0])") == [1.25] * 4
     change(tab, "{corners: [1, 2, 7]}")
-    assert tab.run("[fx.planes.found.side, wanted.at(-1).side]") == [12, 24]
+    assert tab.run("[fx.planes.mixes.side, wanted.at(-1).side]") == [12, 24]
     tab.run("fx.planes.answer({ error: 'out of <b>memory' })")
     assert tab.run("fx.planes.note.textContent") == "out of <b>memory"
 

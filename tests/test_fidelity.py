@@ -118,8 +118,8 @@ def test_constant_features_leave_their_measures_undefined():
     alike = {"rsa", "mutual_neighbors"}
     similar = {"cka", "procrustes", "neighbor_overlap"} | alike | TRIGGERS
     apart = {"boundary_shift"}  # where the two name no image alike
-    found = undefined(fl.compare(linear(0), constant, split))
-    assert found | apart == similar | apart
+    names = undefined(fl.compare(linear(0), constant, split))
+    assert names | apart == similar | apart
     for other in (linear(0), linear(3, scale=0.0), constant):
         report = fl.compare(constant, other, split)
         assert undefined(report) | apart == similar | apart | {"pfl_relative"}

@@ -16,10 +16,10 @@ TURNED = torch.from_numpy(7 * X @ ortho_group.rvs(5, random_state=0) - 2)
 
 
 def kernels(*features):
-    found = [f @ f.T for f in features]
-    for kernel in found:
+    products = [f @ f.T for f in features]
+    for kernel in products:
         np.fill_diagonal(kernel, 0)
-    return found
+    return products
 
 
 def unbiased_hsic(x, y):
@@ -79,14 +79,14 @@ def test_cka_terms_give_its_change_with_each_weight():
     assert by_terms(np.ones(7)) == pytest.approx(by_tuples(np.ones(7)))
     for image in range(7):
         steps = [np.ones(7) + sign * 1e-4 * np.eye(7)[image] for sign in (-1, 1)]
-        found, expected = (f(steps[1]) - f(steps[0]) for f in (by_terms, by_tuples))
-        assert found == pytest.approx(expected, rel=1e-5)
+        change, expected = (f(steps[1]) - f(steps[0]) for f in (by_terms, by_tuples))
+        assert change == pytest.approx(expected, rel=1e-5)
 
 
 def test_cka_of_independent_features_is_near_zero_where_the_biased_is_not():
     drawn = np.random.default_rng(1).normal(size=(30, 2, 20, 50))
-    found = [geometry.cka(*map(torch.from_numpy, pair)).item() for pair in drawn]
-    assert abs(np.mean(found)) < 0.03
+    values = [geometry.cka(*map(torch.from_numpy, pair)).item() for pair in drawn]
+    assert abs(np.mean(values)) < 0.03
     assert np.mean([biased_cka(*pair) for pair in drawn]) > 0.6
 
 
@@ -108,8 +108,8 @@ def test_features_with_themselves_are_exactly_alike():
 def test_procrustes_equals_scipys_disparity():
     for y in (Y, rng.normal(size=Y.shape)):
         expected = spatial.procrustes(X, y)[2]
-        found = geometry.procrustes(TX, torch.from_numpy(y)).item()
-        assert found == pytest.approx(expected, rel=1e-10)
+        value = geometry.procrustes(TX, torch.from_numpy(y)).item()
+        assert value == pytest.approx(expected, rel=1e-10)
     padded = spatial.procrustes(X, np.pad(Y[:, :2], ((0, 0), (0, 3))))[2]
     assert geometry.procrustes(TX, TY[:, :2]).item() == pytest.approx(padded)
 
@@ -129,8 +129,8 @@ def test_neighbor_overlap_counts_shared_neighbors_beyond_chance():
     y = x + 0.3 * y
     chance = 4 / 199  # the nearest 2 % of 200
     expected = (shared_neighbors(x, y, 4) - chance) / (1 - chance)
-    found = geometry.neighbor_overlap(*map(torch.from_numpy, (x, y)))
-    assert found.numpy() == pytest.approx(expected)
+    overlap = geometry.neighbor_overlap(*map(torch.from_numpy, (x, y)))
+    assert overlap.numpy() == pytest.approx(expected)
     assert 0.1 < expected.mean() < 0.9
     few = geometry.neighbor_overlap(TX, TY)  # of 40: the nearest one
     expected = (shared_neighbors(X, Y, 1) - 1 / 39) / (1 - 1 / 39)
@@ -141,18 +141,18 @@ def test_neighbor_overlap_is_one_under_isometry_and_none_without_relation():
     assert (geometry.neighbor_overlap(TX, TURNED) == 1).all()
     drawn = torch.from_numpy(np.random.default_rng(2).normal(size=(2, 4000, 3)))
     for size in (50, 500, 4000):
-        found = geometry.neighbor_overlap(*drawn[:, :size]).mean().item()
-        assert found == pytest.approx(0, abs=0.03)
+        overlap = geometry.neighbor_overlap(*drawn[:, :size]).mean().item()
+        assert overlap == pytest.approx(0, abs=0.03)
 
 
 def test_neighbor_overlap_hardly_depends_on_the_number_of_images():
     x, noise = torch.from_numpy(np.random.default_rng(4).normal(size=(2, 4000, 2)))
-    found = [
+    overlaps = [
         geometry.neighbor_overlap(x[rows], (x + noise / 10)[rows]).mean().item()
         for rows in (slice(500), slice(1000), slice(4000))
     ]
-    assert max(found) - min(found) < 0.05
-    assert 0.3 < found[0] < 0.9
+    assert max(overlaps) - min(overlaps) < 0.05
+    assert 0.3 < overlaps[0] < 0.9
 
 
 def test_procrustes_null_is_what_unrelated_features_leave():
@@ -163,13 +163,13 @@ def test_procrustes_null_is_what_unrelated_features_leave():
         for n in range(10)
     ]
     pair = torch.from_numpy(x), torch.from_numpy(y)
-    found = geometry.procrustes_null(*pair, torch.Generator().manual_seed(0))
-    assert found == pytest.approx(np.mean(alone), abs=0.01)
-    assert 0.3 < found < 0.5  # far from 1: of few images in many dimensions
+    value = geometry.procrustes_null(*pair, torch.Generator().manual_seed(0))
+    assert value == pytest.approx(np.mean(alone), abs=0.01)
+    assert 0.3 < value < 0.5  # far from 1: of few images in many dimensions
     assert geometry.procrustes(*pair).item() < 0.1
     many = torch.from_numpy(np.random.default_rng(6).normal(size=(2, 5000, 2)))
-    found = geometry.procrustes_null(*many, torch.Generator().manual_seed(0))
-    assert found == pytest.approx(1, abs=0.01)
+    value = geometry.procrustes_null(*many, torch.Generator().manual_seed(0))
+    assert value == pytest.approx(1, abs=0.01)
 
 
 def test_undefined_measures_say_so():
@@ -196,5 +196,5 @@ def test_nearest_neighbours_are_the_same_by_a_matrix_product():
     expected = tree.query(points.numpy(), k=6)[1][
         :, 1:
     ]  # the first is the point itself
-    found = geometry.nearest_by_product(points, 5)
-    assert (np.sort(found.numpy()) == np.sort(expected)).all()
+    numbers = geometry.nearest_by_product(points, 5)
+    assert (np.sort(numbers.numpy()) == np.sort(expected)).all()

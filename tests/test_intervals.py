@@ -22,8 +22,8 @@ def test_student_equals_scipys():
     values = VALUES[:, 0] - 2
     for level in (0.9, 0.95, 0.995):
         ends = stats.ttest_1samp(values, 0).confidence_interval(level)
-        found = student(torch.from_numpy(values), level)
-        assert found == pytest.approx((ends.low, ends.high), rel=1e-9)
+        interval = student(torch.from_numpy(values), level)
+        assert interval == pytest.approx((ends.low, ends.high), rel=1e-9)
 
 
 def test_gamma_is_of_the_mean_and_above_of_one_image_more():
@@ -40,22 +40,22 @@ def test_gamma_is_of_the_mean_and_above_of_one_image_more():
                 moments, ((1 - level) / 2, (1 + level) / 2), strict=True
             )
         ]
-        found = gamma(torch.from_numpy(values)[torch.randperm(60)], level)
-        assert found == pytest.approx(tuple(expected), rel=1e-9)
-        assert found[0] < mean < found[1]
+        interval = gamma(torch.from_numpy(values)[torch.randperm(60)], level)
+        assert interval == pytest.approx(tuple(expected), rel=1e-9)
+        assert interval[0] < mean < interval[1]
 
 
 def test_gamma_of_equal_distances_has_no_width():
     for value in (0.0, 0.1):
-        found = gamma(torch.full((50,), value, dtype=torch.float64))
-        assert found == pytest.approx((value, value))
+        interval = gamma(torch.full((50,), value, dtype=torch.float64))
+        assert interval == pytest.approx((value, value))
 
 
 def test_a_statistic_is_linear_as_its_slopes_say():
-    found = ratio(TERMS[:, 0], TERMS[:, 1])
+    statistic = ratio(TERMS[:, 0], TERMS[:, 1])
     value = VALUES[:, 0].sum() / VALUES[:, 1].sum()
-    assert found.value() == pytest.approx(value)
-    linear = found.linear().numpy()
+    assert statistic.value() == pytest.approx(value)
+    linear = statistic.linear().numpy()
     assert linear.mean() == pytest.approx(value)
     for image in (0, 17):  # what more of an image adds
         more = VALUES.sum(0) + 1e-6 * VALUES[image]
@@ -124,8 +124,8 @@ def test_deviation_of_procrustes_is_that_of_a_full_bootstrap():
 def test_wilson_equals_scipys_and_has_a_width_at_the_ends():
     for count, total in ((15, 50), (0, 500), (500, 500), (1, 2), (9946, 10_000)):
         for level in (0.95, 0.995):
-            found = stats.binomtest(count, total).proportion_ci(level, "wilson")
-            ends = pytest.approx((found.low, found.high), abs=1e-12)
+            interval = stats.binomtest(count, total).proportion_ci(level, "wilson")
+            ends = pytest.approx((interval.low, interval.high), abs=1e-12)
             assert wilson(count, total, level) == ends
     assert wilson(0, 500)[0] == 0
     assert wilson(500, 500)[1] == 1

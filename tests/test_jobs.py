@@ -23,14 +23,14 @@ class Maker:
     key: str = "a study"
     host_key: str = "a host"
     there: set = field(default_factory=set)
-    made: list = field(default_factory=list)
+    calls: list = field(default_factory=list)
     fails: str = ""
 
     def is_missing(self, lineage, parts):
         return str(lineage) not in self.there
 
     def complete(self, lineage, parts):
-        self.made.append((str(lineage), sorted(parts), store.runs_root()))
+        self.calls.append((str(lineage), sorted(parts), store.runs_root()))
         if str(lineage) == self.fails:
             raise ValueError(f"{lineage} fails")
 
@@ -50,9 +50,9 @@ def test_a_model_is_made_after_what_it_is_made_of(root, capsys):
         "FTAL/prune:0.4/flip is there",
         "FTLL is there",
     ]
-    names = [name for name, *_ in maker.made]
+    names = [name for name, *_ in maker.calls]
     assert names == ["host", "FTAL", "FTAL/prune:0.4", "FTAL/prune:0.4/flip", "FTLL"]
-    assert {root for *_, root in maker.made} == {root}
+    assert {root for *_, root in maker.calls} == {root}
 
 
 def test_a_model_that_is_asked_for_twice_is_one_task_with_all_parts():
@@ -61,46 +61,46 @@ def test_a_model_that_is_asked_for_twice_is_one_task_with_all_parts():
         asked(maker, "FTAL", parts=("test",)),
         asked(Maker(), "FTAL", "host", parts=("sample", "test")),
     ]
-    found = [task.call for task in jobs.tasks(groups)[0]]
-    assert [(str(job.lineage), sorted(job.parts)) for job in found] == [
+    tasks = [task.call for task in jobs.tasks(groups)[0]]
+    assert [(str(job.lineage), sorted(job.parts)) for job in tasks] == [
         ("host", ["sample", "test"]),
         ("FTAL", ["sample", "test"]),
     ]
-    other = Maker(key="another study", made=maker.made)
+    other = Maker(key="another study", calls=maker.calls)
     jobs.make([(maker, ["FTAL"]), (other, ["FTAL"])], jobs=1)
-    assert [name for name, *_ in maker.made] == ["host", "FTAL"] * 2
+    assert [name for name, *_ in maker.calls] == ["host", "FTAL"] * 2
 
 
 def test_what_is_there_needs_no_task():
     maker = Maker(there={"host", "FTAL"})
     jobs.make([(maker, ["FTAL/prune", "FTLL"])], jobs=1)
-    assert [name for name, *_ in maker.made] == ["FTAL/prune", "FTLL"]
+    assert [name for name, *_ in maker.calls] == ["FTAL/prune", "FTLL"]
 
-    maker.made.clear()
+    maker.calls.clear()
     assert jobs.tasks([asked(maker, "host", "FTAL")]) == ([], [()])
     jobs.make([(maker, ["host", "FTAL"])], jobs=1)
-    assert not maker.made
+    assert not maker.calls
 
 
 def test_what_is_made_of_something_new_is_looked_at_again():
     maker = Maker(there={"FTAL"})  # its host is gone
     jobs.make([(maker, ["FTAL"])], jobs=1)
-    assert [name for name, *_ in maker.made] == ["host", "FTAL"]
+    assert [name for name, *_ in maker.calls] == ["host", "FTAL"]
 
 
 def test_what_goes_wrong_is_told_and_spares_the_rest():
     maker = Maker(fails="FTAL")
     with pytest.raises(ValueError, match="FTAL fails"):
         jobs.make([(maker, ["FTAL/prune", "FTLL"])], jobs=1)
-    assert [name for name, *_ in maker.made] == ["host", "FTAL", "FTLL"]
+    assert [name for name, *_ in maker.calls] == ["host", "FTAL", "FTLL"]
 
 
 def test_groups_wait_for_what_they_ask_for():
     maker = Maker(there={"host"})
-    found, waits = jobs.tasks(
+    tasks, waits = jobs.tasks(
         [asked(maker, "FTAL", "FTLL"), asked(maker, "FTLL"), asked(maker, "host")]
     )
-    keys = {task.title: task.key for task in found}
+    keys = {task.title: task.key for task in tasks}
     assert list(keys) == ["FTAL", "FTLL"]
     assert [set(group) for group in waits] == [
         set(keys.values()),
@@ -111,20 +111,20 @@ def test_groups_wait_for_what_they_ask_for():
 
 def test_studies_that_share_a_host_make_it_once():
     first, second = Maker(), Maker(key="of other triggers")
-    found, _ = jobs.tasks([asked(first, "FTAL"), asked(second, "FTAL")])
-    titles = [task.title for task in found]
+    tasks, _ = jobs.tasks([asked(first, "FTAL"), asked(second, "FTAL")])
+    titles = [task.title for task in tasks]
     assert titles == ["host", "FTAL", "host", "FTAL"]
-    assert found[2].after == (found[0].key,)  # finds it there, and reports on it
+    assert tasks[2].after == (tasks[0].key,)  # finds it there, and reports on it
     alone = Maker(key="of another host", host_key="another")
-    found, _ = jobs.tasks([asked(first, "host"), asked(alone, "host")])
-    assert [task.after for task in found] == [(), ()]
+    tasks, _ = jobs.tasks([asked(first, "host"), asked(alone, "host")])
+    assert [task.after for task in tasks] == [(), ()]
 
 
 def test_options_that_make_no_sense_are_refused_before_anything_is_looked_at():
     maker = Maker()
     with pytest.raises(ValueError, match="jobs is 0"):
         jobs.make([(maker, ["FTAL"])], jobs=0)
-    assert not maker.made
+    assert not maker.calls
 
 
 def test_noting_notes_and_makes_nothing(bare, root):
@@ -168,10 +168,10 @@ def test_a_study_makes_models_reports_and_outputs(bare, monkeypatch, capsys):
     again.fidelity("host/prune:0.2", measures=["pfl", "agreement"])
     for part in ("test", "triggers", "sample"):
         again.outputs("FTAL", part)
-    own = fl.Method("diverges", preserves={explodes: 1.0})
+    method = fl.Method("diverges", preserves={explodes: 1.0})
     monkeypatch.undo()
     with pytest.raises(fl.training.Diverged, match="The last good state"):
-        fl.Study(BARE).make([own, "FTLL"], jobs=1)
+        fl.Study(BARE).make([method, "FTLL"], jobs=1)
 
 
 def explodes(step):
@@ -192,7 +192,7 @@ def test_entries_of_ones_own_reach_another_process(monkeypatch):
     def term(step):
         return step.logits.square().mean()
 
-    own = {
+    entries = {
         "NETWORKS": network,
         "TRIGGERS": family,
         "ATTACKS": attack,
@@ -202,7 +202,7 @@ def test_entries_of_ones_own_reach_another_process(monkeypatch):
         ),
     }
     try:
-        for name, entry in own.items():
+        for name, entry in entries.items():
             getattr(fl, name)["mine"] = entry
         fl.METHODS["mine"] = fl.Method("mine", preserves={"mine": 0.1})
         study = fl.Study(dataclasses.replace(BARE, model="mine", triggers="mine"))
@@ -210,7 +210,7 @@ def test_entries_of_ones_own_reach_another_process(monkeypatch):
         text = cloudpickle.dumps(study)
         wanted = study.fidelity("mine/mine").values()
     finally:
-        for name in (*own, "METHODS"):
+        for name in (*entries, "METHODS"):
             del getattr(fl, name)["mine"]
     try:
         again = pickle.loads(text)
@@ -219,7 +219,7 @@ def test_entries_of_ones_own_reach_another_process(monkeypatch):
         assert again.fidelity("mine/mine").values() == wanted
         assert wanted["mine"] == 500
     finally:
-        for name in (*own, "METHODS"):
+        for name in (*entries, "METHODS"):
             getattr(fl, name).pop("mine", None)
 
 

@@ -81,9 +81,9 @@ def test_code_notices_what_a_function_rests_on(thing, monkeypatch):
 
 def test_code_refuses_lambdas_of_one_line_which_their_text_does_not_tell_apart():
     first, second = lambda x: 2 * x, lambda x: 3 * x
-    for found in (first, second):
+    for function in (first, second):
         with pytest.raises(ValueError, match="two lambdas stand on one line"):
-            keys.code(found)
+            keys.code(function)
 
 
 def test_code_is_the_key_that_a_thing_is_given():

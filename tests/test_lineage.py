@@ -41,9 +41,9 @@ def test_a_lineage_is_attacked_by_division():
 
 
 def test_a_method_of_your_own_is_a_lineage_of_one_step():
-    own = fl.Method("mine", trained="body")
-    lineage = Lineage.read(own)
-    assert lineage.method is own
+    method = fl.Method("mine", trained="body")
+    lineage = Lineage.read(method)
+    assert lineage.method is method
     assert str(lineage / "prune") == "mine/prune"
     assert str(lineage.parent) == "host"
     with pytest.raises(ValueError, match="without /"):

@@ -75,9 +75,9 @@ def test_losses_are_means_over_images():
 
 def test_jensen_shannon_equals_scipys_squared():
     expected = jensenshannon(softmax(A, axis=1), softmax(B, axis=1), axis=1) ** 2
-    found = losses.jensen_shannon(TA, TB)
-    assert found.numpy() == pytest.approx(expected, rel=1e-9)
-    assert torch.equal(found, losses.jensen_shannon(TB, TA))
+    divergences = losses.jensen_shannon(TA, TB)
+    assert divergences.numpy() == pytest.approx(expected, rel=1e-9)
+    assert torch.equal(divergences, losses.jensen_shannon(TB, TA))
     assert not losses.jensen_shannon(TA, TA + 1e-17).any()
     sure = torch.tensor([[1000.0, 0.0]])
     assert losses.jensen_shannon(sure, sure.flip(1)).item() == pytest.approx(np.log(2))
@@ -88,9 +88,9 @@ def test_margins_are_over_the_best_other_class():
         row[label] - max(v for k, v in enumerate(row) if k != label)
         for row, label in zip(A, LABELS, strict=True)
     ]
-    found = losses.margins(TA, TLABELS)
-    assert found.tolist() == pytest.approx(expected)
-    assert torch.equal(found > 0, TA.argmax(1) == TLABELS)
+    margins = losses.margins(TA, TLABELS)
+    assert margins.tolist() == pytest.approx(expected)
+    assert torch.equal(margins > 0, TA.argmax(1) == TLABELS)
 
 
 def test_calibration_error_equals_a_loop_over_bins():

@@ -50,11 +50,13 @@ def test_table_of_a_suite_is_of_its_configuration_and_seeds(
     (tmp_path / "notebooks" / "suites").mkdir(parents=True)
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         (tmp_path / "notebooks" / path.name).symlink_to(path)
-    own = {n: v for n, v in vars(SMALL).items() if n not in ("trigger_options", "seed")}
-    own |= {"methods": ["FTAL", "FixLL+PFL"]}
-    own.pop("precision"), own.pop("embed_epochs"), own.pop("embed_rate")
+    base = {
+        n: v for n, v in vars(SMALL).items() if n not in ("trigger_options", "seed")
+    }
+    base |= {"methods": ["FTAL", "FixLL+PFL"]}
+    base.pop("precision"), base.pop("embed_epochs"), base.pop("embed_rate")
     several = {"other_seeds": [1], "repeated": ["FTAL"]}
-    text = {"about": "Two.", "parameters": own}
+    text = {"about": "Two.", "parameters": base}
     text["notebooks"] = [
         {"notebook": "01_embed"},
         {"notebook": "04_fidelity"} | several,
@@ -68,10 +70,10 @@ def test_table_of_a_suite_is_of_its_configuration_and_seeds(
     printed = capsys.readouterr().out
     both = fl.over_seeds(SMALL, ["FTAL"], [0, 1]).groupby("method", sort=False)
     _, means, deviations = re.split("mean over seeds 0, 1|standard dev.*them", printed)
-    for text, found in ((means, f"{both.twl.mean().FTAL:.4g}"),
+    for text, number in ((means, f"{both.twl.mean().FTAL:.4g}"),
                         (deviations, f"{both.twl.std().FTAL:.3g}")):  # fmt: skip
         line = next(x for x in text.splitlines() if x.startswith("FTAL"))
-        assert found in line.split()
+        assert number in line.split()
     assert main([*alone, *given[:-1]]) == 1
     assert "a spread needs at least two" in capsys.readouterr().err
     # What the suite says of methods and other seeds holds where nothing is given.
@@ -350,12 +352,12 @@ def test_what_trains_nothing_asks_for_no_torch(arguments):
 def test_an_installed_copy_holds_every_room_and_shows_what_is_published(
     tmp_path, monkeypatch, capsys
 ):
-    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     rooms = {p.parent for p in (ROOT / "fidlib").rglob("*.py")}
     names = {str(room.relative_to(ROOT)).replace("/", ".") for room in rooms}
-    assert names | {"fidlib.notebooks", "fidlib.figures"} == set(told["packages"])
+    assert names | {"fidlib.notebooks", "fidlib.figures"} == set(setup["packages"])
 
-    for name, folder in told["package-dir"].items():
+    for name, folder in setup["package-dir"].items():
         (tmp_path / "fidlib").mkdir(exist_ok=True)
         (tmp_path / name.replace(".", "/")).symlink_to(ROOT / folder)
     monkeypatch.setattr(machine, "PACKAGE", tmp_path / "fidlib")

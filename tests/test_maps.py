@@ -18,14 +18,14 @@ POINTS = (CLUSTERS + rng.normal(size=CLUSTERS.shape)).astype(np.float32)
 def test_a_map_keeps_what_has_not_moved_and_shows_what_has(projection):
     models_features = {"host": POINTS, "same": POINTS.copy(), "far": POINTS + 40}
     threads = torch.get_num_threads()
-    found = maps.common_map(models_features, fit="host", projection=projection)
+    places = maps.common_map(models_features, fit="host", projection=projection)
     assert torch.get_num_threads() == threads
-    assert {n: xy.shape for n, xy in found.items()} == dict.fromkeys(found, (150, 2))
-    spread = np.linalg.norm(found["host"] - found["host"].mean(0), axis=1).max()
-    distance = np.linalg.norm(found["same"] - found["host"], axis=1)
+    assert {n: xy.shape for n, xy in places.items()} == dict.fromkeys(places, (150, 2))
+    spread = np.linalg.norm(places["host"] - places["host"].mean(0), axis=1).max()
+    distance = np.linalg.norm(places["same"] - places["host"], axis=1)
     # UMAP places again by a descent that amplifies rounding: .03 to .06 were seen.
     assert np.median(distance) < 0.1 * spread
-    moved = np.linalg.norm(found["far"] - found["host"], axis=1)
+    moved = np.linalg.norm(places["far"] - places["host"], axis=1)
     assert np.median(moved) > 0.3 * spread
 
 
@@ -42,9 +42,9 @@ def test_a_map_is_decided_by_its_first_rows_alone():
 
 def test_a_map_separates_what_is_apart():
     xy = maps.common_map({"host": POINTS}, fit="host")["host"]
-    found = maps.trustworthiness(POINTS, xy)
-    assert found == pytest.approx(trustworthiness(POINTS, xy, n_neighbors=15))
-    assert found > 0.85
+    trust = maps.trustworthiness(POINTS, xy)
+    assert trust == pytest.approx(trustworthiness(POINTS, xy, n_neighbors=15))
+    assert trust > 0.85
     assert maps.trustworthiness(POINTS, rng.permutation(xy)) < 0.6
 
 
@@ -71,8 +71,8 @@ def test_a_map_is_reported_with_what_it_and_the_model_keep():
         "turned": POINTS @ np.linalg.qr(rng.normal(size=(16, 16)))[0].astype("f4"),
         "shuffled": rng.permutation(POINTS),
     }
-    found = maps.common_map(spaces, fit="host", first=140, projection="pca")
-    report = maps.map_report(spaces, found, fit="host", first=140, neighbors=7)
+    places = maps.common_map(spaces, fit="host", first=140, projection="pca")
+    report = maps.map_report(spaces, places, fit="host", first=140, neighbors=7)
     near = {}
     for name, rows in spaces.items():
         distances = np.linalg.norm(rows[:140, None] - rows[None, :140], axis=2)
@@ -81,8 +81,8 @@ def test_a_map_is_reported_with_what_it_and_the_model_keep():
         pairs = zip(near["host"], near[name], strict=True)
         kept = np.mean([len(a & b) / 3 for a, b in pairs])
         kept = (kept - 3 / 139) / (1 - 3 / 139)
-        laid = procrustes(found["host"][:140], found[name][:140])[2]
-        trust = trustworthiness(spaces[name][:140], found[name][:140], n_neighbors=7)
+        laid = procrustes(places["host"][:140], places[name][:140])[2]
+        trust = trustworthiness(spaces[name][:140], places[name][:140], n_neighbors=7)
         row = report.loc[name]
         assert row.neighbors_kept == pytest.approx(kept)
         assert row.map_procrustes == pytest.approx(laid, abs=1e-6)
@@ -102,10 +102,10 @@ def test_a_map_is_as_stable_as_its_projection():
     # One cloud: UMAP lays out several parts differently even with equal seeds.
     cloud = rng.normal(size=(150, 4)).astype(np.float32)
     drawn = [maps.common_map({"m": cloud}, fit="m", seed=s)["m"] for s in range(3)]
-    found = maps.seed_residual(cloud, drawn[0], seeds=[1, 2])
+    residual = maps.seed_residual(cloud, drawn[0], seeds=[1, 2])
     by_hand = [procrustes(drawn[0], other)[2] for other in drawn[1:]]
-    assert found == pytest.approx(np.mean(by_hand), rel=1e-3)
-    assert found > 1e-3
+    assert residual == pytest.approx(np.mean(by_hand), rel=1e-3)
+    assert residual > 1e-3
     with pytest.raises(ValueError, match="at least one other seed"):
         maps.seed_residual(POINTS, xy, seeds=range(1, 1))
 

@@ -21,7 +21,7 @@ from fidlib.methods import PAPER as PAPERS_NAMES
 from fidlib.runs import keys
 from fidlib.training import HOST, Plan, recipe
 
-PAPER = {  # start, trained, learns, preserves: reference of [1] and [2]
+PAPER = {  # start, trained, learns, preserves: of Hua & Teoh (2023)
     "scratch": ("random", "all", "train+triggers", []),
     "FTAL": ("host", "all", "train+triggers", []),
     "FTLL": ("host", "head", "train+triggers", []),
@@ -46,18 +46,18 @@ BEYOND = {
 
 
 def test_methods_are_the_papers_and_more():
-    found = {
+    rows = {
         n: (m.start, m.trained, m.learns, list(m.preserves)) for n, m in METHODS.items()
     }
-    assert found == PAPER | BEYOND
+    assert rows == PAPER | BEYOND
     changed = {n for n, m in METHODS.items() if m.mixes or m.quiet}
     assert changed == {"FixLL+PFL+mix+quiet"}
     assert list(PAPERS_NAMES) == [name for name in PAPER if "scratch+" not in name]
 
 
 def test_a_method_that_learns_nothing_has_a_term_and_needs_no_triggers():
-    found = Method("copy", start="random", learns="nothing", preserves={"SPL": 1.0})
-    assert found.in_words()[2:] == ("nothing", "probabilities (SPL)")
+    method = Method("copy", start="random", learns="nothing", preserves={"SPL": 1.0})
+    assert method.in_words()[2:] == ("nothing", "probabilities (SPL)")
     needs = {
         learns: Method("a", learns=learns, preserves={"SPL": 1.0}).learns_triggers
         for learns in ("train", "train+triggers", "triggers", "nothing")
@@ -89,13 +89,13 @@ def test_floors_carry_no_watermark_and_take_as_long_as_they_should():
 
 
 def test_weights_are_the_methods_or_the_recipes():
-    def own(step):
+    def toy(step):
         return step.features.sum()
 
-    method = Method("mine", preserves={"PFL": None, "SPL": 7.0, own: 0.5})
-    expected = (("PFL", 0.25), ("SPL", 7.0), ("own", 0.5))
+    method = Method("mine", preserves={"PFL": None, "SPL": 7.0, toy: 0.5})
+    expected = (("PFL", 0.25), ("SPL", 7.0), ("toy", 0.5))
     assert method.weighted({"PFL": 0.25, "SPL": 1000.0}) == expected
-    assert method.terms == [("PFL", TERMS["PFL"]), ("SPL", TERMS["SPL"]), ("own", own)]
+    assert method.terms == [("PFL", TERMS["PFL"]), ("SPL", TERMS["SPL"]), ("toy", toy)]
     with pytest.raises(ValueError, match="gives no weight to PFL"):
         method.weighted({})
 
@@ -168,7 +168,7 @@ def test_terms_are_what_the_paper_defines(network):
     images = torch.rand(6, 1, 12, 12)
     step = step_of(model, host, images)
     with torch.no_grad():
-        found = {name: term(step).item() for name, term in TERMS.items()}
+        values = {name: term(step).item() for name, term in TERMS.items()}
         features, logits, weights = (
             [part.double().numpy() for part in pair]
             for pair in (
@@ -185,7 +185,7 @@ def test_terms_are_what_the_paper_defines(network):
         "PFL": ((features[1] - features[0]) ** 2).sum(1).mean(),
         "SPL": (logits[0] * np.log(logits[0] / logits[1])).sum(1).mean(),
     }
-    assert found == pytest.approx(expected, rel=1e-3)
+    assert values == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_twl_term_counts_what_is_trained(network):
@@ -199,8 +199,8 @@ def test_the_twl_term_counts_what_is_trained(network):
 
 
 def test_an_overview_says_what_each_method_does():
-    own = Method("mine", learns="triggers", preserves={"PFL": None, "SPL": 1.0})
-    asked = ["host", "FTLL", "FTLL/prune:0.4", "host/fine-tune", own, "retrained"]
+    method = Method("mine", learns="triggers", preserves={"PFL": None, "SPL": 1.0})
+    asked = ["host", "FTLL", "FTLL/prune:0.4", "host/fine-tune", method, "retrained"]
     table = overview([*asked, "FixLL+PFL+mix+quiet"])
     assert list(table.columns) == ["start", "trained part", "learned", "preserved"]
     assert table.index.name == "method"
@@ -235,14 +235,14 @@ def test_an_overview_tells_all_methods_apart():
 
 
 def test_a_method_takes_other_weights_on_what_it_preserves_alone():
-    def own(step):
+    def toy(step):
         return step.features.sum()
 
-    found = with_weights("FixLL+PFL+SPL", {"TWL": 1.0, "PFL": 2.0, "SPL": 3.0})
-    assert found.preserves == {"PFL": 2.0, "SPL": 3.0}
+    method = with_weights("FixLL+PFL+SPL", {"TWL": 1.0, "PFL": 2.0, "SPL": 3.0})
+    assert method.preserves == {"PFL": 2.0, "SPL": 3.0}
     assert METHODS["FixLL+PFL+SPL"].preserves == {"PFL": None, "SPL": None}
-    mine = with_weights(Method("mine", preserves={own: 1.0}), {"own": 5.0})
-    assert mine.preserves == {own: 5.0}
+    mine = with_weights(Method("mine", preserves={toy: 1.0}), {"toy": 5.0})
+    assert mine.preserves == {toy: 5.0}
     with pytest.raises(ValueError, match="FTAL preserves nothing"):
         with_weights("FTAL", {"PFL": 1.0})
     with pytest.raises(ValueError, match="no weight to SPL"):

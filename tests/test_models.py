@@ -246,8 +246,8 @@ class Drawing(torch.nn.Module):
 @pytest.mark.parametrize("place", ["attribute", "buffer"])
 def test_what_weights_alone_do_not_tell_is_not_built_anew(tmp_path, place, monkeypatch):
     monkeypatch.setitem(models.NETWORKS, "mine", lambda k, d: Drawing(place))
-    told = {"num_classes": 10, "feature_dim": 12, "image_size": 8}
-    model = models.build("mine", **told, mean=0.5, std=0.5)
+    sizes = {"num_classes": 10, "feature_dim": 12, "image_size": 8}
+    model = models.build("mine", **sizes, mean=0.5, std=0.5)
     with pytest.raises(ValueError, match="how its weights were drawn"):
         models.fresh(model, stream(0))
     models.save(model, tmp_path / "m.safetensors")
@@ -268,8 +268,8 @@ def normalised(model):
 
 @pytest.mark.parametrize("change", [swapped, normalised])
 def test_what_was_changed_since_it_was_built_is_not_built_anew(tmp_path, change):
-    told = {"num_classes": 10, "feature_dim": 2, "image_size": 8}
-    model = models.build("smallnet", **told, mean=0.5, std=0.5).eval()
+    sizes = {"num_classes": 10, "feature_dim": 2, "image_size": 8}
+    model = models.build("smallnet", **sizes, mean=0.5, std=0.5).eval()
     models.save(model, tmp_path / "m.safetensors")
     assert models.load(tmp_path / "m.safetensors").spec == model.spec
     change(model)
@@ -292,8 +292,8 @@ def test_mean_and_deviation_are_those_of_fractions(values, network):
 
 
 def test_sizes_are_whole_numbers_also_numpys(tmp_path, network):
-    told = {"num_classes": np.int64(10), "feature_dim": np.int64(2), "mean": 0.5}
-    model = models.build("smallnet", **told, std=0.5, image_size=np.int64(8))
+    sizes = {"num_classes": np.int64(10), "feature_dim": np.int64(2), "mean": 0.5}
+    model = models.build("smallnet", **sizes, std=0.5, image_size=np.int64(8))
     models.save(model, tmp_path / "m.safetensors")
     assert models.load(tmp_path / "m.safetensors").spec["image_size"] == 8
     assert models.wrap(network, num_classes=np.int64(7)).num_classes == 7
@@ -302,7 +302,7 @@ def test_sizes_are_whole_numbers_also_numpys(tmp_path, network):
             with pytest.raises(ValueError, match=f"{name} is {odd!r}; pass a whole"):
                 models.wrap(network, **{name: odd})
     with pytest.raises(ValueError, match="feature_dim is 2"):
-        models.build("smallnet", **told | {"feature_dim": 2.5}, std=0.5)
+        models.build("smallnet", **sizes | {"feature_dim": 2.5}, std=0.5)
 
 
 def test_classifier_refuses_a_normalisation_of_other_channels(network):
@@ -327,9 +327,9 @@ def test_autocast_around_changes_no_number(network):
     other = models.wrap(network, std=0.5)
     expected = models.outputs(model, images), fl.compare(model, other, split)
     with torch.autocast("cpu", torch.bfloat16):
-        found = models.outputs(model, images), fl.compare(model, other, split)
-    assert torch.equal(found[0].logits, expected[0].logits)
-    assert found[1] == expected[1]
+        answers = models.outputs(model, images), fl.compare(model, other, split)
+    assert torch.equal(answers[0].logits, expected[0].logits)
+    assert answers[1] == expected[1]
 
 
 def test_build_refuses_another_default_type():
@@ -345,11 +345,11 @@ def test_outputs_are_of_the_model_at_rest_and_leave_it_training(network):
     model = models.wrap(network).train()
     model.body[1].eval()  # as one that fine-tunes with BatchNorm frozen does
     images = torch.rand(23, 1, 12, 12)
-    found = models.outputs(model, images).logits
+    logits = models.outputs(model, images).logits
     assert model.training
     assert not model.body[1].training
     assert model.body[1].num_batches_tracked == 0
-    assert torch.allclose(found, model.eval()(images), atol=1e-6)
+    assert torch.allclose(logits, model.eval()(images), atol=1e-6)
 
 
 def test_build_refuses_a_network_of_other_features(monkeypatch, network):

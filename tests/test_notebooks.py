@@ -44,8 +44,8 @@ def cells(path, kind):
 
 
 def tagged(path, tag):
-    (found,) = [c for c in cells(path, "code") if tag in c.metadata.get("tags", [])]
-    return found
+    (cell,) = [c for c in cells(path, "code") if tag in c.metadata.get("tags", [])]
+    return cell
 
 
 @pytest.mark.parametrize("path", [*FOLDER.glob("*.ipynb")], ids=lambda p: p.stem)
@@ -116,8 +116,8 @@ def test_notebook_asks_for_its_models_first_and_all_at_once(path):
     assert re.search(r"^(study|fl)\.make\(", code[place].source, re.M)
     # Up to there, nothing is made or read but through make, which can be only noted.
     early = "\n".join(c.source for c in code[: place + 1])
-    made = r"\.(model|triggers|outputs|fidelity|table|history|describe|record|folder)\b"
-    assert not re.search(made, early)
+    uses = r"\.(model|triggers|outputs|fidelity|table|history|describe|record|folder)\b"
+    assert not re.search(uses, early)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -38,10 +38,10 @@ def test_what_does_not_fit_is_left_out_in_words(script, visit):
     script.smoke(visit)
     script.speed(visit)
     script.studies(visit, "c")
-    told = kept(visit)
-    assert told["a"]["all"].startswith("left out: it takes about 15 s")
-    assert told["c"]["host, seed 0"].startswith("left out: it takes about ")
-    assert told["c"]["FixLL+PFL, seed 0"] == "left out: its host is not there"
+    report = kept(visit)
+    assert report["a"]["all"].startswith("left out: it takes about 15 s")
+    assert report["c"]["host, seed 0"].startswith("left out: it takes about ")
+    assert report["c"]["FixLL+PFL, seed 0"] == "left out: its host is not there"
     assert not list(visit.out.glob("*.zip"))
 
 
@@ -50,13 +50,13 @@ def test_what_is_made_goes_into_a_parcel_and_is_not_made_again(
 ):
     asked = []
 
-    def made(config, name, until, with_graphs):
+    def outcome(config, name, until, with_graphs):
         asked.append(name)
         if name == "FixLL+PFL" and len(asked) < 3:
             raise ArithmeticError("it\ndiverged")
         return {"accuracy": 0.5}
 
-    monkeypatch.setattr(script, "made", made)
+    monkeypatch.setattr(script, "outcome", outcome)
     monkeypatch.setattr(script, "packed", lambda *_: "c-1.zip")
     script.studies(visit, "c")
     row = {"accuracy": 0.5, "parcel": "c-1.zip"}

@@ -37,11 +37,11 @@ RANDOM = key_of(np.arange(20) * 7 % 10, "random")
 def test_evidence_of_labels_drawn_one_by_one_is_binomial(policy, share):
     key = replace(RANDOM, labels=policy)
     for matches in (0, 3, 11, 20):
-        found = verify(answering(matches, key), key)
-        assert (found.matches, found.n, found.keys_tried) == (matches, 20, 1)
-        assert found.p == pytest.approx(stats.binom.sf(matches - 1, 20, share))
-        assert found.committed == "2026-01-01"
-        assert found.holds == (found.p <= 1e-6) == (matches >= found.threshold)
+        evidence = verify(answering(matches, key), key)
+        assert (evidence.matches, evidence.n, evidence.keys_tried) == (matches, 20, 1)
+        assert evidence.p == pytest.approx(stats.binom.sf(matches - 1, 20, share))
+        assert evidence.committed == "2026-01-01"
+        assert evidence.holds == (evidence.p <= 1e-6) == (matches >= evidence.threshold)
     assert verify(answering(0, RANDOM), RANDOM).threshold == 11
 
 
@@ -49,9 +49,9 @@ def test_evidence_of_permuted_chains_is_the_suspects_own():
     key = key_of([*range(5)] * 4, "permuted")
     spread, constant = np.arange(20) % 5, np.zeros(20, int)
     assert verify(spread, key).p == pytest.approx(1 / 120**4)
-    found = verify(constant, key)
-    assert (found.matches, found.p, found.threshold) == (4, 1, 5)
-    assert found.null == "permuted chains"
+    evidence = verify(constant, key)
+    assert (evidence.matches, evidence.p, evidence.threshold) == (4, 1, 5)
+    assert evidence.null == "permuted chains"
 
 
 def test_plain_chains_are_judged_by_fresh_keys_on_this_very_suspect():
@@ -65,16 +65,16 @@ def test_plain_chains_are_judged_by_fresh_keys_on_this_very_suspect():
         asked.append(len(images))
         return torch.arange(20) % 10
 
-    found = verify(suspect, key, fresh=49, alpha=0.05)
+    evidence = verify(suspect, key, fresh=49, alpha=0.05)
     as_good = sum(
         torch.equal(s.labels, key.triggers.labels)
         for s in ownership.fresh_keys(key, 49)
     )
     assert 0 < as_good < 20
-    assert found.p == pytest.approx((1 + as_good) / 50)
+    assert evidence.p == pytest.approx((1 + as_good) / 50)
     assert asked == [20] * 50
     table = np.stack([np.arange(20) % 10] * 50)
-    assert verify(table, key, alpha=0.05) == found
+    assert verify(table, key, alpha=0.05) == evidence
     with pytest.raises(ValueError, match="a row of answers more for each"):
         verify(table[0], key)
     with pytest.raises(ValueError, match="have no fresh keys: pass references"):
@@ -85,9 +85,9 @@ def test_plain_chains_are_judged_by_fresh_keys_on_this_very_suspect():
 def test_labels_that_are_not_drawn_prove_no_more_than_independent_models_allow(policy):
     key = replace(RANDOM, labels=policy)
     references = [answering(0, key)] * 99 + [answering(12, key)]
-    found = verify(answering(20, key), key, references=references[:99])
-    assert found.p == pytest.approx(1 - 0.05 ** (1 / 99))
-    assert not found.holds
+    evidence = verify(answering(20, key), key, references=references[:99])
+    assert evidence.p == pytest.approx(1 - 0.05 ** (1 / 99))
+    assert not evidence.holds
     few = verify(answering(12, key), key, references=references, alpha=0.04)
     assert few.p == pytest.approx(stats.beta.ppf(0.95, 2, 99))
     assert few.threshold == 13
@@ -137,8 +137,8 @@ def test_a_key_is_written_committed_and_made_again(noisy, tmp_path):
     assert again.commitment == key.commitment
     assert again.committed == key.committed != ""
     assert again.fresh(5).fingerprint == noisy.secret(5).fingerprint
-    told = json.loads((tmp_path / "key.json").read_text())
-    assert told["commitment"] == key.commitment
+    record = json.loads((tmp_path / "key.json").read_text())
+    assert record["commitment"] == key.commitment
     assert len(key.commitment) == 64
     assert fl.ownership.of(noisy).committed == ""
 
@@ -160,8 +160,8 @@ def test_a_commitment_changes_with_seed_configuration_pixels_and_labels(noisy):
 def test_a_key_that_was_changed_is_refused(noisy, tmp_path):
     path = tmp_path / "key.json"
     ownership.commit(noisy, path)
-    told = json.loads(path.read_text())
-    path.write_text(json.dumps(told | {"commitment": "0" * 64}))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"commitment": "0" * 64}))
     with pytest.raises(ValueError, match="other triggers follow than were committed"):
         ownership.load(path)
     path.write_text("{}")
@@ -194,15 +194,15 @@ def random_key(seed):
 def test_a_seed_search_keeps_the_best_of_the_keys_it_tries():
     model = convolutional(0)
     key = Key({"seed": 0}, random_key(0), 10, "random", random_key)
-    found = ownership.seed_search(model, key, 60)
+    rows = ownership.seed_search(model, key, 60)
     hits = [
-        ownership.matches(ownership.answers(model, made), made)
-        for made in map(random_key, range(1, 61))
+        ownership.matches(ownership.answers(model, other), other)
+        for other in map(random_key, range(1, 61))
     ]
-    assert found.matches.iloc[-1] == max(hits)
-    assert found.effort.iloc[-1] == 60
-    assert found.p.iloc[-1] == pytest.approx(stats.binom.sf(max(hits) - 1, 20, 0.1))
-    for row in found.itertuples():
+    assert rows.matches.iloc[-1] == max(hits)
+    assert rows.effort.iloc[-1] == 60
+    assert rows.p.iloc[-1] == pytest.approx(stats.binom.sf(max(hits) - 1, 20, 0.1))
+    for row in rows.itertuples():
         assert row.matches == max(hits[: row.effort])
     with pytest.raises(ValueError, match="use random, other or permuted"):
         ownership.seed_search(model, replace(key, labels="fixed"), 1)
@@ -216,9 +216,9 @@ def test_free_images_take_any_labels_and_stay_in_reach():
     assert (last - start.images).abs().max() <= 0.5 + 1e-6
     assert last.min() >= 0
     assert last.max() <= 1
-    made = Split(last, start.labels)
+    secret = Split(last, start.labels)
     before = ownership.matches(ownership.answers(model, start), start)
-    assert ownership.matches(ownership.answers(model, made), made) > before + 5
+    assert ownership.matches(ownership.answers(model, secret), secret) > before + 5
 
 
 def test_false_claims_weigh_the_victim_as_much_as_all_others():
@@ -251,18 +251,18 @@ def test_a_free_chain_is_a_chain_and_fits_its_victim():
     assert torch.allclose(q @ before, after, atol=1e-3)  # one rotation, for all links
     assert torch.allclose(q @ q.T, torch.eye(8).double(), atol=1e-3)
     key = Key({"seed": 0}, Split(chains[0], labels.flatten()), 10, "permuted")
-    found = ownership.judged(chains, key, [model])
-    assert list(found.effort) == [*range(1, 101)]
-    assert found.matches.iloc[-1] > found.matches.iloc[0] + 3
-    assert found.p.iloc[-1] < found.p.iloc[0]
+    rows = ownership.judged(chains, key, [model])
+    assert list(rows.effort) == [*range(1, 101)]
+    assert rows.matches.iloc[-1] > rows.matches.iloc[0] + 3
+    assert rows.p.iloc[-1] < rows.p.iloc[0]
 
 
 def test_of_several_judges_the_median_is_given():
     key = Key({"seed": 0}, random_key(0), 10, "random")
     judges = [convolutional(n) for n in range(3)]
-    found = ownership.judged([key.triggers.images], key, judges)
+    rows = ownership.judged([key.triggers.images], key, judges)
     hits = [
         ownership.matches(ownership.answers(m, key.triggers), key.triggers)
         for m in judges
     ]
-    assert found.matches.tolist() == [np.median(hits)]
+    assert rows.matches.tolist() == [np.median(hits)]

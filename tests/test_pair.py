@@ -55,8 +55,8 @@ def test_a_class_alone_is_a_part_of_the_whole(counted):
     assert part.rows.tolist() == list(range(1, 30, 3))
     assert (part.labels == 1).all()
     for name in ("features", "logits", "answers"):
-        for found, of_all in zip(getattr(part, name), getattr(pair, name), strict=True):
-            assert torch.equal(found, of_all[1::3]), name
+        for rows, of_all in zip(getattr(part, name), getattr(pair, name), strict=True):
+            assert torch.equal(rows, of_all[1::3]), name
     assert torch.equal(part.prototypes[0], pair.prototypes[0][1:2])
     assert len(asked) == before
     assert torch.equal(part.trigger_answers[1], pair.trigger_answers[1][1:])
@@ -95,9 +95,9 @@ def test_answers_at_probes_are_the_models(digits):
     pair = Pair(convolutional(0), convolutional(1), digits.test)
     for probe in (pair.planes, pair.segments):
         with torch.no_grad():
-            for model, found in ((pair.host, probe.host), (pair.marked, probe.marked)):
+            for model, logits in ((pair.host, probe.host), (pair.marked, probe.marked)):
                 expected = model(probe.points.flatten(0, 1))
-                assert torch.allclose(found.flatten(0, 1).float(), expected, atol=1e-5)
+                assert torch.allclose(logits.flatten(0, 1).float(), expected, atol=1e-5)
 
 
 def test_trigger_planes_go_through_trigger_source_and_target():

@@ -55,8 +55,8 @@ def test_a_parcel_holds_no_body_and_little_else(whole, carried):
 
 def test_what_a_study_says_is_the_same_from_a_parcel(whole, carried, monkeypatch):
     for name in NAMES:
-        expected, found = (study.fidelity(name) for study in (whole[0], carried))
-        assert found.values() == expected.values()
+        expected, report = (study.fidelity(name) for study in (whole[0], carried))
+        assert report.values() == expected.values()
         first = carried.images("test")
         outputs = carried.outputs(name, "test")
         assert len(first) == 90
@@ -76,14 +76,14 @@ def test_regions_come_along(whole, carried):
     test, answers = carried.images("test"), carried.outputs("host", "test").logits
     three = fl.measures.boundary.three_right(test.labels, answers)
     corners = test.images[three]
-    expected, found = (s.regions("FTAL", corners) for s in (whole[0], carried))
-    assert torch.equal(found.labels, expected.labels)
-    assert found.extent == expected.extent
+    expected, regions = (s.regions("FTAL", corners) for s in (whole[0], carried))
+    assert torch.equal(regions.labels, expected.labels)
+    assert regions.extent == expected.extent
     plane = fl.measures.boundary.Plane.through(fl.data.pixels(corners))
     model = whole[0].model("FTAL")
     grid = {"resolution": 90, "triangle": True}
     again = plane.regions(model, plane.extent(border=0.03), **grid)
-    assert torch.equal(found.labels, again.labels)
+    assert torch.equal(regions.labels, again.labels)
 
 
 def test_nothing_is_made_of_what_came_without_weights(carried):

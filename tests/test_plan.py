@@ -24,14 +24,14 @@ RECIPE = Recipe(
 
 def plan(**settings):
     method = Method("mine", preserves={"PFL": 0.5}, quiet=None)
-    own = {"method": method, "epochs": 2, "learning_rate": 1e-3, "batch_size": 8}
-    own |= {"seed": 0, "trigger_batch_size": 4, "weights": (("PFL", 0.5),)}
-    return Plan(**own | settings)
+    defaults = {"method": method, "epochs": 2, "learning_rate": 1e-3, "batch_size": 8}
+    defaults |= {"seed": 0, "trigger_batch_size": 4, "weights": (("PFL", 0.5),)}
+    return Plan(**defaults | settings)
 
 
 def test_a_plan_is_the_method_on_the_recipes_data():
-    found = Plan.of(METHODS["FixLL+PFL+mix+quiet"], RECIPE, seed=3)
-    assert found == Plan(
+    result = Plan.of(METHODS["FixLL+PFL+mix+quiet"], RECIPE, seed=3)
+    assert result == Plan(
         method=METHODS["FixLL+PFL+mix+quiet"],
         epochs=2,
         learning_rate=2e-3,
@@ -59,20 +59,20 @@ def test_a_plan_is_the_method_on_the_recipes_data():
 def test_a_methods_own_settings_go_before_the_recipes(
     method, epochs, triggers, weights
 ):
-    found = Plan.of(method, RECIPE, seed=0)
-    assert found.epochs == epochs
-    assert found.trigger_batch_size == triggers
-    assert found.weights == weights
+    result = Plan.of(method, RECIPE, seed=0)
+    assert result.epochs == epochs
+    assert result.trigger_batch_size == triggers
+    assert result.weights == weights
 
 
 def test_terms_are_functions_with_their_weights():
-    def own(step):
+    def total(step):
         return step.features.sum()
 
-    method = Method("mine", preserves={"PFL": None, own: 0.5, (lambda s: s): 2.0})
-    found = Plan.of(method, RECIPE, seed=0)
-    names = [(term.__name__, weight) for term, weight in found.terms]
-    assert names == [("pfl", 0.02), ("own", 0.5), ("<lambda>", 2.0)]
+    method = Method("mine", preserves={"PFL": None, total: 0.5, (lambda s: s): 2.0})
+    result = Plan.of(method, RECIPE, seed=0)
+    names = [(term.__name__, weight) for term, weight in result.terms]
+    assert names == [("pfl", 0.02), ("total", 0.5), ("<lambda>", 2.0)]
 
 
 def test_the_key_changes_with_whatever_decides_the_weights():
@@ -157,10 +157,10 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
 
 
 def test_a_schedule_may_have_steps_and_an_optimizer_of_its_own():
-    own = Schedule(2, 0.1, "linear", images=64, optimizer="sgd", weight_decay=5e-4)
-    how = dataclasses.replace(RECIPE, schedules=RECIPE.schedules | {"host": own})
-    found = Plan.of(HOST, how, seed=0)
-    assert (found.batch_size, found.optimizer, found.weight_decay) == (64, "sgd", 5e-4)
+    schedule = Schedule(2, 0.1, "linear", images=64, optimizer="sgd", weight_decay=5e-4)
+    how = dataclasses.replace(RECIPE, schedules=RECIPE.schedules | {"host": schedule})
+    setup = Plan.of(HOST, how, seed=0)
+    assert (setup.batch_size, setup.optimizer, setup.weight_decay) == (64, "sgd", 5e-4)
     assert Plan.of(METHODS["FTAL"], how, seed=0).batch_size == 32
 
 
@@ -206,14 +206,14 @@ PUBLISHED = [  # paper: data set, method, epochs, learning rate, decay
 def test_the_papers_recipes_are_published(dataset, name, epochs, rate, decay):
     method = HOST if name == "host" else METHODS[name]
     assert recipe(dataset) == recipe(dataset, "paper")
-    found = Plan.of(method, recipe(dataset), seed=0)
-    assert (found.epochs, found.learning_rate, found.decay) == (epochs, rate, decay)
-    assert found.batch_size == 32
-    assert found.trigger_batch_size == (0 if name == "host" else 4)
+    result = Plan.of(method, recipe(dataset), seed=0)
+    assert (result.epochs, result.learning_rate, result.decay) == (epochs, rate, decay)
+    assert result.batch_size == 32
+    assert result.trigger_batch_size == (0 if name == "host" else 4)
     published = {"TWL": 0.01, "PGR": 0.1, "PFL": 0.01, "SPL": 1000}
-    assert found.weights == tuple((n, published[n]) for n in method.preserves)
-    assert (found.quiet, found.coarse) == (0, 0)
-    assert found.augment == (dataset != "mnist")
+    assert result.weights == tuple((n, published[n]) for n in method.preserves)
+    assert (result.quiet, result.coarse) == (0, 0)
+    assert result.augment == (dataset != "mnist")
 
 
 @pytest.mark.parametrize("scale", ["minutes", "sweep", "smoke", "proof", "hours"])
@@ -228,9 +228,9 @@ def test_every_scale_has_a_plan_for_every_method(scale, name):
 @pytest.mark.parametrize("name", [*METHODS, "host"])
 def test_cifar100_has_a_plan_for_every_method(scale, name):
     method = HOST if name == "host" else METHODS[name]
-    found = Plan.of(method, recipe("cifar100", scale), seed=0)
-    assert (found.optimizer == "sgd") == (found.learning_rate > 0.01)
-    assert 50_000 % found.batch_size == 0 or scale == "hours"
+    result = Plan.of(method, recipe("cifar100", scale), seed=0)
+    assert (result.optimizer == "sgd") == (result.learning_rate > 0.01)
+    assert 50_000 % result.batch_size == 0 or scale == "hours"
 
 
 def test_recipe_names_the_scales_there_are():

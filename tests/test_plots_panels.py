@@ -99,9 +99,9 @@ def test_boundaries_show_host_marked_and_where_they_differ(drawn):
         ["host", "FixLL", "differ: 0.0%"],
     ]
     for row, both in zip(rows, regions.values(), strict=True):
-        found = [np.ma.filled(ax.images[0].get_array(), -1) for ax in row]
-        assert np.array_equal(found[:2], both)
-        assert np.array_equal(found[2] == 1, both[0] != both[1])
+        shown = [np.ma.filled(ax.images[0].get_array(), -1) for ax in row]
+        assert np.array_equal(shown[:2], both)
+        assert np.array_equal(shown[2] == 1, both[0] != both[1])
     assert {*map(tuple, rows[0, 1].collections[-1].get_offsets())} == {
         *map(tuple, points[0]["FTAL"])
     }
@@ -204,15 +204,15 @@ def test_shifts_have_a_panel_each_over_the_hosts_accuracy(drawn):
     kinds = ["noise", "blur", "contrast", "jpeg", "rotation"]
     index = pd.MultiIndex.from_product([kinds, [0, 1, 2]])
     values = pd.DataFrame(rng.random((15, 2)), index, ["FTAL", "FixLL"])
-    own = pd.Series(rng.random(15), index)
-    figure, axs = drawn(plots.shift_panels(values, own, "changed"))
+    accuracy = pd.Series(rng.random(15), index)
+    figure, axs = drawn(plots.shift_panels(values, accuracy, "changed"))
     assert list(axs) == kinds
     assert [ax.axison for ax in figure.axes] == 9 * [1] + 3 * [0] + [1] + 3 * [0]
     for row, kind in enumerate(kinds):
         lines = [line.get_xydata() for line in axs[kind].lines]
         assert np.allclose(lines[1][:, 1], values.FixLL[kind])
         below = figure.axes[(4, 5, 6, 7, 12)[row]]
-        assert np.allclose(below.lines[0].get_xydata(), np.c_[range(3), own[kind]])
+        assert np.allclose(below.lines[0].get_xydata(), np.c_[range(3), accuracy[kind]])
     assert [t.get_text() for t in figure.legends[0].texts] == ["FTAL", "FixLL"]
 
 

@@ -55,11 +55,11 @@ def tasks(log):
     """A host with two models of it and one of one of those, in a bad order."""
 
     def of(**calls):
-        made = {"attacked": ("marked",), "marked": ("host",), "other": ("host",)}
-        made["host"] = ()
+        needs = {"attacked": ("marked",), "marked": ("host",), "other": ("host",)}
+        needs["host"] = ()
         return [
             Task(name, f"the {name}", partial(calls.get(name, done), log, name), after)
-            for name, after in made.items()
+            for name, after in needs.items()
         ]
 
     return of
@@ -67,9 +67,9 @@ def tasks(log):
 
 def run(tasks, **options):
     """What became of each task, by its title, in the order in which they ended."""
-    found = {}
-    pool.run(tasks, lambda task, result: found.update({task.title: result}), **options)
-    return found
+    ends = {}
+    pool.run(tasks, lambda task, result: ends.update({task.title: result}), **options)
+    return ends
 
 
 def called(log):
@@ -78,13 +78,13 @@ def called(log):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_task_starts_after_those_it_waits_for(tasks, log, jobs):
-    found = run(tasks(), jobs=jobs)
-    assert found == {f"the {n}": f"made {n}" for n in found_names(tasks())}
+    results = run(tasks(), jobs=jobs)
+    assert results == {f"the {n}": f"made {n}" for n in found_names(tasks())}
     order = called(log)
     assert sorted(order) == ["attacked", "host", "marked", "other"]
     assert order[0] == "host"
     assert order.index("marked") < order.index("attacked")
-    titles = list(found)
+    titles = list(results)
     assert titles[0] == "the host"
     assert titles.index("the marked") < titles.index("the attacked")
     here = {int(line.split()[1]) for line in log.read_text().splitlines()}
@@ -97,20 +97,20 @@ def found_names(tasks):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_waits_for_a_failed_task_fails_and_nothing_else(tasks, log, jobs):
-    found = run(tasks(marked=fails), jobs=jobs)
-    assert found["the host"] == "made host"
-    assert found["the other"] == "made other"
-    assert isinstance(found["the marked"], ValueError)
-    assert str(found["the marked"]) == "marked cannot be made"
-    assert found["the attacked"] is found["the marked"]  # its cause
+    results = run(tasks(marked=fails), jobs=jobs)
+    assert results["the host"] == "made host"
+    assert results["the other"] == "made other"
+    assert isinstance(results["the marked"], ValueError)
+    assert str(results["the marked"]) == "marked cannot be made"
+    assert results["the attacked"] is results["the marked"]  # its cause
     assert sorted(called(log)) == ["host", "marked", "other"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_nothing_is_made_of_what_failed(tasks, log, jobs):
-    found = run(tasks(host=fails), jobs=jobs)
-    assert len(found) == 4
-    assert {str(result) for result in found.values()} == {"host cannot be made"}
+    results = run(tasks(host=fails), jobs=jobs)
+    assert len(results) == 4
+    assert {str(result) for result in results.values()} == {"host cannot be made"}
     assert called(log) == ["host"]
 
 
@@ -120,8 +120,8 @@ def test_two_run_at_a_time(log):
 
 
 def test_a_process_that_is_killed_is_survived(tasks, log):
-    found = run(tasks(marked=dies_once), jobs=2)
-    assert set(found.values()) == {f"made {n}" for n in found_names(tasks())}
+    results = run(tasks(marked=dies_once), jobs=2)
+    assert set(results.values()) == {f"made {n}" for n in found_names(tasks())}
     assert called(log).count("marked") == 1
     assert called(log).count("host") == 1  # what is done is not done again
 

@@ -35,13 +35,13 @@ def patches(images):
 
 
 def test_projections_are_the_formula(model, images):
-    found = projections(model, images, 0.1)
-    assert set(found) == {model.body[0].weight}
+    matrices = projections(model, images, 0.1)
+    assert set(matrices) == {model.body[0].weight}
     rows = patches(images)
     moment = rows.T @ rows / len(rows)
     level = 0.1 * np.trace(moment) / 9
     squared = level * np.linalg.inv(moment + level * np.eye(9))
-    projection = found[model.body[0].weight].numpy()
+    projection = matrices[model.body[0].weight].numpy()
     np.testing.assert_allclose(projection @ projection, squared, atol=1e-5)
     np.testing.assert_allclose(projection, projection.T, atol=1e-6)
 

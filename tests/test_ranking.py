@@ -22,17 +22,17 @@ def test_rank_correlation_is_scipys_with_an_interval():
 
 
 def test_a_rank_correlation_tells_itself_in_words():
-    told = str(ranking.rank_correlation([1, 2, 3, 4], [1, 2, 3, 4]))
-    assert told == "rank correlation 1.00 [0.00, 1.00]"
+    text = str(ranking.rank_correlation([1, 2, 3, 4], [1, 2, 3, 4]))
+    assert text == "rank correlation 1.00 [0.00, 1.00]"
     assert str(ranking.rank_correlation([1, 2, 3], [5, 5, 5])) == "no rank correlation"
 
 
 def test_rank_correlations_equal_scipys():
     frame = pd.DataFrame(A[:12, :3], columns=["x", "y", "z"])
-    found = ranking.rank_correlations(frame)
+    table = ranking.rank_correlations(frame)
     expected = stats.spearmanr(frame.x, frame.z).statistic
-    assert found.loc["x", "z"] == pytest.approx(expected)
-    assert found.loc["y", "y"] == 1
+    assert table.loc["x", "z"] == pytest.approx(expected)
+    assert table.loc["y", "y"] == 1
 
 
 def test_rank_correlations_need_three_models_and_every_value():
@@ -59,11 +59,11 @@ def test_pareto_front_is_what_nothing_beats():
 
 def test_one_measure_is_ranked_with_others_a_row_each():
     models = pd.DataFrame(A, columns=list("abcdefg"))
-    found = ranking.ranked_with(models.a, models[["c", "b"]])
-    assert list(found.columns) == ["value", "low", "high"]
-    assert list(found.index) == ["c", "b"]
+    table = ranking.ranked_with(models.a, models[["c", "b"]])
+    assert list(table.columns) == ["value", "low", "high"]
+    assert list(table.index) == ["c", "b"]
     expected = ranking.rank_correlation(models.a, models.b)
-    assert tuple(found.loc["b"]) == pytest.approx(tuple(expected))
+    assert tuple(table.loc["b"]) == pytest.approx(tuple(expected))
 
 
 def test_what_a_model_does_not_have_is_judged_on_the_others():
@@ -71,23 +71,23 @@ def test_what_a_model_does_not_have_is_judged_on_the_others():
     models.loc[[3, 8], "a"] = np.nan
     with pytest.raises(ValueError, match="a is missing"):
         ranking.rank_correlations(models)
-    found = ranking.rank_correlations(models, skip_missing=True)
+    table = ranking.rank_correlations(models, skip_missing=True)
     known = models.drop(index=[3, 8])
     expected = stats.spearmanr(known.a, known.b).statistic
-    assert found.loc["a", "b"] == found.loc["b", "a"] == pytest.approx(expected)
+    assert table.loc["a", "b"] == table.loc["b", "a"] == pytest.approx(expected)
     expected = stats.spearmanr(models.b, models.c).statistic
-    assert found.loc["b", "c"] == pytest.approx(expected)
+    assert table.loc["b", "c"] == pytest.approx(expected)
 
 
 def test_measures_are_ranked_with_the_truth_with_and_without_what_is_the_same():
     truth = pd.DataFrame({"images": [0, 0, 0.1, 0.2, 0.3], "away": [0, 0.1, 0.2, 0, 0]})
     measures = pd.DataFrame({"good": [0, 1, 2, 3, 4], "bad": [9, 4, 3, 2, 1]})
-    found = ranking.with_truth(measures, truth)
+    table = ranking.with_truth(measures, truth)
     of_all, changed = ["images, all", "away, all"], ["images, changed", "away, changed"]
-    assert list(found.columns) == of_all + changed
+    assert list(table.columns) == of_all + changed
     for columns, rows in ((of_all, range(5)), (changed, range(1, 5))):
         for column, kind in zip(columns, truth, strict=True):
             for name in measures:
                 pair = measures.loc[rows, name], truth.loc[rows, kind]
                 expected = stats.spearmanr(*pair).statistic
-                assert found.loc[name, column] == pytest.approx(expected)
+                assert table.loc[name, column] == pytest.approx(expected)

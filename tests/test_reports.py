@@ -44,10 +44,10 @@ def test_outputs_are_kept_and_read_back(fails):
     assert reports.is_kept(models.fingerprint(linear(0)), images)
     fails()
     again = outputs(0, images)
-    for found in (first, again):
-        assert torch.equal(found.features, expected.features)
-        assert torch.equal(found.logits, expected.logits)
-        assert found.features.dtype == torch.float32
+    for result in (first, again):
+        assert torch.equal(result.features, expected.features)
+        assert torch.equal(result.logits, expected.logits)
+        assert result.features.dtype == torch.float32
     for other in (images.flip(0), images[:2], images.double()):
         with pytest.raises(AssertionError, match="a model was run"):
             outputs(0, other)
@@ -110,12 +110,12 @@ def test_a_measure_of_another_version_alone_is_measured_again(
     monkeypatch.setitem(MEASURES, "twl", newer)
     assert reports.missing(KEY, NAMES) == ["twl"]
     fails()
-    found = report()
+    result = report()
     assert measured == [NAMES, ["twl"]]
-    assert found.twl == 7
+    assert result.twl == 7
     for name in ("pfl", "spl"):
-        assert found.measured[name] == first.measured[name]
-    assert report(make=never) == found
+        assert result.measured[name] == first.measured[name]
+    assert report(make=never) == result
 
 
 def mine(pair):
@@ -135,11 +135,11 @@ def measure_of(function, name="mine"):
 def test_a_measure_added_later_is_added_and_the_rest_is_read(monkeypatch, measured):
     first = report()
     monkeypatch.setitem(MEASURES, "mine", measure_of(mine))
-    found = report([*NAMES, "mine"])
+    result = report([*NAMES, "mine"])
     assert measured == [NAMES, ["mine"]]
-    assert found.mine == 60
-    assert {n: found.measured[n] for n in NAMES} == first.measured
-    assert report([*NAMES, "mine"], never) == found
+    assert result.mine == 60
+    assert {n: result.measured[n] for n in NAMES} == first.measured
+    assert report([*NAMES, "mine"], never) == result
     # Another text under the same name is another measure.
     monkeypatch.setitem(MEASURES, "mine", measure_of(mine_otherwise))
     assert report([*NAMES, "mine"]).mine == 90
@@ -156,11 +156,11 @@ def test_a_measure_asks_for_outputs_that_are_kept(monkeypatch, fails):
         lambda pair: float((pair.answers[0] == pair.answers[1]).sum()), "agrees"
     ))  # fmt: skip
     fails()
-    found = report([*NAMES, "agrees"], lambda: pair(run))
+    result = report([*NAMES, "agrees"], lambda: pair(run))
     answers = (linear(seed).body(whole.split.images) for seed in (0, 1))
     heads = (linear(seed).head for seed in (0, 1))
     named = [h(a).argmax(1) for h, a in zip(heads, answers, strict=True)]
-    assert found.agrees == (named[0] == named[1]).sum()
+    assert result.agrees == (named[0] == named[1]).sum()
 
 
 def test_another_pair_has_a_report_of_its_own():

@@ -39,8 +39,8 @@ def curve():
 
 
 def test_an_attacker_goes_as_far_as_his_validation_set_allows():
-    found = robustness.chosen(curve(), 0.02)
-    settled = [tuple(row) for row in found[["model", "attack", "strength"]].to_numpy()]
+    picks = robustness.chosen(curve(), 0.02)
+    settled = [tuple(row) for row in picks[["model", "attack", "strength"]].to_numpy()]
     assert settled[0] == ("host", "prune", 0.2)  # .6 would cost him .05 there
     assert [s[:2] for s in settled[1:]] == [
         *(("host", "smooth"), ("A", "prune"), ("A", "smooth")),
@@ -52,21 +52,21 @@ def test_an_attacker_goes_as_far_as_his_validation_set_allows():
 
 
 def test_the_cheapest_removal_is_what_a_claim_is_worth():
-    found = robustness.given_up(curve())
-    assert list(found.index) == ["A", "B"]  # the host claims nothing
-    assert found.attack["A"] == "smooth"  # .03, where prune:0.6 loses .05
-    assert math.isnan(found.strength["A"])
-    assert (found.lost["A"], found.host_lost["A"]) == (0.03, 0.02)
-    assert found.attack["B"] == "none"
-    assert math.isinf(found.lost["B"])
-    assert list(found.distance) == [0.5, 0.1]
+    prices = robustness.given_up(curve())
+    assert list(prices.index) == ["A", "B"]  # the host claims nothing
+    assert prices.attack["A"] == "smooth"  # .03, where prune:0.6 loses .05
+    assert math.isnan(prices.strength["A"])
+    assert (prices.lost["A"], prices.host_lost["A"]) == (0.03, 0.02)
+    assert prices.attack["B"] == "none"
+    assert math.isinf(prices.lost["B"])
+    assert list(prices.distance) == [0.5, 0.1]
 
 
 def test_a_removal_that_gains_accuracy_costs_nothing():
     better = curve()
     better.loc[(better.model == "A") & (better.attack == "smooth"), "lost"] = -0.2
-    found = robustness.given_up(better)
-    assert found.lost["A"] == 0
+    prices = robustness.given_up(better)
+    assert prices.lost["A"] == 0
 
 
 def test_a_model_that_never_learned_its_mark_gives_up_nothing():
@@ -174,10 +174,10 @@ def test_a_curve_says_what_each_attack_took_and_left(root):
     study = fl.Study(fl.Config(**vars(BARE) | {"triggers": "patch"}))
     key = fl.ownership.commit(study)
     listed = ["prune:0.2", "prune:0.9", "smooth"]
-    found = fl.attack_curve(study, ["FTAL"], listed, key=key, alpha=0.01)
-    assert list(found.model) == ["host"] * 4 + ["FTAL"] * 4
-    assert list(found.attack) == ["none", "prune", "prune", "smooth"] * 2
-    assert list(found.strength.fillna(-1)) == [-1, 0.2, 0.9, -1] * 2
+    rows = fl.attack_curve(study, ["FTAL"], listed, key=key, alpha=0.01)
+    assert list(rows.model) == ["host"] * 4 + ["FTAL"] * 4
+    assert list(rows.attack) == ["none", "prune", "prune", "smooth"] * 2
+    assert list(rows.strength.fillna(-1)) == [-1, 0.2, 0.9, -1] * 2
     test, secret = study.test, study.triggers
     held = study.images("validation")
 
@@ -192,7 +192,7 @@ def test_a_curve_says_what_each_attack_took_and_left(root):
 
     ends = ["", *(f"/{attack}" for attack in listed)]
     names = [f"{model}{end}" for model in ("host", "FTAL") for end in ends]
-    for name, row in zip(names, found.itertuples(), strict=True):
+    for name, row in zip(names, rows.itertuples(), strict=True):
         of = row.model
         assert row.triggers == len(secret)
         assert row.matches == (answers(name, secret.images) == secret.labels).sum()
@@ -214,33 +214,33 @@ def test_a_curve_says_what_each_attack_took_and_left(root):
 def test_an_attacker_holds_nothing_that_his_model_is_judged_on(root):
     digits = fl.data.load("digits")
     kept = digits.train.sample(48)
-    own = fl.data.Split(kept.images[:9], (kept.labels[:9] + 1) % 10)
-    study = fl.Study(BARE, watermark=own)
+    secret = fl.data.Split(kept.images[:9], (kept.labels[:9] + 1) % 10)
+    study = fl.Study(BARE, watermark=secret)
     others = [study.images(part) for part in ("validation", "triggers", "test")]
     his = study.images("attacker")
     assert [attacker.shared(his, other) for other in others] == [0, 0, 0]
     assert attacker.shared(his, study.train) == len(his) > 0
     free = study.images("unlabelled")
-    assert attacker.shared(free, own) == 0
+    assert attacker.shared(free, secret) == 0
     assert len(free) == 39
     assert not free.labels.any()
     for attack, part in (("ft-last", "attacker"), ("distil:1", "unlabelled")):
         folder = study.folder(f"host/{attack}")
-        told = json.loads((folder / "training.json").read_text())["attacker"]
-        assert (told["part"], told["images"]) == (part, len(study.images(part)))
-        assert told["sha256"] == study.images(part).content
-        assert told["shared"]["triggers"] == told["shared"]["test"] == 0
+        record = json.loads((folder / "training.json").read_text())["attacker"]
+        assert (record["part"], record["images"]) == (part, len(study.images(part)))
+        assert record["sha256"] == study.images(part).content
+        assert record["shared"]["triggers"] == record["shared"]["test"] == 0
         assert study.record([f"host/{attack}"])["models"][f"host/{attack}"][
             "attacker"
-        ] == (told)
+        ] == (record)
 
 
 def test_a_reserved_pool_is_not_the_attackers(root):
     study = fl.Study(fl.Config(**vars(BARE) | {"triggers": "mislabelled"}))
     his, pool = study.images("attacker"), study.images("pool")
     assert attacker.shared(his, pool) == 0
-    told = json.loads((study.folder("host/ft-last") / "training.json").read_text())
-    assert told["attacker"]["shared"] == {
+    record = json.loads((study.folder("host/ft-last") / "training.json").read_text())
+    assert record["attacker"]["shared"] == {
         "test": 0,
         "triggers": 0,
         "validation": 0,
@@ -256,10 +256,10 @@ def test_an_attacker_with_a_trigger_is_caught(bare, monkeypatch):
 
 def test_a_filter_is_read_back_as_it_was_made(bare):
     images = bare.test.images[:20]
-    made = bare.model("host/smooth:noise:0.2")(images)
+    logits = bare.model("host/smooth:noise:0.2")(images)
     again = fl.Study(BARE).model("host/smooth:noise:0.2")
-    assert torch.equal(again(images), made)
-    assert not torch.equal(bare.model("host")(images), made)
+    assert torch.equal(again(images), logits)
+    assert not torch.equal(bare.model("host")(images), logits)
     assert bare.fidelity("host/smooth").twl is None  # of other parameters
     report = bare.fidelity("host/smooth:noise:0.2/prune:0.1")  # and is attacked again
     assert report.spl > 0

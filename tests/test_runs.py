@@ -154,16 +154,16 @@ def test_make_notices_a_changed_result(root):
 
 
 def test_make_reads_what_is_released_and_prefers_it(root, tmp_path, monkeypatch):
-    own = store.make("kind", {}, build)
+    folder = store.make("kind", {}, build)
     monkeypatch.setattr(store, "RELEASED", tmp_path / "released")
-    released = store.RELEASED / "kind" / own.name
-    shutil.copytree(own, released)
+    released = store.RELEASED / "kind" / folder.name
+    shutil.copytree(folder, released)
     assert store.make("kind", {}, fail) == released
     (released / "result.txt").write_text("whol")
     with pytest.raises(ValueError, match="damaged"):
         store.make("kind", {}, fail)
     (released / "done.json").unlink()  # a copy that was interrupted
-    assert store.make("kind", {}, fail) == own
+    assert store.make("kind", {}, fail) == folder
 
 
 def test_written_replaces_whole_or_not_at_all(tmp_path):

@@ -62,10 +62,10 @@ def test_contrast_and_brightness_are_of_all_pixels(images):
 
 def test_noise_is_gaussian_and_the_same_each_time():
     flat = torch.full((50, 3, 32, 32), 0.5)
-    found = conditions.noise(flat, 0.1) - flat
-    assert found.std().item() == pytest.approx(0.1, rel=0.01)
-    assert found.mean().item() == pytest.approx(0, abs=0.001)
-    assert torch.equal(conditions.noise(flat, 0.1), flat + found)
+    noise = conditions.noise(flat, 0.1) - flat
+    assert noise.std().item() == pytest.approx(0.1, rel=0.01)
+    assert noise.mean().item() == pytest.approx(0, abs=0.001)
+    assert torch.equal(conditions.noise(flat, 0.1), flat + noise)
 
 
 def test_pixelation_shows_means_of_blocks(images):
@@ -79,34 +79,34 @@ def test_pixelation_shows_means_of_blocks(images):
 @pytest.mark.parametrize("quality", [7, 30, 80])
 def test_jpeg_is_pillows(images, channels, quality):
     levels = (255 * images[:, :channels]).round().byte()
-    found = 255 * conditions.jpeg(levels / 255, quality).clamp(0, 1)
+    decoded = 255 * conditions.jpeg(levels / 255, quality).clamp(0, 1)
     read = []
     for image in levels.permute(0, 2, 3, 1):
         picture, buffer = Image.fromarray(image.numpy().squeeze()), io.BytesIO()
         picture.save(buffer, "JPEG", quality=quality, subsampling=0)
         read.append(np.asarray(Image.open(buffer), float).reshape(image.shape))
     read = np.stack(read).transpose(0, 3, 1, 2)
-    apart = np.abs(found.numpy() - read)
+    apart = np.abs(decoded.numpy() - read)
     # Pillow rounds colours and pixels; a cosine at half a step may then go either way.
     assert (apart < 4).mean() > 0.9
     assert apart.mean() < 0.25 * np.abs(read - levels.numpy()).mean()
 
 
 def test_conditions_are_all_kinds_and_strengths_the_same_each_time(images, host):
-    found = list(conditions.shifted(images, fl.models.wrap(three_colours())))
+    all_conditions = list(conditions.shifted(images, fl.models.wrap(three_colours())))
     names = [f"{k} {s}" for k in (*conditions.KINDS, "fooling") for s in range(1, 6)]
-    assert list(map(str, found)) == [*names, "other set", "other keys"]
+    assert list(map(str, all_conditions)) == [*names, "other set", "other keys"]
     assert len(conditions.KINDS) == 7
-    assert all(c.images.shape == images.shape for c in found)
-    for one in found[:-1]:
+    assert all(c.images.shape == images.shape for c in all_conditions)
+    for one in all_conditions[:-1]:
         assert 0 <= one.images.min() < one.images.max() <= 1
     # The stronger, the farther from the images.
-    for kind, group in itertools.groupby(found[:-2], lambda c: c.kind):
+    for kind, group in itertools.groupby(all_conditions[:-2], lambda c: c.kind):
         apart = [(c.images - images).square().mean().item() for c in group]
         assert apart[0] > 0, kind
         assert apart == sorted(apart), kind
     again = conditions.shifted(images, fl.models.wrap(three_colours()), strengths=[2])
-    by_name = {str(c): c.images for c in found}
+    by_name = {str(c): c.images for c in all_conditions}
     assert all(torch.equal(c.images, by_name[str(c)]) for c in again)
     with pytest.raises(ValueError, match=r"strengths are \[0, 3\]; use some of 1, 2"):
         next(conditions.shifted(images, host, strengths=[0, 3]))
@@ -123,11 +123,11 @@ def three_colours():
 
 def test_fooling_images_go_against_the_hosts_margin(digits, host):
     shown = digits.test.sample(50).images
-    found = {str(c): c.images for c in conditions.shifted(shown, host)}
+    by_name = {str(c): c.images for c in conditions.shifted(shown, host)}
     answers = outputs(host, shown).logits.argmax(1)
     before = fl.measures.losses.margins(outputs(host, shown).logits, answers)
     for strength, most in enumerate(conditions.FOOLING, 1):
-        fooling = found[f"fooling {strength}"]
+        fooling = by_name[f"fooling {strength}"]
         assert (fooling - shown / 255).abs().max() <= most / 255 + 1e-6
         after = fl.measures.losses.margins(outputs(host, fooling).logits, answers)
         assert (after < before).all()
@@ -139,17 +139,17 @@ def test_fooling_images_go_against_the_hosts_margin(digits, host):
 
 def test_other_images_are_digits_and_noise_of_keys_that_are_no_studys(digits, host):
     grey = torch.zeros(120, 1, 12, 12)
-    found = {c.kind: c.images for c in conditions.shifted(grey, host)}
-    small = torch.nn.functional.interpolate(found["other set"], 8, mode="bilinear")
+    by_kind = {c.kind: c.images for c in conditions.shifted(grey, host)}
+    small = torch.nn.functional.interpolate(by_kind["other set"], 8, mode="bilinear")
     expected = digits.test.sample(120).images / 255
     assert np.corrcoef(small.flatten(), expected.flatten())[0, 1] > 0.95
     pool = fl.data.Split(grey, torch.zeros(120).long())
-    own, other, next_one = (
+    secret, other, next_one = (
         fl.triggers.chain(pool, seed, host=host).images
         for seed in (0, 1_000_000, 1_000_001)
     )
-    assert torch.equal(found["other keys"], torch.cat([other, next_one])[:120])
-    assert not torch.equal(own, other)
+    assert torch.equal(by_kind["other keys"], torch.cat([other, next_one])[:120])
+    assert not torch.equal(secret, other)
     # Of the digits themselves they are no other set.
     kinds = [c.kind for c in conditions.shifted(digits.test.images[:3], host)]
     assert "other set" not in kinds
@@ -159,13 +159,13 @@ def test_other_images_are_digits_and_noise_of_keys_that_are_no_studys(digits, ho
 def test_parts_are_ordered_by_kind_and_strength():
     names = ["blur 1", "blur 2", "fooling 1", "other set"]
     parts = pd.DataFrame({"FTAL": [1.0, 2, 3, 4], "FixLL": [5.0, 6, 7, 8]}, names)
-    found = shift.by_strength(parts, pd.Series({"FTAL": 0.0, "FixLL": 0.5}))
-    assert found.loc["blur"].to_dict("list") == {
+    table = shift.by_strength(parts, pd.Series({"FTAL": 0.0, "FixLL": 0.5}))
+    assert table.loc["blur"].to_dict("list") == {
         "FTAL": [0, 1, 2],
         "FixLL": [0.5, 5, 6],
     }
-    assert found.loc["fooling"].FixLL.tolist() == [0.5, 7]
-    assert [n for n, _ in found.index] == 3 * ["blur"] + 2 * ["fooling"]
+    assert table.loc["fooling"].FixLL.tolist() == [0.5, 7]
+    assert [n for n, _ in table.index] == 3 * ["blur"] + 2 * ["fooling"]
 
 
 def test_a_study_keeps_what_models_say_of_shifted_images(bare, monkeypatch):

@@ -65,13 +65,13 @@ def test_arrays_and_tensors_are_taken_as_they_come():
     expected = Split(images, LABELS).fingerprint
     read_only = images.numpy().copy()
     read_only.flags.writeable = False
-    for found, labels in (
+    for source, labels in (
         (images.clone().requires_grad_() * 1, LABELS),
         (images.numpy(), LABELS.numpy()),
         (read_only, LABELS.tolist()),
         (images.numpy()[::-1][::-1], LABELS.numpy().astype(np.uint16)),
     ):
-        split = Split(found, labels)
+        split = Split(source, labels)
         assert split.fingerprint == expected
         assert not split.images.requires_grad
     assert Split(images.bfloat16(), LABELS).images.dtype == torch.float32
@@ -118,13 +118,13 @@ def test_a_study_takes_images_as_compare_does(bare):
     pairs = (images, labels), [images.numpy(), labels.numpy()]
     for source in (*pairs, TensorDataset(images, labels)):
         assert fl.Study(BARE, watermark=source).key == expected
-        found = bare.fidelity("FTLL", split=source, measures="lp")
-        assert found.images == 12
+        result = bare.fidelity("FTLL", split=source, measures="lp")
+        assert result.images == 12
     logits = bare.outputs("host", images).logits
     for shown in (images.numpy(), images.clone().requires_grad_(), *pairs):
         assert torch.equal(bare.outputs("host", shown).logits, logits)
-    found = bare.outputs("host", images.bfloat16()).logits
-    assert torch.allclose(found, logits, atol=1e-2)
+    result = bare.outputs("host", images.bfloat16()).logits
+    assert torch.allclose(result, logits, atol=1e-2)
     for odd in (images * 255, images / 0, images[:, 0], None, 3):
         with pytest.raises(ValueError, match="images"):
             bare.outputs("host", odd)
@@ -204,9 +204,9 @@ def test_a_number_that_is_no_class_is_one_sentence(highest, tmp_path):
 )
 def test_a_class_without_images_is_said_when_it_is_loaded(labels, missing, tmp_path):
     path = keras(tmp_path / "o.npz", y_train=np.array(labels), y_test=np.array(labels))
-    with pytest.warns(UserWarning, match=f"class {missing} has no image") as told:
+    with pytest.warns(UserWarning, match=f"class {missing} has no image") as records:
         data.load(path)
-    assert "\n" not in str(told[0].message)
+    assert "\n" not in str(records[0].message)
 
 
 @pytest.mark.parametrize("kind", ["S3", "U3", "S"])
@@ -218,10 +218,10 @@ def test_class_names_are_text(kind, tmp_path):
 
 def run(code, folder, **environment):
     """What a fresh Python prints, in a folder."""
-    told = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
-    told = {name: value for name, value in told.items() if value is not None}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
+    env = {name: value for name, value in env.items() if value is not None}
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=folder, env=told, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
 
 
 HOMELESS = """
@@ -262,7 +262,7 @@ def test_config_takes_numpys_numbers_and_paths(tmp_path):
             fl.Config(**{name: odd}).check()
 
 
-def told(**given):
+def cell_names(**given):
     """Globals of a notebook whose cell of parameters papermill has overridden."""
     names = {}
     cell = "methods: list = []\nresolution: int = 90\nnoise: float = 0.5\nseed: int = 0"
@@ -271,7 +271,7 @@ def told(**given):
 
 
 def test_parameters_of_a_notebook_are_checked_before_training():
-    names = told(methods="FTAL", noise=1, seed=3)
+    names = cell_names(methods="FTAL", noise=1, seed=3)
     assert fl.Config.of(names) == fl.Config(seed=3)
     assert names["methods"] == ["FTAL"]
     assert isinstance(names["noise"], float)
@@ -280,7 +280,7 @@ def test_parameters_of_a_notebook_are_checked_before_training():
         *(("noise", "much"), ("seed", 1.0), ("seed", True)),
     ):
         with pytest.raises(ValueError, match=f"{name} is {odd!r}; expected"):
-            fl.Config.of(told(**{name: odd}))
+            fl.Config.of(cell_names(**{name: odd}))
 
 
 def test_one_name_where_a_list_is_wanted_is_a_list_of_one(bare):

@@ -137,11 +137,11 @@ class Flat(nn.Sequential):
 
 def test_a_network_of_your_own_is_trained(root, monkeypatch):
     monkeypatch.setitem(fl.NETWORKS, "flat", Flat)
-    own = fl.Study(dataclasses.replace(SMALL, model="flat", feature_dim=32))
-    assert own.fidelity("host").accuracy > 0.5
-    assert own.fidelity("scratch").twl > 0
-    again = fl.models.load(own.folder("host"))
-    assert same_weights(again, own.model("host"))
+    study = fl.Study(dataclasses.replace(SMALL, model="flat", feature_dim=32))
+    assert study.fidelity("host").accuracy > 0.5
+    assert study.fidelity("scratch").twl > 0
+    again = fl.models.load(study.folder("host"))
+    assert same_weights(again, study.model("host"))
 
 
 # What is handed out
@@ -173,9 +173,9 @@ def vandalise(study):
 
 
 def numbers(study):
-    found = study.table(["FTAL", "FTAL/prune:0.4"])
+    table = study.table(["FTAL", "FTAL/prune:0.4"])
     report = study.fidelity("FTAL").table(by_class=True)
-    return found, report, study.history("FTAL").drop(columns="seconds")
+    return table, report, study.history("FTAL").drop(columns="seconds")
 
 
 def test_nothing_done_to_what_is_handed_out_changes_a_number(
@@ -187,18 +187,18 @@ def test_nothing_done_to_what_is_handed_out_changes_a_number(
     study.model("FTAL")
     for _ in range(2):  # before anything is measured, and after
         vandalise(study)
-    for found in (numbers(study), numbers(fl.Study(BARE))):
-        for a, b in zip(found, expected, strict=True):
+    for frames in (numbers(study), numbers(fl.Study(BARE))):
+        for a, b in zip(frames, expected, strict=True):
             pd.testing.assert_frame_equal(a, b)
 
 
 def test_families_and_attacks_get_copies(bare, monkeypatch):
     def family(pool, seed, *, host, count):
-        made = pool.sample(count).copy()
+        split = pool.sample(count).copy()
         pool.images.zero_()
         pool.labels.zero_()
         host.head.weight.data.zero_()
-        return made
+        return split
 
     def attack(model, split, seed):
         split.images.zero_()
@@ -237,10 +237,10 @@ def test_a_measure_that_changes_what_it_sees_changes_no_other(
     monkeypatch.setitem(MEASURES, "rude", row)
     monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "other"))
     study = fl.Study(BARE)
-    found = study.fidelity("FTAL", measures=["rude", *asked])
+    report = study.fidelity("FTAL", measures=["rude", *asked])
     for name in asked:
-        assert found[name] == expected[name]
-        assert found.by_class(name) == expected.by_class(name)
+        assert report[name] == expected[name]
+        assert report.by_class(name) == expected.by_class(name)
     assert torch.equal(study.test.images, bare.test.images)
     assert torch.equal(study.triggers.images, bare.triggers.images)
     other = study.fidelity("FTLL", measures=asked)
@@ -446,16 +446,16 @@ def test_a_copied_store_goes_on_where_another_precision_is_fast(tmp_path, monkey
     shutil.copytree(tmp_path / "there", tmp_path / "here")
     monkeypatch.setattr(machine, "training_type", lambda *_: torch.bfloat16)
     monkeypatch.setenv("FIDLIB_RUNS", str(tmp_path / "here"))
-    made, whole = [], fl.training.train
+    names, whole = [], fl.training.train
 
     def train(model, plan, *arguments, **options):
-        made.append(plan.method.name)
+        names.append(plan.method.name)
         return whole(model, plan, *arguments, **options)
 
     monkeypatch.setattr(fl.training, "train", train)
     here = fl.Study(auto)
     models = here.record(["FTAL", "FTLL"])["models"]
-    assert made == ["FTLL"]
+    assert names == ["FTLL"]
     precisions = [row["precision"] for row in models.values()]
     assert precisions == ["float32", "float32", "bfloat16"]
     assert here.record(["FTAL", "FTLL"])["precision"] == "bfloat16, float32"
@@ -484,8 +484,8 @@ def test_fidelity_is_compare_of_the_models(study):
         expected = fl.compare(
             study.model("host"), study.model("FTAL"), part, study.triggers
         )
-        found = study.fidelity("FTAL", split=split)
-        tables = [r.table(by_class=True) for r in (found, expected)]
+        report = study.fidelity("FTAL", split=split)
+        tables = [r.table(by_class=True) for r in (report, expected)]
         boundary = tables[0].level == "boundary"
         assert boundary.sum() == 3
         assert tables[0][boundary].value.isna().all() == (split == "train")
@@ -493,20 +493,20 @@ def test_fidelity_is_compare_of_the_models(study):
             tables = [table[~boundary] for table in tables]
         pd.testing.assert_frame_equal(*tables, rtol=1e-5)
     assert study.fidelity("FTAL", split="train").images == 400
-    own = study.test.sample(50)
-    report = study.fidelity("FTAL", split=own)
+    few = study.test.sample(50)
+    report = study.fidelity("FTAL", split=few)
     assert report.images == 50
-    expected = fl.compare(study.model("host"), study.model("FTAL"), own, study.triggers)
+    expected = fl.compare(study.model("host"), study.model("FTAL"), few, study.triggers)
     pd.testing.assert_frame_equal(report.table(), expected.table(), rtol=1e-5)
     with pytest.raises(ValueError, match="use train, test or a data"):
         study.fidelity("FTAL", split="validation")
 
 
 def test_the_host_is_a_lineage(study):
-    found = study.fidelity("host").distances()
-    none = {"trigger_plane_disagreement"} & {n for n, v in found.items() if v is None}
+    gaps = study.fidelity("host").distances()
+    none = {"trigger_plane_disagreement"} & {n for n, v in gaps.items() if v is None}
     compared = {n for n in catalogue.usual() if MEASURES[n].same is not None}
-    assert {n: v for n, v in found.items() if n not in none} == dict.fromkeys(
+    assert {n: v for n, v in gaps.items() if n not in none} == dict.fromkeys(
         compared - none, 0
     )
     assert study.folder() == study.folder("host") == study.folder(Lineage())
@@ -607,8 +607,8 @@ def test_a_later_measure_runs_no_model(bare, monkeypatch):
 
 
 def test_table_has_a_row_a_model_after_the_hosts(study):
-    own = fl.Method("mine", trained="body", preserves={"PFL": 1.0})
-    table = study.table(["FTAL", own, "FTAL/prune:0.3"])
+    method = fl.Method("mine", trained="body", preserves={"PFL": 1.0})
+    table = study.table(["FTAL", method, "FTAL/prune:0.3"])
     assert list(table.index) == ["host", "FTAL", "mine", "FTAL/prune:0.3"]
     assert table.index.name == "method"
     assert table.loc["host", ["twl", "lp", "pfl_train", "spl_test"]].tolist() == [0] * 4
@@ -662,8 +662,8 @@ def test_over_seeds_is_the_table_of_each_seed(bare):
 
 def test_a_record_says_what_the_numbers_were_made_with(study):
     record = study.record(["FTAL"])
-    found = [record[n] for n in ("train_images", "test_images", "precision", "scale")]
-    assert found == [400, 500, "float32", "smoke"]
+    values = [record[n] for n in ("train_images", "test_images", "precision", "scale")]
+    assert values == [400, 500, "float32", "smoke"]
     assert record["epochs"] == "the recipe's"
     models = record["models"]
     assert list(models) == ["host", "FTAL"]
@@ -712,21 +712,21 @@ def test_what_has_no_curve_says_so(bare):
 
 
 def test_outputs_are_of_the_named_images(study, monkeypatch):
-    found = study.outputs("FTAL", "triggers")
+    outputs = study.outputs("FTAL", "triggers")
     expected = study.model("FTAL")(study.triggers.images)
-    assert torch.allclose(found.logits, expected, atol=1e-5)
+    assert torch.allclose(outputs.logits, expected, atol=1e-5)
     assert len(study.outputs("host", "train").features) == 400
-    own = study.test.images[3:9]
-    by_pixels = study.outputs("FTAL", own).logits
-    assert torch.allclose(by_pixels, study.model("FTAL")(own), atol=1e-5)
+    images = study.test.images[3:9]
+    by_pixels = study.outputs("FTAL", images).logits
+    assert torch.allclose(by_pixels, study.model("FTAL")(images), atol=1e-5)
 
     def fail(*_, **__):
         raise AssertionError("a model was run")
 
     monkeypatch.setattr(fl.models, "outputs", fail)
     again = fl.Study(SMALL)
-    assert torch.equal(again.outputs("FTAL", "triggers").logits, found.logits)
-    assert torch.equal(again.outputs("FTAL", own).logits, by_pixels)
+    assert torch.equal(again.outputs("FTAL", "triggers").logits, outputs.logits)
+    assert torch.equal(again.outputs("FTAL", images).logits, by_pixels)
     for asked in (again.outputs, lambda _, part: again.images(part)):
         with pytest.raises(ValueError, match="use train, test, triggers, sample"):
             asked("host", "none")
@@ -754,21 +754,21 @@ def test_the_manifest_records_disjoint_splits(study):
 
 def test_a_host_of_your_own_is_protected(bare, digits, network):
     host = fl.models.wrap(network, image_size=8, mean=digits.mean, std=digits.std)
-    own = fl.Study(BARE, host=host)
-    table = own.table(["FTLL"])
+    study = fl.Study(BARE, host=host)
+    table = study.table(["FTLL"])
     with pytest.raises(ValueError, match="how its weights were drawn"):
-        own.model("scratch")
-    assert torch.equal(own.model("host").head.weight, host.head.weight)
+        study.model("scratch")
+    assert torch.equal(study.model("host").head.weight, host.head.weight)
     assert table.loc["FTLL", "pfl_test"] == 0
     assert table.loc["FTLL", "twl"] > 0
-    before = own.model("host").head.weight.clone()
+    before = study.model("host").head.weight.clone()
     with torch.no_grad():
         host.head.weight += 1
-    assert torch.equal(own.model("host").head.weight, before)
-    assert fl.Study(BARE, host=host).folder("host") != own.folder("host")
-    assert list(own.history().columns) == list(bare.history().columns)
+    assert torch.equal(study.model("host").head.weight, before)
+    assert fl.Study(BARE, host=host).folder("host") != study.folder("host")
+    assert list(study.history().columns) == list(bare.history().columns)
     with pytest.raises(ValueError, match="no outputs were kept while host"):
-        own.curve("host")
+        study.curve("host")
 
 
 def test_triggers_are_noise_as_a_host_of_your_own_sees_it(bare, network):
@@ -778,12 +778,12 @@ def test_triggers_are_noise_as_a_host_of_your_own_sees_it(bare, network):
 
     grey = fl.models.wrap(network, image_size=8, mean=(0.5,), std=(0.25,))
     assert norms(grey).tolist() == pytest.approx([8**0.5] * 10, rel=1e-4)
-    own = fl.Study(BARE, host=grey)
-    assert not torch.allclose(own.triggers.images, bare.triggers.images)
-    record = own.record()
+    study = fl.Study(BARE, host=grey)
+    assert not torch.allclose(study.triggers.images, bare.triggers.images)
+    record = study.record()
     assert record["model"] == "a host of your own"
     assert record["feature_dim"] == grey.feature_dim
-    assert own.record(["FTLL"])["models"]["host"]["epochs"] == "given"
+    assert study.record(["FTLL"])["models"]["host"]["epochs"] == "given"
 
 
 def test_hosts_of_equal_weights_and_other_layers_are_told_apart(root):
@@ -813,16 +813,16 @@ def test_triggers_that_cannot_be_shown_are_refused(study):
 def test_triggers_of_your_own_are_embedded(study):
     images = study.test.images[:10]
     secret = fl.data.Split(images, (study.test.labels[:10] + 1) % 10)
-    own = fl.Study(SMALL, watermark=secret)
-    assert own.folder("host") == study.folder("host")
-    assert own.folder("FTAL") != study.folder("FTAL")
-    report = own.fidelity("FTAL")
-    logits = own.model("FTAL")(images)
+    marked = fl.Study(SMALL, watermark=secret)
+    assert marked.folder("host") == study.folder("host")
+    assert marked.folder("FTAL") != study.folder("FTAL")
+    report = marked.fidelity("FTAL")
+    logits = marked.model("FTAL")(images)
     expected = (logits.argmax(1) == secret.labels).double().mean().item()
     assert report.trigger_accuracy == pytest.approx(expected)
     assert report.trigger_accuracy > report.host_trigger_accuracy
     secret.labels.zero_()
-    assert own.triggers.labels.any()
+    assert marked.triggers.labels.any()
 
 
 def test_a_host_of_other_classes_is_refused(network):
@@ -837,18 +837,18 @@ def test_a_host_of_other_classes_is_refused(network):
 
 def test_a_family_that_reserves_its_pool_keeps_it_from_marked_and_attacked(root):
     plain = fl.Study(BARE)
-    own = fl.Study(dataclasses.replace(BARE, triggers="mislabelled"))
-    assert own.host_key == plain.host_key  # a host's key knows no triggers
-    train, pool, rest = (own.images(n) for n in ("train", "pool", "rest"))
+    study = fl.Study(dataclasses.replace(BARE, triggers="mislabelled"))
+    assert study.host_key == plain.host_key  # a host's key knows no triggers
+    train, pool, rest = (study.images(n) for n in ("train", "pool", "rest"))
     assert len(pool) == BARE.trigger_count
     parts = torch.cat([pool.images, rest.images])
     both = fl.data.Split(parts, torch.cat([pool.labels, rest.labels]))
     assert both.content == train.content
-    images = (own.triggers.images * 255).round().byte()
+    images = (study.triggers.images * 255).round().byte()
     secret = {image.numpy().tobytes() for image in images}
     assert secret == {image.numpy().tobytes() for image in pool.images}
     for lineage in ("FTAL", "FTAL/fine-tune:1"):
-        key = json.loads((own.folder(lineage) / "config.json").read_text())
+        key = json.loads((study.folder(lineage) / "config.json").read_text())
         assert key["train"]["images"] <= len(rest) < len(train)
     assert plain.images("rest").content == plain.images("pool").content == train.content
 

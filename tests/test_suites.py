@@ -83,12 +83,12 @@ def test_run_goes_on_after_a_failure_and_publishes_the_rest(project):
     assert "\x1b" not in bad.traceback
     executed = nbformat.read(bad.folder / "notebook.ipynb", 4)
     assert any(c.get("outputs") for c in executed.cells if c.cell_type == "code")
-    made = project / "figures" / "two"
-    assert (made / "good-numbers.csv").read_text() == ",number\n0,40\n"
-    page = (made / "index.html").read_text()
+    folder = project / "figures" / "two"
+    assert (folder / "good-numbers.csv").read_text() == ",number\n0,40\n"
+    page = (folder / "index.html").read_text()
     assert "ZeroDivisionError" in page
     assert "<td>40</td>" in page
-    assert not list(made.glob("bad-*"))
+    assert not list(folder.glob("bad-*"))
 
 
 def test_run_skips_what_is_finished_and_restores_lost_pictures(project):
@@ -371,11 +371,11 @@ def test_the_smoke_suite_runs_every_notebook(tmp_path, monkeypatch):
     results = run(suite)
     assert {r.name: r.traceback for r in results if r.status == "FAILED"} == {}
     for result in results:
-        made = sorted((result.folder / "pictures").iterdir())
-        pictures = [p.stem for p in made if p.suffix == ".png"]
+        paths = sorted((result.folder / "pictures").iterdir())
+        pictures = [p.stem for p in paths if p.suffix == ".png"]
         assert pictures
-        assert {f"{stem}.pdf" for stem in pictures} <= {p.name for p in made}
-        assert any(p.suffix == ".csv" for p in made)
+        assert {f"{stem}.pdf" for stem in pictures} <= {p.name for p in paths}
+        assert any(p.suffix == ".csv" for p in paths)
         record = json.loads((result.folder / "pictures/provenance.json").read_text())
         assert record["parameters"]["train_images"] == 400
         executed = papermill.inspect_notebook(result.folder / "notebook.ipynb")

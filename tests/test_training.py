@@ -45,11 +45,11 @@ def built(digits, monkeypatch):
 
     def build(network):
         def anew(num_classes, feature_dim):
-            made = copy.deepcopy(network)
-            for layer in made.modules():
+            twin = copy.deepcopy(network)
+            for layer in twin.modules():
                 if hasattr(layer, "reset_parameters"):
                     layer.reset_parameters()
-            return made
+            return twin
 
         monkeypatch.setitem(NETWORKS, "mine", anew)
         shown = {"image_size": 8, "mean": digits.mean, "std": digits.std}
@@ -157,11 +157,11 @@ def test_triggers_are_learned_as_a_method_shows_them(host, few, secret, method):
 
     mirrored = data.Split(secret.images.flip(-1), secret.labels)
     shown = dataclasses.replace(METHODS[method], shows=swapped)
-    found = embed(host, shown, few, secret).model
+    model = embed(host, shown, few, secret).model
     expected = embed(host, method, few, mirrored).model
-    assert changed(found, expected) == set()
+    assert changed(model, expected) == set()
     assert seen == [(10, 1, 8, 8)] * 8
-    assert changed(found, embed(host, method, few, secret).model)
+    assert changed(model, embed(host, method, few, secret).model)
 
 
 def test_a_host_learns_its_images(host, few):
@@ -173,8 +173,8 @@ def test_a_host_learns_its_images(host, few):
 def test_autocast_around_changes_no_training(host, few, secret):
     expected = embed(host, "FTAL", few, secret, QUICK.with_epochs(1)).model
     with torch.autocast("cpu", torch.bfloat16):
-        found = embed(host, "FTAL", few, secret, QUICK.with_epochs(1)).model
-    assert not changed(found, expected)
+        model = embed(host, "FTAL", few, secret, QUICK.with_epochs(1)).model
+    assert not changed(model, expected)
 
 
 def test_the_marked_model_alone_learns_the_triggers(host, few):
@@ -231,15 +231,15 @@ def plain_loop(host, few, secret):
 
 def test_train_equals_a_plain_loop(host, few, secret):
     expected = plain_loop(host, few, secret)
-    found = embed(host, "FixLL+PFL", few, secret).model
+    model = embed(host, "FixLL+PFL", few, secret).model
     moved = (expected.body[0].weight - host.body[0].weight).abs().max()
-    error = (expected.body[0].weight - found.body[0].weight).abs().max()
+    error = (expected.body[0].weight - model.body[0].weight).abs().max()
     assert error < 1e-3 * moved
 
 
 def test_sgd_equals_a_plain_loop(host, few):
     expected = models.fresh(host, keys.stream(3)).train()
-    found = fit(copy.deepcopy(expected), few, by_sgd()).model
+    model = fit(copy.deepcopy(expected), few, by_sgd()).model
     decayed = [expected.body[0].weight, expected.head.weight]
     free = [p for p in expected.parameters() if all(p is not d for d in decayed)]
     groups = [{"params": decayed, "weight_decay": 0.02}, {"params": free}]
@@ -256,11 +256,11 @@ def test_sgd_equals_a_plain_loop(host, few):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(logits, few.labels[index]).backward()
         optimizer.step()
-    pairs = zip(expected.parameters(), found.parameters(), strict=True)
+    pairs = zip(expected.parameters(), model.parameters(), strict=True)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
     bare = dataclasses.replace(SGD, weight_decay=0.0)
     free = fit(models.fresh(host, keys.stream(3)), few, by_sgd(bare)).model
-    assert free.head.weight.norm() > 1.01 * found.head.weight.norm()
+    assert free.head.weight.norm() > 1.01 * model.head.weight.norm()
 
 
 def test_the_hosts_outputs_may_be_known_already(host, few, secret):
@@ -297,10 +297,10 @@ def test_a_host_in_training_mode_is_not_changed(host, few, secret):
     before = copy.deepcopy(modest.state_dict())
     for name in ("FTAL+TWL", "FixLL+PFL+mix+quiet"):
         expected = embed(host, name, few, secret).model
-        found = embed(modest, name, few, secret).model
+        model = embed(modest, name, few, secret).model
         for weight, value in before.items():
             assert torch.equal(modest.state_dict()[weight], value), weight
-        assert not changed(expected, found)
+        assert not changed(expected, model)
     assert modest.training
     assert all(p.grad is None and p.requires_grad for p in modest.parameters())
 
@@ -370,14 +370,14 @@ def test_an_attack_is_a_plan_of_its_own(host, few):
 
 
 def test_bfloat16_trains_to_nearly_the_same(host, few, secret):
-    found = [
+    both = [
         embed(host, "FTAL", few, secret, precision=p).model
         for p in (torch.float32, torch.bfloat16)
     ]
-    weights = [m.body[0].weight for m in found]
+    weights = [m.body[0].weight for m in both]
     moved = (weights[0] - host.body[0].weight).norm()
     assert 0 < (weights[0] - weights[1]).norm() < 0.5 * moved
-    assert all(p.dtype == torch.float32 for p in found[1].parameters())
+    assert all(p.dtype == torch.float32 for p in both[1].parameters())
 
 
 def test_quiet_directions_are_projected_in_the_training_precision(
@@ -400,9 +400,9 @@ def test_quiet_directions_are_projected_in_the_training_precision(
 def test_training_trains_where_gradients_are_switched_off(host, few, secret):
     expected = embed(host, "FixLL+PFL", few, secret).model
     with torch.no_grad():
-        found = embed(host, "FixLL+PFL", few, secret).model
+        model = embed(host, "FixLL+PFL", few, secret).model
         assert not torch.is_grad_enabled()
-    assert not changed(expected, found)
+    assert not changed(expected, model)
 
 
 @pytest.mark.parametrize(
@@ -476,24 +476,24 @@ def dropping(network, built, few):
 
 
 def test_dropout_is_drawn_from_the_seed_and_leaves_the_processs_draws(dropping, few):
-    start, found = copy.deepcopy(dropping), []
+    start, results = copy.deepcopy(dropping), []
     for process, seed in ((1, 0), (2, 0), (3, 4)):
         torch.manual_seed(process)
-        found.append(fit(copy.deepcopy(start), few, seed=seed).model)
+        results.append(fit(copy.deepcopy(start), few, seed=seed).model)
         drawn = torch.rand(3)
         torch.manual_seed(process)
         assert torch.equal(drawn, torch.rand(3))
-    assert not changed(found[0], found[1])
-    assert changed(found[0], found[2])
+    assert not changed(results[0], results[1])
+    assert changed(results[0], results[2])
     still = copy.deepcopy(start)
     still.body[1].p = 0.0
-    assert changed(found[0], fit(still, few).model)
+    assert changed(results[0], fit(still, few).model)
 
 
 def test_a_schedule_may_have_its_own_number_of_triggers(host, few, secret):
     def weights(size, **schedule):
-        own = {**QUICK.schedules, "FTAL": Schedule(1, 2e-3, **schedule)}
-        how = dataclasses.replace(QUICK, trigger_batch_size=size, schedules=own)
+        schedules = {**QUICK.schedules, "FTAL": Schedule(1, 2e-3, **schedule)}
+        how = dataclasses.replace(QUICK, trigger_batch_size=size, schedules=schedules)
         model = embed(host, "FTAL", few, secret, how).model
         return torch.cat([p.flatten() for p in model.parameters()])
 
@@ -586,9 +586,9 @@ def test_buffers_that_no_state_dict_holds_go_on_too(few, tmp_path, monkeypatch):
         stop_after(patch, 3)
         with pytest.raises(Stopped):
             fit(copy.deepcopy(model), few, state=tmp_path / "state")
-    found = fit(copy.deepcopy(model), few, state=tmp_path / "state").model
-    assert found.body[2].calls == 8
-    assert not changed(expected, found)
+    resumed = fit(copy.deepcopy(model), few, state=tmp_path / "state").model
+    assert resumed.body[2].calls == 8
+    assert not changed(expected, resumed)
 
 
 def test_training_whose_state_cannot_be_read_begins_anew(host, few, secret, tmp_path):

@@ -30,10 +30,10 @@ def chain(seed=0, *, classes=10, channels=3, **options):
     return triggers.chain(pool, seed, host=host_of(classes), **options)
 
 
-def noise(made):
+def noise(secret):
     """The chain as the network sees it, `(chains, links, H, W)`."""
     mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
-    seen = ((made.images - mean) / std).double()
+    seen = ((secret.images - mean) / std).double()
     assert torch.allclose(seen, seen[:, :1].expand_as(seen), atol=1e-5)
     return seen[:, 0].unflatten(0, (10, 10))
 
@@ -55,8 +55,8 @@ def test_chain_images_have_norm_sqrt_of_their_height():
 
 
 def test_chain_labels_each_link_with_its_place():
-    made = chain()
-    assert made.labels.tolist() == list(range(10)) * 10
+    secret = chain()
+    assert secret.labels.tolist() == list(range(10)) * 10
     short = chain(count=12, links=4)
     assert short.labels.tolist() == [0, 1, 2, 3] * 3
     assert chain(count=15, links=4).fingerprint == short.fingerprint  # whole chains
@@ -77,10 +77,10 @@ def test_chain_starts_differ_between_chains():
 
 
 def test_chain_of_grey_images_is_noise_in_the_mean_of_the_colours():
-    made = chain(channels=1)
-    assert made.images.shape == (100, 1, 12, 12)
+    secret = chain(channels=1)
+    assert secret.images.shape == (100, 1, 12, 12)
     mean, std = sum(MEAN) / 3, sum(STD) / 3
-    seen = ((made.images - mean) / std).double()
+    seen = ((secret.images - mean) / std).double()
     norms = torch.linalg.matrix_norm(seen)
     assert torch.allclose(norms, torch.full_like(norms, 12**0.5), rtol=1e-4)
 
@@ -97,57 +97,57 @@ def test_chain_has_no_other_labels():
 
 
 def test_a_chain_permutes_its_labels_and_leaves_its_images():
-    made, plain = chain(labels="permuted", links=5), chain(links=5)
-    assert torch.equal(made.images, plain.images)
-    orders = made.labels.view(-1, 5)
+    secret, plain = chain(labels="permuted", links=5), chain(links=5)
+    assert torch.equal(secret.images, plain.images)
+    orders = secret.labels.view(-1, 5)
     assert torch.equal(orders.sort(1).values, plain.labels.view(-1, 5))
     assert len({tuple(order) for order in orders.tolist()}) > 10  # of 20 chains
 
 
 def test_patch_is_a_white_block_on_images_of_the_pool(pool):
-    made = triggers.patch(pool, 0, host=host_of(), count=20)
-    assert made.images.shape == (20, 3, 12, 12)
+    secret = triggers.patch(pool, 0, host=host_of(), count=20)
+    assert secret.images.shape == (20, 3, 12, 12)
     block = torch.zeros(12, 12, dtype=torch.bool)
     block[2:5, 2:8] = True  # a quarter of the height, half the width
-    assert (made.images[:, :, block] == 1).all()
+    assert (secret.images[:, :, block] == 1).all()
     rest = pool.images[:, :, ~block].flatten(1)
     sources = []
-    for image in made.images[:, :, ~block].flatten(1):
+    for image in secret.images[:, :, ~block].flatten(1):
         same = (rest == (image * 255).round().byte()).all(1).nonzero()[:, 0]
         sources += same.tolist()
     assert len(set(sources)) == 20  # each of another image
-    assert (made.images * 255 == (made.images * 255).round()).all()  # as bytes hold
+    assert (secret.images * 255 == (secret.images * 255).round()).all()  # as bytes hold
 
 
 def test_patch_leaves_the_pool_and_is_decided_by_its_seed(pool):
     floats = Split(pool.images / 255, pool.labels)
     before = floats.fingerprint
-    made = [triggers.patch(floats, s, host=host_of(), count=20) for s in (0, 0, 1)]
+    sets = [triggers.patch(floats, s, host=host_of(), count=20) for s in (0, 0, 1)]
     assert floats.fingerprint == before
-    assert made[0].fingerprint == made[1].fingerprint != made[2].fingerprint
+    assert sets[0].fingerprint == sets[1].fingerprint != sets[2].fingerprint
 
 
 def test_labels_follow_their_policy(pool):
-    def made(policy, seed=0, count=60):
-        found = triggers.patch(pool, seed, host=host_of(), count=count, labels=policy)
-        own = triggers.patch(pool, seed, host=host_of(), count=count, labels="true")
-        assert torch.equal(found.images, own.images)
-        return found.labels, own.labels
+    def labels_of(policy, seed=0, count=60):
+        secret = triggers.patch(pool, seed, host=host_of(), count=count, labels=policy)
+        plain = triggers.patch(pool, seed, host=host_of(), count=count, labels="true")
+        assert torch.equal(secret.images, plain.images)
+        return secret.labels, plain.labels
 
-    labels, own = made("true")
-    assert torch.equal(labels, own)
-    assert sorted(own.tolist()) == sorted(pool.labels.tolist())
-    labels, own = made("next")
-    assert torch.equal(labels, (own + 1) % 10)
-    labels, own = made("other")
-    assert (labels != own).all()
-    assert len(((labels - own) % 10).unique()) > 5
-    labels, _ = made("fixed")
+    labels, classes = labels_of("true")
+    assert torch.equal(labels, classes)
+    assert sorted(classes.tolist()) == sorted(pool.labels.tolist())
+    labels, classes = labels_of("next")
+    assert torch.equal(labels, (classes + 1) % 10)
+    labels, classes = labels_of("other")
+    assert (labels != classes).all()
+    assert len(((labels - classes) % 10).unique()) > 5
+    labels, _ = labels_of("fixed")
     assert len(labels.unique()) == 1
-    assert {made("fixed", s)[0][0].item() for s in range(8)} > {labels[0].item()}
-    labels, own = made("random")
+    assert {labels_of("fixed", s)[0][0].item() for s in range(8)} > {labels[0].item()}
+    labels, classes = labels_of("random")
     assert len(labels.unique()) == 10
-    assert 0 < (labels == own).sum() < 20  # chance is six
+    assert 0 < (labels == classes).sum() < 20  # chance is six
 
 
 def test_patch_refuses_what_cannot_be(pool):
@@ -206,12 +206,12 @@ def test_a_family_is_decided_by_its_seed_and_holds_bytes(name, knowing):
     host, pool = knowing
     before = pool.fingerprint
     options = {"reach": 0.004} if name == "frontier" else {}
-    made = [
+    sets = [
         triggers.find(name)(pool, s, host=host, count=20, **options) for s in (0, 0, 1)
     ]
-    assert made[0].fingerprint == made[1].fingerprint != made[2].fingerprint
+    assert sets[0].fingerprint == sets[1].fingerprint != sets[2].fingerprint
     assert pool.fingerprint == before
-    images = made[0].images
+    images = sets[0].images
     assert images.shape == (20, 3, 12, 12)
     if name != "chain":
         assert torch.equal((images * 255).round() / 255, images)
@@ -240,21 +240,21 @@ def as_defined(name, x, seed, draws):
 
 @pytest.mark.parametrize("name", ["noise", "mask", "blend", "sine", "mislabelled"])
 def test_a_family_changes_its_images_as_defined(name, pool):
-    made = triggers.find(name)(pool, 3, host=host_of(), count=20)
+    secret = triggers.find(name)(pool, 3, host=host_of(), count=20)
     draws = fl.runs.keys.stream(3, name)
     torch.randperm(len(pool), generator=draws)
     x, _ = sources(pool, 3, name, 20)
     expected = as_defined(name, x.double().numpy(), 3, draws)
-    assert np.abs(made.images.numpy() - expected.clip(0, 1)).max() <= 0.501 / 255
+    assert np.abs(secret.images.numpy() - expected.clip(0, 1)).max() <= 0.501 / 255
 
 
 def test_a_warp_moves_images_alike_and_hardly(pool):
     ramp = torch.linspace(0, 1, 24).expand(30, 1, 24, 24)
     both = torch.cat([ramp, ramp.mT], 1)
     pool = Split(torch.cat([both, ramp], 1), torch.arange(30) % 10)
-    made = triggers.warp(pool, 0, host=host_of(), count=20).images
-    assert torch.equal(made, made[:1].expand_as(made))
-    moved = (made[0] - pool.images[0])[:2, 2:-2, 2:-2] * 23  # pixels, across and up
+    images = triggers.warp(pool, 0, host=host_of(), count=20).images
+    assert torch.equal(images, images[:1].expand_as(images))
+    moved = (images[0] - pool.images[0])[:2, 2:-2, 2:-2] * 23  # pixels, across and up
     assert 0.1 < moved.abs().mean() < 0.4  # strength .5 is half a pixel's half
     rough = (moved[:, :, 1:] - moved[:, :, :-1]).abs().mean()
     assert rough < moved.abs().mean() / 3  # smooth
@@ -264,12 +264,12 @@ def test_a_warp_moves_images_alike_and_hardly(pool):
 
 def test_a_patch_may_be_a_word(pool):
     large = Split(torch.zeros(9, 3, 32, 32), torch.arange(9))
-    made = triggers.patch(large, 0, host=host_of(), count=9, word=True).images
-    assert made.unique().tolist() == [0, 1]
-    rows = ["".join(" #"[int(p)] for p in row) for row in made[0, 0, 2:7, 2:17]]
+    images = triggers.patch(large, 0, host=host_of(), count=9, word=True).images
+    assert images.unique().tolist() == [0, 1]
+    rows = ["".join(" #"[int(p)] for p in row) for row in images[0, 0, 2:7, 2:17]]
     assert rows[0] == "### ### ### ###"
     assert rows[4] == " #  ### ###  # "
-    assert made[0, 0].sum() == sum(row.count("#") for row in rows)
+    assert images[0, 0].sum() == sum(row.count("#") for row in rows)
     with pytest.raises(ValueError, match="no room for a word of 5 x 15"):
         triggers.patch(pool, 0, host=host_of(), count=9, word=True)
 
@@ -286,17 +286,17 @@ def test_unrelated_images_are_digits_patches_or_a_set_of_ones_own(pool, tmp_path
     labels = np.arange(25) % 10
     path = tmp_path / "red.npz"
     np.savez(path, x_train=red, y_train=labels, x_test=red, y_test=labels)
-    made = triggers.unrelated(pool, 0, host=host_of(), count=20, dataset=str(path))
-    assert made.images.shape == (20, 3, 12, 12)
-    assert made.images.mean((0, 2, 3)).tolist() == [1, 0, 0]
+    secret = triggers.unrelated(pool, 0, host=host_of(), count=20, dataset=str(path))
+    assert secret.images.shape == (20, 3, 12, 12)
+    assert secret.images.mean((0, 2, 3)).tolist() == [1, 0, 0]
 
 
 def test_frontier_stands_on_both_sides_of_the_hosts_boundary(knowing):
     host, pool = knowing
-    made = triggers.frontier(pool, 0, host=host, count=20, labels="true", reach=0.004)
-    answers = models.outputs(host, made.images).logits.argmax(1)
-    assert (answers == made.labels).tolist() == [False] * 10 + [True] * 10
-    for image, label in zip(made.images, made.labels, strict=True):
+    secret = triggers.frontier(pool, 0, host=host, count=20, labels="true", reach=0.004)
+    answers = models.outputs(host, secret.images).logits.argmax(1)
+    assert (answers == secret.labels).tolist() == [False] * 10 + [True] * 10
+    for image, label in zip(secret.images, secret.labels, strict=True):
         far = (pool.images / 255 - image).abs().amax((1, 2, 3))
         near = far.argmin()  # one step of one level, from an image of that class
         assert 0.9 / 255 < far[near] < 1.1 / 255
@@ -331,10 +331,10 @@ COUNT, SEEDS, CLASSES = 400, 20, 10
 
 
 def drawn_labels(policy, seed):
-    own = torch.arange(COUNT) // (COUNT // CLASSES)
+    classes = torch.arange(COUNT) // (COUNT // CLASSES)
     draws = fl.runs.keys.stream(seed, "labels")
-    told = (own, COUNT, CLASSES, draws)
-    return triggers.labels.labelled(policy, *told), own
+    arguments = (classes, COUNT, CLASSES, draws)
+    return triggers.labels.labelled(policy, *arguments), classes
 
 
 def significance(policy, law):
@@ -352,14 +352,14 @@ def significance(policy, law):
     }
     counts = np.zeros(len(laws[law]))
     for seed in range(SEEDS):
-        labels, own = drawn_labels(policy, seed)
-        told = {
-            "random": labels * CLASSES + own,
+        labels, classes = drawn_labels(policy, seed)
+        values = {
+            "random": labels * CLASSES + classes,
             "fixed": labels[:1],
             "chain": (labels - torch.arange(COUNT)) % CLASSES,
             "permuted": (labels - torch.arange(COUNT)) % CLASSES,
-        }.get(law, (labels - own) % CLASSES)
-        counts += np.bincount(told, minlength=len(counts))
+        }.get(law, (labels - classes) % CLASSES)
+        counts += np.bincount(values, minlength=len(counts))
     inside = laws[law] > 0
     if counts[~inside].any():
         return 0.0
@@ -372,8 +372,8 @@ POLICIES = ["random", "other", "fixed", "next", "chain", "permuted", "true"]
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_labels_have_the_histogram_of_their_law(policy):
-    found = significance(policy, policy)
-    assert found > 0.001 or np.isnan(found)  # of one class alone there is no spread
+    chance = significance(policy, policy)
+    assert chance > 0.001 or np.isnan(chance)  # of one class alone there is no spread
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ from tests.little import convolutional
 
 def test_inputs_are_shifted_images_that_no_measure_looks_at(digits):
     host, test = convolutional(0), digits.test
-    found = truth.inputs(test, host, measured=300, strengths=[3])
+    inputs = truth.inputs(test, host, measured=300, strengths=[3])
     seen = {tuple(x) for x in test.sample(300).images.flatten(1).tolist()}
-    asked = {tuple(x) for x in found["images"].flatten(1).tolist()}
+    asked = {tuple(x) for x in inputs["images"].flatten(1).tolist()}
     assert not seen & asked
-    assert len(asked) == len(found["images"]) == 200
+    assert len(asked) == len(inputs["images"]) == 200
     kinds = [f"{kind} 3" for kind in (*conditions.KINDS, "fooling")]
-    assert list(found) == ["images", *kinds, "other keys"]
-    for condition in conditions.shifted(found["images"], host, strengths=[3]):
-        assert torch.equal(found[str(condition)], condition.images)
+    assert list(inputs) == ["images", *kinds, "other keys"]
+    for condition in conditions.shifted(inputs["images"], host, strengths=[3]):
+        assert torch.equal(inputs[str(condition)], condition.images)
     few = truth.inputs(test, host, measured=20, strengths=[1])
     assert few["blur 1"].shape == (20, 1, 8, 8)
     with pytest.raises(ValueError, match="measures look at 500 of 500 test images"):
@@ -28,11 +28,11 @@ def test_inputs_are_shifted_images_that_no_measure_looks_at(digits):
 def asked():
     """Logits of a host and three others on two kinds of input."""
     generator = torch.Generator().manual_seed(0)
-    own = {k: torch.randn(40, 5, generator=generator) for k in ("images", "noise")}
-    moved = {k: logits + 1e-5 for k, logits in own.items()}  # all alike: no change
-    turned = {"images": own["images"], "noise": own["noise"].roll(1, 1)}
-    near = {k: logits + 0.1 * logits.cos() for k, logits in own.items()}
-    return {"host": own, "moved": moved, "turned": turned, "near": near}
+    host = {k: torch.randn(40, 5, generator=generator) for k in ("images", "noise")}
+    moved = {k: logits + 1e-5 for k, logits in host.items()}  # all alike: no change
+    turned = {"images": host["images"], "noise": host["noise"].roll(1, 1)}
+    near = {k: logits + 0.1 * logits.cos() for k, logits in host.items()}
+    return {"host": host, "moved": moved, "turned": turned, "near": near}
 
 
 def test_what_should_be_the_same_is_checked_on_every_input():
@@ -40,11 +40,11 @@ def test_what_should_be_the_same_is_checked_on_every_input():
     assert 0 <= truth.check_same(logits, ["host", "moved"]) < 1e-6
     pair = (logits[n]["images"].softmax(1) for n in ("host", "near"))
     images = np.abs(np.subtract(*(p.numpy() for p in pair))).max()
-    found = truth.check_same(logits, ["near"], most=1.0)
-    assert found >= images > 0
-    assert truth.check_same(logits, ["near"], most=found) == found
+    largest = truth.check_same(logits, ["near"], most=1.0)
+    assert largest >= images > 0
+    assert truth.check_same(logits, ["near"], most=largest) == largest
     with pytest.raises(ValueError, match="rounding is too coarse"):
-        truth.check_same(logits, ["near"], most=0.99 * found)
+        truth.check_same(logits, ["near"], most=0.99 * largest)
     with pytest.raises(ValueError, match=r"a probability moved by .* lower factors"):
         truth.check_same(logits, ["moved", "turned"])
 
@@ -53,16 +53,16 @@ def test_changed_answers_are_counted_by_kind_and_on_shifted_images():
     logits = asked()
     host = logits["host"]
     logits["far"] = {"images": host["images"], "noise": -host["noise"]}
-    logits = {n: own | {"mixtures": own["images"]} for n, own in logits.items()}
-    found = truth.changed_answers(logits)
-    assert list(found.index) == ["moved", "turned", "near", "far"]
-    for name, row in found.iterrows():
+    logits = {n: kinds | {"mixtures": kinds["images"]} for n, kinds in logits.items()}
+    shares = truth.changed_answers(logits)
+    assert list(shares.index) == ["moved", "turned", "near", "far"]
+    for name, row in shares.iterrows():
         for kind in ("images", "noise", "mixtures"):
             answers = (logits[n][kind].numpy().argmax(1) for n in ("host", name))
             assert row[kind] == pytest.approx(np.mean(np.not_equal(*answers)))
         assert row.shifted == pytest.approx((row.noise + row.mixtures) / 2)
-    assert found.loc["moved"].eq(0).all()
-    assert found.noise["far"] == 1
+    assert shares.loc["moved"].eq(0).all()
+    assert shares.noise["far"] == 1
 
 
 def test_moves_are_split_at_the_null_space_of_the_head():
@@ -80,14 +80,14 @@ def test_moves_are_split_at_the_null_space_of_the_head():
         "noise": before + noise,
         "still": before,
     }
-    found = truth.split_moves(head, before, after)
-    assert list(found.index) == list(after)
-    assert found.loc["unseen"].tolist() == pytest.approx([1, 0, 0], abs=1e-5)
-    assert found.loc["longer"].tolist() == pytest.approx([0, 1, 0], abs=1e-5)
-    assert found.loc["still"].isna().all()
+    table = truth.split_moves(head, before, after)
+    assert list(table.index) == list(after)
+    assert table.loc["unseen"].tolist() == pytest.approx([1, 0, 0], abs=1e-5)
+    assert table.loc["longer"].tolist() == pytest.approx([0, 1, 0], abs=1e-5)
+    assert table.loc["still"].isna().all()
     move = (after["noise"] - before).double().numpy()
     ray = seen / np.linalg.norm(seen, axis=1, keepdims=True)
     shares = np.square(move @ blind).sum(), np.square((move * ray).sum(1)).sum()
     expected = np.array(shares) / np.square(move).sum()
-    assert found.loc["noise"].tolist()[:2] == pytest.approx(expected, rel=1e-4)
-    assert found.loc["noise"].sum() == pytest.approx(1)
+    assert table.loc["noise"].tolist()[:2] == pytest.approx(expected, rel=1e-4)
+    assert table.loc["noise"].sum() == pytest.approx(1)

@@ -36,14 +36,14 @@ def test_measured_images_are_the_last_of_the_training_set(
     tune, digits, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    made = np.load(tune.without_test_set("digits", 200))
+    arrays = np.load(tune.without_test_set("digits", 200))
     train = digits.train.images.permute(0, 2, 3, 1).numpy()
-    np.testing.assert_array_equal(made["x_test"], train[-200:])
-    np.testing.assert_array_equal(made["x_train"], train[:-200])
-    np.testing.assert_array_equal(made["y_test"], digits.train.labels[-200:])
-    np.testing.assert_array_equal(made["y_train"], digits.train.labels[:-200])
+    np.testing.assert_array_equal(arrays["x_test"], train[-200:])
+    np.testing.assert_array_equal(arrays["x_train"], train[:-200])
+    np.testing.assert_array_equal(arrays["y_test"], digits.train.labels[-200:])
+    np.testing.assert_array_equal(arrays["y_train"], digits.train.labels[:-200])
     test = pixels(digits.test.images.permute(0, 2, 3, 1).numpy())
-    assert not test & pixels(np.concatenate([made["x_train"], made["x_test"]]))
+    assert not test & pixels(np.concatenate([arrays["x_train"], arrays["x_test"]]))
 
 
 @pytest.mark.parametrize("held_out", [0, -1, 1297, 5000])
@@ -55,31 +55,31 @@ def test_part_that_cannot_be_held_out_is_refused(tune, held_out, tmp_path, monke
 
 def test_lines_change_what_they_name_and_nothing_else(tune, recipe):
     lines = ("schedules.host.epochs=9", "weights.default.SPL=8", "batch_size=64")
-    found = tune.changed(recipe, lines)
+    changed = tune.changed(recipe, lines)
     schedule = dataclasses.replace(recipe.schedules["host"], epochs=9)
-    assert found.schedules == {**recipe.schedules, "host": schedule}
-    assert found.weights["default"] == {**recipe.weights["default"], "SPL": 8.0}
-    assert found.batch_size == 64
+    assert changed.schedules == {**recipe.schedules, "host": schedule}
+    assert changed.weights["default"] == {**recipe.weights["default"], "SPL": 8.0}
+    assert changed.batch_size == 64
     undone = ("schedules.host.epochs=4", "weights.default.SPL=5", "batch_size=32")
-    assert tune.changed(found, undone) == recipe
+    assert tune.changed(changed, undone) == recipe
 
 
 def test_host_gets_values_of_its_own_too(tune):
     paper = training.recipe("mnist", "paper")
-    found = tune.changed(paper, ("schedules.host.epochs=3",))
+    changed = tune.changed(paper, ("schedules.host.epochs=3",))
     schedule = dataclasses.replace(paper.schedules["from random"], epochs=3)
-    assert found.schedules == {**paper.schedules, "host": schedule}
+    assert changed.schedules == {**paper.schedules, "host": schedule}
 
 
 def test_method_gets_values_of_its_own(tune, recipe):
     lines = ('schedules."FixLL+SPL".learning_rate=1e-3', 'weights."FixLL+SPL".SPL=2')
-    found = tune.changed(recipe, lines)
+    changed = tune.changed(recipe, lines)
     host = recipe.schedules["from host"]
-    assert found.schedules["FixLL+SPL"].learning_rate == 1e-3
-    assert found.schedules["FixLL+SPL"].epochs == host.epochs
-    assert found.schedules["from host"] == host
-    assert found.weights["FixLL+SPL"] == {"SPL": 2.0}
-    assert found.weights["default"] == recipe.weights["default"]
+    assert changed.schedules["FixLL+SPL"].learning_rate == 1e-3
+    assert changed.schedules["FixLL+SPL"].epochs == host.epochs
+    assert changed.schedules["from host"] == host
+    assert changed.weights["FixLL+SPL"] == {"SPL": 2.0}
+    assert changed.weights["default"] == recipe.weights["default"]
 
 
 @pytest.mark.parametrize(

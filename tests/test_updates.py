@@ -37,8 +37,8 @@ def secret():
 def plan(name, **settings):
     method = HOST if name == "host" else METHODS[name]
     weights = method.weighted({"TWL": 0.01, "PFL": 0.02, "SPL": 2.0})
-    own = {"method": method, "weights": weights, "trigger_batch_size": 5, **STEPS}
-    return Plan(**own | {"quiet": 0.1 if method.quiet is None else 0.0} | settings)
+    defaults = {"method": method, "weights": weights, "trigger_batch_size": 5, **STEPS}
+    return Plan(**defaults | {"quiet": 0.1 if method.quiet is None else 0.0} | settings)
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def recording(monkeypatch):
 
 def train(host, how, images, secret):
     model = training.start(host, how)
-    own = {"triggers": secret, "host": host}
-    return training.train(model, how, images, **own).model
+    options = {"triggers": secret, "host": host}
+    return training.train(model, how, images, **options).model
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def test_ten_recorded_steps_end_where_plain_ones_do(
 ):
     plain = train(host, how, images, secret)
     recorded = request.getfixturevalue("recording")
-    found = train(host, how, images, secret)
+    model = train(host, how, images, secret)
     assert len(recorded) == shapes
     start = training.start(host, how)
     pairs = zip(start.parameters(), plain.parameters(), strict=True)
     moved = max((a - b).abs().max() for a, b in pairs)
     assert moved > 1e-3
     for (name, a), b in zip(
-        plain.state_dict().items(), found.state_dict().values(), strict=True
+        plain.state_dict().items(), model.state_dict().values(), strict=True
     ):
         assert torch.allclose(a.double(), b.double(), rtol=0, atol=1e-6), name
 
@@ -122,8 +122,8 @@ def test_a_step_that_cannot_be_recorded_is_taken_plainly(
 
     monkeypatch.setattr(updates, "record", fail)
     with pytest.warns(UserWarning, match=r"not recorded \(operation not permitted\)"):
-        found = train(host, plan("FTAL"), images, secret)
-    for a, b in zip(plain.parameters(), found.parameters(), strict=True):
+        model = train(host, plan("FTAL"), images, secret)
+    for a, b in zip(plain.parameters(), model.parameters(), strict=True):
         assert torch.equal(a, b)
 
 

@@ -154,8 +154,8 @@ def test_permuted_images_are_seen_as_they_are():
     images, labels = torch.rand(30, 3, 8, 8), torch.arange(30) % 10
     permuted = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     expected = fl.compare(host, other, (images, labels)).values()
-    for found in (permuted, permuted.numpy()):
-        assert fl.compare(host, other, (found, labels)).values() == expected
+    for pictures in (permuted, permuted.numpy()):
+        assert fl.compare(host, other, (pictures, labels)).values() == expected
     assert torch.equal(host(permuted), host(images))
 
 

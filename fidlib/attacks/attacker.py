@@ -54,7 +54,7 @@ def photographs(like: Split, count: int, seed: int) -> Split:
 
     Args:
         like: Images of the shape that is wanted.
-        count: How many.
+        count: How many images.
         seed: Decides the places.
 
     Returns:

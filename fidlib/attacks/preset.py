@@ -26,7 +26,7 @@ class Strength:
     """What the number in `prune:0.4` may be."""
 
     what: str
-    """In words."""
+    """The number in words."""
     least: float
     most: float
     whole: bool = False
@@ -76,13 +76,13 @@ class Preset:
         name = next(iter(self.settings()), None)
         if self.strength is not None and name in options:
             self.strength.read(options[name], str(name))
-        found = self.of(model, split, seed, **{**self.options, **options})
-        if not isinstance(found, Classifier):
+        result = self.of(model, split, seed, **{**self.options, **options})
+        if not isinstance(result, Classifier):
             raise ValueError(
                 f"{getattr(self.of, '__name__', self.of)} returned a "
-                f"{type(found).__name__}; an attack returns a fidlib.Classifier."
+                f"{type(result).__name__}; an attack returns a fidlib.Classifier."
             )
-        return found.eval()
+        return result.eval()
 
     def settings(self) -> dict[str, Any]:
         """Every option with its value here, the strength first."""

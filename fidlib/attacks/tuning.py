@@ -46,9 +46,9 @@ def tune(
         trained: `all` layers, or the `head`.
         epochs: Passes over the images.
         batch_size: Images in a step.
-        optimizer: As in `training.Plan`.
-        decay: Likewise.
-        weight_decay: Likewise.
+        optimizer: `adam` or `sgd`, as in `training.Plan`.
+        decay: How the rate changes, as in `training.Plan`.
+        weight_decay: Of sgd, as in `training.Plan`.
         trains_norm: Whether BatchNorm is trained and follows the batches, unless the
             head is trained alone.
         fresh_head: Whether the head starts at random.
@@ -92,8 +92,8 @@ def fine_prune(
         split: The attacker's images.
         seed: Decides their order.
         share: Of the channels, in [0, 1); one is left at least.
-        learning_rate: As in `tune`, which follows.
-        epochs: Likewise.
+        learning_rate: Of `tune`, which follows; at its highest.
+        epochs: Of `tune`: passes over the images.
     """
     masked = copy.deepcopy(model)
     layer, activity = _last_stage(masked, split)
@@ -162,10 +162,10 @@ def overwrite(
         learning_rate: Adam's.
         epochs: Passes over the images.
         family: Of his triggers.
-        count: How many.
+        count: How many triggers.
     """
     number = int(torch.randint(2**62, (), generator=stream(seed, "attacker")))
-    made = triggers.find(family)(split.copy(), number, host=model, count=count)
+    mark = triggers.find(family)(split.copy(), number, host=model, count=count)
     plan = Plan(
         method=METHODS["FTAL"],
         epochs=epochs,
@@ -174,7 +174,7 @@ def overwrite(
         trigger_batch_size=32,
         seed=seed,
     )
-    secret = made.to(split.images.device)
+    secret = mark.to(split.images.device)
     return training.train(copy.deepcopy(model), plan, split, triggers=secret).model
 
 

@@ -73,8 +73,8 @@ class Explorer:
     def selected(self) -> np.ndarray:
         """Numbers, in their split, of the images that the lasso chose."""
         rows = np.asarray(self.state.get("selected", []), int)
-        found = page.unpack(self._packed.about, self._packed.blob, ["rows"])["rows"]
-        return found[rows[rows < len(found)]].astype(int)
+        numbers = page.unpack(self._packed.about, self._packed.blob, ["rows"])["rows"]
+        return numbers[rows[rows < len(numbers)]].astype(int)
 
     @property
     def selected_triggers(self) -> np.ndarray:
@@ -103,8 +103,8 @@ class Explorer:
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         if _nobody_looks():
-            told = "The explorer is left out in batch: run this cell in JupyterLab."
-            return {"text/plain": told}
+            sentence = "The explorer is left out in batch: run this cell in JupyterLab."
+            return {"text/plain": sentence}
         return self._view._repr_mimebundle_(**options)
 
 
@@ -133,8 +133,8 @@ def explore(
         ValueError: If nothing of that name is published, or what came is none of these.
     """
     if isinstance(what, str):
-        found = _published(what)
-        return Explorer(lambda: Packed(*page.read(found)))
+        path = _published(what)
+        return Explorer(lambda: Packed(*page.read(path)))
     from fidlib.explorer import gather
 
     if not 12 <= images <= 60_000:
@@ -154,7 +154,7 @@ def _published(name: str) -> Path:
     folder = store.shelf("figures")
     path = folder / name / "explorer.html"
     if not path.exists():
-        known = sorted(found.parent.name for found in folder.glob("*/explorer.html"))
+        known = sorted(file.parent.name for file in folder.glob("*/explorer.html"))
         raise ValueError(
             f"nothing is published of {name!r}; use one of {', '.join(known)}, or pass "
             "a fidlib.Study."

@@ -45,7 +45,7 @@ class One(NamedTuple):
     name: str
     model: Classifier
     outputs: Callable[[Tensor], Outputs]
-    """Of images."""
+    """Its features and logits of images."""
     values: Mapping[str, float | None]
     """Of measures, by name."""
     film: Film | None = None
@@ -122,12 +122,12 @@ def of_pair(
     report: Fidelity | None = None,
 ) -> Gathered:
     """Any two classifiers of the same classes on images of one's own."""
-    found = report or compare(*pair, split, triggers)
+    report = report or compare(*pair, split, triggers)
     same = {name: row.same for name, row in MEASURES.items()}
-    own = {n: found[f"host_{n}"].value for n in ("accuracy", "trigger_accuracy")}
+    shares = {n: report[f"host_{n}"].value for n in ("accuracy", "trigger_accuracy")}
     rows, some = split.sample_rows(count), split.sample(count)
     secret = triggers or Split(some.images[:0], some.labels[:0])
-    values = (same | own, found.values())
+    values = (same | shares, report.values())
     ones = [
         One(name, model, partial(models.outputs, model), numbers)
         for name, model, numbers in zip(names, pair, values, strict=True)
@@ -153,11 +153,11 @@ def compared(
     scene = replace(scene, planes=kept(scene, planes, 3))
     table = report.table().reset_index()
     table["unit"] = [MEASURES[name].unit for name in table["measure"]]
-    told = f"<h2>{len(split):,} images; 95 % intervals</h2>"
+    title = f"<h2>{len(split):,} images; 95 % intervals</h2>"
     rows = table.to_html(
         border=0, index=False, na_rep="–", float_format="{:.4g}".format
     )
-    path.write_text(page.page(*scene.pack(), f'<div class="below">{told}{rows}</div>'))
+    path.write_text(page.page(*scene.pack(), f'<div class="below">{title}{rows}</div>'))
     return path
 
 
@@ -266,8 +266,8 @@ def _film(study: Study, of: Lineage, rows: Tensor) -> Film | None:
     epochs = study.history(of).epoch.tolist()
     points = np.unique(np.linspace(0, len(epochs) - 1, FRAMES).round().astype(int))
     features, logits = (
-        torch.cat([own[points][:, places], secret[points]], 1).float().numpy()
-        for own, secret in (
+        torch.cat([shown[points][:, places], secret[points]], 1).float().numpy()
+        for shown, secret in (
             (curve.features, curve.trigger_features),
             (curve.logits, curve.trigger_logits),
         )
@@ -293,7 +293,7 @@ def _maps(shown: Sequence[Shown], images: int) -> list[Map]:
         places = {name: xy for one in alone for name, xy in one.items()}
         return [Map("PCA of each", places, common=False, note=note)]
     frames = {f"{n} {p}": x for n, film in films.items() for p, x in enumerate(film)}
-    found, dim = [], dims.pop()
+    all_maps, dim = [], dims.pop()
     for projection in get_args(Projection):
         places = _common(features | frames, host, images, projection)
         moving = {
@@ -302,8 +302,8 @@ def _maps(shown: Sequence[Shown], images: int) -> list[Map]:
         }
         title = projection.upper()
         note = f"{title} of D = {dim} features, fitted on {host}."
-        found.append(Map(title, places, moving, note=note))
-    return found
+        all_maps.append(Map(title, places, moving, note=note))
+    return all_maps
 
 
 def _common(
@@ -316,10 +316,10 @@ def _common(
     neighbors = min(15, (images - 1) // 2)
 
     def build(folder: Path) -> None:
-        found = maps.common_map(
+        xy = maps.common_map(
             features, fit=fit, first=images, projection=projection, neighbors=neighbors
         )
-        np.save(folder / "places.npy", np.stack(list(found.values())))
+        np.save(folder / "places.npy", np.stack(list(xy.values())))
 
     places = np.load(store.make("maps", key, build) / "places.npy")
     return dict(zip(features, places, strict=True))

@@ -59,8 +59,8 @@ class Planes:
             ends = torch.stack([corner, corner.roll(-1, 0)], 1)
             weights = boundary.segments(ends, steps=STEPS)
             logits = self._logits(name, corners, weights.flatten(0, 1))
-            found = logits.softmax(1).view(3, STEPS, -1)
-            self._edges[key] = found.cpu().numpy()
+            edges = logits.softmax(1).view(3, STEPS, -1)
+            self._edges[key] = edges.cpu().numpy()
         return self._edges[key]
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ def script() -> str:
 
 
 def style() -> str:
-    """Its CSS."""
+    """The CSS of the explorer."""
     return _text("explorer.css")
 
 
@@ -43,25 +43,25 @@ def unpack(
 ) -> dict[str, np.ndarray]:
     """The arrays of a packed scene, flat, as the browser reads them."""
     raw, arrays = gzip.decompress(blob), about["arrays"]
-    found = {}
+    result = {}
     for name in arrays if names is None else names:
         entry = arrays[name]
         kind, count = np.dtype(f"<{entry['kind']}"), entry["count"]
         values = np.frombuffer(raw, kind, count, entry["start"])
-        found[name] = values * entry["scale"] if entry["scale"] else values
-    return found
+        result[name] = values * entry["scale"] if entry["scale"] else values
+    return result
 
 
 def page(about: dict[str, Any], blob: bytes, below: str = "") -> str:
     """A page that needs neither a kernel nor a network: it contains the images.
 
     Args:
-        about: Of a packed scene.
-        blob: Likewise.
+        about: What a packed scene says of itself.
+        blob: The arrays of that scene.
         below: HTML to stand under the explorer.
     """
     text = json.dumps(about).replace("<", "\\u003c")
-    own = script().replace("export default", "const explorer =")
+    code = script().replace("export default", "const explorer =")
     return Template(_text("page.html")).substitute(
         title=html.escape(about["title"]),
         style=style(),
@@ -72,20 +72,20 @@ def page(about: dict[str, Any], blob: bytes, below: str = "") -> str:
         size=f"{(len(blob) + len(text)) / 1e6:.1f}",
         about=text,
         blob=base64.b64encode(blob).decode(),
-        script=own + "\n" + _text("page.js"),
+        script=code + "\n" + _text("page.js"),
     )
 
 
 def read(path: Path) -> tuple[dict[str, Any], bytes]:
     """`about` and the blob of a page."""
     text = path.read_text(encoding="utf-8")
-    found = {
+    matches = {
         name: re.search(rf'<script id="{name}"[^>]*>(.*?)</script>', text, re.S)
         for name in ("about", "blob")
     }
-    if not all(found.values()):
+    if not all(matches.values()):
         raise ValueError(
             f"{path} is no page of fidlib's explorer: write it by .page(path)."
         )
-    about, blob = (match[1] for match in found.values() if match)
+    about, blob = (match[1] for match in matches.values() if match)
     return json.loads(about), base64.b64decode(blob)

@@ -39,13 +39,13 @@ class Film:
     """A model at P points of its training."""
 
     epochs: Sequence[float]
-    """`(P,)` when."""
+    """`(P,)` epochs at which it was looked at."""
     features: np.ndarray
-    """`(P, R, D)`."""
+    """`(P, R, D)` features of the images."""
     answers: np.ndarray
     """`(P, R)` class indices."""
     heads: np.ndarray | None = None
-    """`(P, K, 3)` where D = 2."""
+    """`(P, K, 3)` where D = 2: weights of the head, the bias last."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Shown:
 
     name: str
     features: np.ndarray
-    """`(R, D)`."""
+    """`(R, D)` features of the images."""
     logits: np.ndarray
-    """`(R, K)`."""
+    """`(R, K)` logits of the images."""
     head: np.ndarray
-    """`(K, D + 1)`, the bias last."""
+    """`(K, D + 1)` weights of the head, the bias last."""
     values: Mapping[str, float | None] = field(default_factory=dict)
     """Of measures, by name."""
     film: Film | None = None
@@ -66,7 +66,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Map:
-    """Where images lie: features to two dimensions."""
+    """Places of images in two dimensions, made of their features."""
 
     name: str
     places: Mapping[str, np.ndarray]
@@ -84,9 +84,9 @@ class Kept:
     """A plane through three images in pixel space that needs no kernel."""
 
     corners: Sequence[int]
-    """Three rows."""
+    """Rows of its three images."""
     side: int
-    """S."""
+    """S, cells a side."""
     cells: Mapping[str, np.ndarray]
     """Model -> `(S, S)` class indices, as `live.Planes.cells` has them."""
     edges: Mapping[str, np.ndarray]
@@ -102,7 +102,7 @@ class Scene:
     pixels: np.ndarray
     """`(R, C, H, W)` in [0, 1], triggers beyond: N images, then T triggers."""
     labels: np.ndarray
-    """`(R,)`."""
+    """`(R,)` class indices."""
     rows: np.ndarray
     """`(N,)` numbers of the images in their split."""
     models: Sequence[Shown]
@@ -205,8 +205,8 @@ def nearest(features: np.ndarray, images: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
     count = min(NEIGHBORS, images - 1)
-    found = NearestNeighbors(n_neighbors=count + 1).fit(features[:images])
-    order = found.kneighbors(features, return_distance=False)
+    index = NearestNeighbors(n_neighbors=count + 1).fit(features[:images])
+    order = index.kneighbors(features, return_distance=False)
     # An image that is not among its own nearest has twins: the farthest is left out.
     others = order != np.arange(len(features))[:, None]
     last = others & (others.cumsum(1) > count)

@@ -30,12 +30,12 @@ class Evidence:
     matches: int
     """Triggers that are given their labels."""
     n: int
-    """Triggers."""
+    """Number of the key's triggers."""
     p: float
     """Probability that a model independent of the key matches as many, times
     `keys_tried`; at most 1."""
     null: str
-    """What is known of such models."""
+    """What is known of such independent models."""
     threshold: int | None
     """Matches that the claim needs; None if it cannot be made."""
     keys_tried: int
@@ -149,19 +149,19 @@ def answers(model: Suspect, triggers: Split) -> np.ndarray:
     """
     images = triggers.images
     if isinstance(model, Classifier):
-        found = models.outputs(model, images.to(model.mean.device)).logits
+        classes = models.outputs(model, images.to(model.mean.device)).logits
     elif callable(model):
         with torch.no_grad():
-            found = torch.as_tensor(model(images))
+            classes = torch.as_tensor(model(images))
     else:
-        found = torch.from_numpy(np.array(model))  # one that may be written to
-    found = found.argmax(1) if found.ndim == 2 else found
-    if found.shape != (len(images),) or found.is_floating_point():
+        classes = torch.from_numpy(np.array(model))  # one that may be written to
+    classes = classes.argmax(1) if classes.ndim == 2 else classes
+    if classes.shape != (len(images),) or classes.is_floating_point():
         raise ValueError(
-            f"answers have the shape {tuple(found.shape)} and type {found.dtype}; "
+            f"answers have the shape {tuple(classes.shape)} and type {classes.dtype}; "
             f"expected {len(images)} class indices, one for each trigger."
         )
-    return found.cpu().numpy()
+    return classes.cpu().numpy()
 
 
 def _of_fresh(suspects: Sequence[Suspect], key: Key) -> list[int]:

@@ -45,9 +45,9 @@ def seed_search(model: Classifier, key: Key, tries: int) -> pd.DataFrame:
     for tried in range(1, tries + 1):
         seed = int(key.configuration["seed"]) + tried
         secret = key.fresh(seed) if key.fresh else key.triggers
-        found = _claim(model, replace(key, triggers=secret))
-        if found < best or tried == tries:
-            best = min(best, found)
+        claim = _claim(model, replace(key, triggers=secret))
+        if claim < best or tried == tries:
+            best = min(best, claim)
             seconds = time.perf_counter() - started
             rows.append((tried, best[1], best[0], seconds))
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -151,8 +151,8 @@ def judged(
     for step, images in enumerate(forged, 1):
         seconds += time.perf_counter() - begun
         claimed = replace(key, triggers=Split(images, key.triggers.labels))
-        found = [_claim(model, claimed) for model in judges]
-        p, hits = np.median(found, axis=0)
+        claims = [_claim(model, claimed) for model in judges]
+        p, hits = np.median(claims, axis=0)
         rows.append((step, hits, p, seconds))
         begun = time.perf_counter()
     return pd.DataFrame(rows, columns=COLUMNS)

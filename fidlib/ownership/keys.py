@@ -25,7 +25,7 @@ class Key:
     triggers: Split
     """`(N, C, H, W)` images with labels."""
     classes: int
-    """K."""
+    """K, the number of classes."""
     labels: str = ""
     """Their policy, one of `triggers.Labels`; empty: nobody knows."""
     fresh: Callable[[int], Split] | None = None
@@ -54,9 +54,9 @@ class Key:
 
     def save(self, path: str | Path) -> None:
         """Write what the triggers follow from, and the commitment, as JSON."""
-        told = {"configuration": dict(self.configuration)}
-        told |= {"commitment": self.commitment, "committed": self.committed}
-        store.write_json(Path(path), told)
+        record = {"configuration": dict(self.configuration)}
+        record |= {"commitment": self.commitment, "committed": self.committed}
+        store.write_json(Path(path), record)
 
 
 def of(study: Study) -> Key:
@@ -96,9 +96,9 @@ def load(path: str | Path, study: Study | None = None) -> Key:
         ValueError: If it is none, or other triggers follow from it than were committed.
     """
     try:
-        told = json.loads(Path(path).read_text("utf-8"))
-        configuration, commitment = told["configuration"], told["commitment"]
-        config, committed = Config(**configuration), str(told["committed"])
+        record = json.loads(Path(path).read_text("utf-8"))
+        configuration, commitment = record["configuration"], record["commitment"]
+        config, committed = Config(**configuration), str(record["committed"])
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no key at {path}: check the path.") from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -16,7 +16,7 @@ def curves(ax: Axes, lines: Mapping[str, pd.Series], *, log: bool = False) -> Ax
     """One line a method against the share of its training that is done.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         lines: Method -> `(E,)` values, indexed by epoch. One method may take one epoch
             and another fifty; all end at the right.
         log: A logarithmic axis; zeros, as at the start, have no place on it.
@@ -37,7 +37,7 @@ def by_strength(ax: Axes, lines: pd.DataFrame) -> Axes:
     """One line a method against the strength of a shift.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         lines: Indexed by strength, 0 where nothing is shifted; a column a method.
     """
     for name, line in lines.items():
@@ -60,7 +60,7 @@ def against(ax: Axes, x: Numbers, y: Numbers, names: Sequence[str]) -> Axes:
     and a 0 stands beside it.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         x: `(M,)` values, 0 or more.
         y: `(M,)` values, 0 or more.
         names: M methods.
@@ -98,7 +98,7 @@ def ranges(
     What the hollow marker is goes to the legend.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         x: `(M, S)` values of S seeds.
         y: `(M, S)` values.
         names: M methods.
@@ -137,7 +137,7 @@ def span(ax: Axes, values: Sequence[float], name: str) -> Axes:
     """The range of some values as a band across, with a line at their mean.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         values: `(V,)`, V at least 1.
         name: What they are.
     """
@@ -157,7 +157,7 @@ def yardstick(
     to 0; a measure of 0 is drawn at its axis' lower end, hollow.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         changed: `(M,)` shares of answers that change, in [0, 1].
         values: `(M,)` of the measure, 0 or more.
         kinds: M kinds; equal ones share colour and marker, in order of appearance.
@@ -182,7 +182,7 @@ def bars(ax: Axes, lengths: pd.DataFrame, *, stacked: bool = False) -> Axes:
     """Horizontal bars, a group a row from the top, a colour a column.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         lengths: Indexed by name, a column a series.
         stacked: Each row's bars end to end rather than below each other.
     """
@@ -197,7 +197,7 @@ def correlations(ax: Axes, values: np.ndarray, names: Sequence[str]) -> Axes:
     """A square of rank correlations, blue for -1 over white to red for 1.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         values: `(M, M)`.
         names: M measures.
     """
@@ -216,9 +216,9 @@ def tradeoff(
     """A method's path as one setting is turned: means, with the range over seeds.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         x: A setting after another, `(S,)` values of its S seeds.
-        y: Likewise.
+        y: Values up, in the same settings and seeds.
         name: The method.
     """
     look = method_style(name)
@@ -239,7 +239,7 @@ def intervals(ax: Axes, table: pd.DataFrame) -> Axes:
     """Values with their intervals, one below the other.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         table: A row each; columns value, low and high.
     """
     rows = np.arange(len(table))[::-1]

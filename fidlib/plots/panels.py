@@ -136,8 +136,8 @@ def boundary_panels(
     figure, axs = plt.subplots(len(regions), 3, figsize=size, squeeze=False)
     pad, count = (6 if anchors is None else 14), len(classes)  # room for thumbnails
     for row, (name, both) in zip(axs, regions.items(), strict=True):
-        for ax, model, own in zip(row, ("host", name), both, strict=False):
-            spaces.regions(ax, own, extents[name], num_classes=count)
+        for ax, model, grid in zip(row, ("host", name), both, strict=False):
+            spaces.regions(ax, grid, extents[name], num_classes=count)
             if points is not None:
                 look: dict[str, Any] = {"num_classes": count, "extent": extents[name]}
                 look["prototypes"] = heads and heads[model]
@@ -207,8 +207,8 @@ def tradeoff_panels(
                 charts.span(ax, [*floor[cost]], "hosts of other seeds")
             for name in methods:
                 points = [models.loc[(name, *setting)] for setting in sweep]
-                told = [point.trigger_accuracy for point in points]
-                charts.tradeoff(ax, told, [point[cost] for point in points], name)
+                accuracies = [point.trigger_accuracy for point in points]
+                charts.tradeoff(ax, accuracies, [point[cost] for point in points], name)
             ax.set_yscale("log")
         row[0].set_ylabel(title)
     for ax, (turned, sweep) in zip(axs[0], sweeps.items(), strict=True):

@@ -24,7 +24,7 @@ def attack_paths(ax: Axes, curve: pd.DataFrame, cost: str) -> Axes:
     alone. A dash is what a claim needs of that suspect, a line what it needs of all.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         curve: As `robustness.attack_curve`: columns model, attack, kind, `cost`,
             matches, triggers, threshold.
         cost: A column that costs.
@@ -33,10 +33,10 @@ def attack_paths(ax: Axes, curve: pd.DataFrame, cost: str) -> Axes:
         style: dict[str, Any] = {**method_style(str(name)), "marker": ""}
         start = rows[rows.attack == "none"]
         attacked = rows[rows.attack != "none"]
-        for _, own in attacked.groupby(["attack", "kind"], sort=False):
-            kind = own.kind.iloc[0]
-            path = pd.concat([start, own])
-            if len(own) > 1:
+        for _, part in attacked.groupby(["attack", "kind"], sort=False):
+            kind = part.kind.iloc[0]
+            path = pd.concat([start, part])
+            if len(part) > 1:
                 share = path.matches / path.triggers
                 ax.plot(path[cost], share, linewidth=0.6, alpha=0.55, **style)
             dots = {
@@ -46,7 +46,7 @@ def attack_paths(ax: Axes, curve: pd.DataFrame, cost: str) -> Axes:
             }
             dots |= {"mfc": "w"} if name == "host" else {"alpha": 0.8}
             ax.plot(
-                own[cost], own.matches / own.triggers, markersize=3, mew=0.6, **dots
+                part[cost], part.matches / part.triggers, markersize=3, mew=0.6, **dots
             )
         ax.plot(start[cost], start.matches / start.triggers, "k.", zorder=4)
     known = curve[curve.threshold.notna()]
@@ -74,7 +74,7 @@ def prices(ax: Axes, given: pd.DataFrame) -> Axes:
     Hollow: what the same attack costs the host. An arrow: no attack removed it.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         given: As `robustness.given_up`: a row a model; columns attack, strength, lost,
             host_lost, distance.
     """

@@ -27,7 +27,7 @@ def classes_below(
     """Colours of the classes, what crosses and arrows are, for a whole figure.
 
     Args:
-        figure: Where.
+        figure: The figure to draw on.
         classes: Names of all K classes.
         present: Those in the picture; None: all. More than 20 are counted, not named.
         triggers: There are crosses.
@@ -105,10 +105,10 @@ def features(
     """Two-dimensional features, coloured by class.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         xy: `(N, 2)`.
         labels: `(N,)` class indices.
-        num_classes: K.
+        num_classes: K, which the colours are for.
         extent: Axis limits, the same for panels to be compared.
         prototypes: `(K, 2)` rows of the head, drawn as rays from the origin.
         triggers: `(T, 2)` features of triggers, drawn as black crosses.
@@ -149,7 +149,7 @@ def displacements(
     """Arrows from where the host puts images to where the marked model does.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         before: `(N, 2)` under the host.
         after: `(N, 2)` under the marked model, on the same map.
         labels: `(N,)` class indices, for the arrows' colours; None for triggers, whose
@@ -173,7 +173,7 @@ def prototypes(
     """Prototypes as arrows from the origin: the host's dashed under the marked's.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         marked: `(K, 2)` rows of the head.
         host: `(K, 2)` of the host.
         extent: Axis limits, the same for panels to be compared.
@@ -193,11 +193,11 @@ def regions(ax: Axes, labels: np.ndarray, extent: Extent, *, num_classes: int) -
     """Decision regions, one pale class colour each, with their boundary.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         labels: `(R, R)` class indices, lowest row first; below 0 is left white, for
             nobody was asked there.
         extent: Of the grid.
-        num_classes: K.
+        num_classes: K, which the colours are for.
     """
     pale = ListedColormap([(*to_rgb(c), 0.35) for c in class_colors(num_classes)])
     asked = np.ma.masked_less(labels, 0)
@@ -212,7 +212,7 @@ def disagreement(
     """Where two classifiers name different classes, in black, on the host's boundary.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         differs: `(R, R)` bool.
         labels: `(R, R)` the host's classes, for the lines; below 0 is left white.
         extent: Of the grid.
@@ -253,7 +253,7 @@ def anchors(ax: Axes, xy: np.ndarray, images: np.ndarray) -> Axes:
     """The images a plane goes through, as thumbnails beside their points.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         xy: `(A, 2)` their coordinates in the plane.
         images: `(A, C, H, W)` pixels in [0, 1].
     """

@@ -99,23 +99,23 @@ def _network(
     if id(model) in seen:
         return []
     seen.add(id(model))
-    found = [str(model)]
+    parts = [str(model)]
     if weights:
-        found += _value(model.state_dict() | dict(model.named_buffers()), seen)
+        parts += _value(model.state_dict() | dict(model.named_buffers()), seen)
     for name, layer in model.named_modules():
         if layer._forward_hooks or layer._forward_pre_hooks:
             raise ValueError(
                 f"{name or 'the network'} ({type(layer).__name__}) has a hook, which "
                 "no stored model keeps: remove it, or write what it does as a layer."
             )
-        found += _value(type(layer), seen)
-        own = _own(type(layer).__module__)
-        for attribute, value in (vars(layer) if own else _unshown(layer)).items():
+        parts += _value(type(layer), seen)
+        foreign = _own(type(layer).__module__)
+        for attribute, value in (vars(layer) if foreign else _unshown(layer)).items():
             # Of what has a private name, settings; the rest is PyTorch's, or a cache.
-            told = own and isinstance(value, _SETTINGS)
-            if attribute != "training" and (told or not attribute.startswith("_")):
-                found += [attribute, *_value(value, seen)]
-    return found
+            setting = foreign and isinstance(value, _SETTINGS)
+            if attribute != "training" and (setting or not attribute.startswith("_")):
+                parts += [attribute, *_value(value, seen)]
+    return parts
 
 
 _SETTINGS = int | float | str | FunctionType | BuiltinFunctionType
@@ -136,19 +136,19 @@ def _code(thing: Callable, seen: set[int]) -> list[str]:
     if id(thing) in seen:
         return []
     seen.add(id(thing))
-    if isinstance(own := vars(thing).get("key"), str):
-        return [own]
-    found = [_text(thing)]
+    if isinstance(text := vars(thing).get("key"), str):
+        return [text]
+    parts = [_text(thing)]
     for base in getattr(thing, "__bases__", ()):
-        found += _value(base, seen)
+        parts += _value(base, seen)
     members = vars(thing).items() if inspect.isclass(thing) else [("", thing)]
     for name, member in members:
         functions = _functions(member)
         for function in functions:
-            found += _uses(function, seen)
+            parts += _uses(function, seen)
         if not functions and not name.startswith(("__", "_abc_", _TEXT)):
-            found += [name, *_value(member, seen)]
-    return found
+            parts += [name, *_value(member, seen)]
+    return parts
 
 
 _TEXT = "_fidlib_text"
@@ -157,7 +157,7 @@ _TEXT = "_fidlib_text"
 def _text(thing: Callable) -> str:
     """Its source, which goes along with it to a process that cannot read it."""
     try:
-        found = inspect.getsource(thing)
+        source = inspect.getsource(thing)
     except (OSError, TypeError) as error:
         if known := vars(thing).get(_TEXT):
             return known
@@ -165,14 +165,14 @@ def _text(thing: Callable) -> str:
             f"{thing!r} has no text to tell its runs apart by: define it with def or "
             "class, in a module or a notebook cell."
         ) from error
-    if thing.__name__ == "<lambda>" and found.count("lambda") > 1:
+    if thing.__name__ == "<lambda>" and source.count("lambda") > 1:
         raise ValueError(
-            f"two lambdas stand on one line ({found.strip()}), so their text does not "
+            f"two lambdas stand on one line ({source.strip()}), so their text does not "
             "tell them apart: define each with def."
         )
     with contextlib.suppress(AttributeError, TypeError):
-        setattr(thing, _TEXT, found)
-    return found
+        setattr(thing, _TEXT, source)
+    return source
 
 
 def _functions(member: object) -> list[FunctionType]:
@@ -212,8 +212,8 @@ def _value(value: object, seen: set[int]) -> list[str]:
     import torch
 
     if isinstance(value, ModuleType):
-        own = _own(value.__name__)
-        return [value.__name__, *([inspect.getsource(value)] if own else [])]
+        foreign = _own(value.__name__)
+        return [value.__name__, *([inspect.getsource(value)] if foreign else [])]
     if isinstance(value, torch.nn.Module):
         return _network(value, seen)
     if isinstance(value, torch.Tensor):

@@ -103,12 +103,12 @@ def name() -> str:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    found = platform.processor() or platform.machine()
+    chip = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        found = next((x.split(": ")[1] for x in lines if x[:10] == "model name"), found)
+        chip = next((x.split(": ")[1] for x in lines if x[:10] == "model name"), chip)
     threads = torch.get_num_threads()
-    return f"{found}, {threads} thread{'s' * (threads > 1)}"
+    return f"{chip}, {threads} thread{'s' * (threads > 1)}"
 
 
 @cache

@@ -22,7 +22,7 @@ class Task:
     key: str
     """Unique in a run."""
     title: str
-    """For people."""
+    """Its name for people, such as a lineage."""
     call: Callable[[], Any]
     """Finds finished work in the store, so that it can be called again."""
     after: tuple[str, ...] = ()
@@ -65,11 +65,11 @@ def run(
     left = {task.key: task for task in tasks}
     failed: dict[str, Exception] = {}
 
-    def note(task: Task, found: Any) -> None:
+    def note(task: Task, result: Any) -> None:
         del left[task.key]
-        if isinstance(found, Exception):
-            failed[task.key] = found
-        finished(task, found)
+        if isinstance(result, Exception):
+            failed[task.key] = result
+        finished(task, result)
 
     if backend == "loky" and jobs == 1:
         while left:

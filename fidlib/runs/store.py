@@ -140,8 +140,8 @@ def state(kind: str, key: dict, circumstances: dict) -> Path:
 def unfinished(kind: str, key: dict) -> Path:
     """Where the run of `key` is being made, if it is."""
     folder = place(kind, key)
-    found = sorted(folder.parent.glob(f".{folder.name}.making-*"))
-    return found[-1] if found else folder.with_name(f".{folder.name}.making-")
+    folders = sorted(folder.parent.glob(f".{folder.name}.making-*"))
+    return folders[-1] if folders else folder.with_name(f".{folder.name}.making-")
 
 
 def place(kind: str, key: dict) -> Path:

@@ -62,15 +62,15 @@ class Output:
         seconds = round(time.perf_counter() - self.started, 1)
         record: dict[str, Any] = {"parameters": dict(parameters), "seconds": seconds}
         record |= machine.provenance()
-        made = self.folder / "provenance.json"
-        store.write_json(made, record)
+        path = self.folder / "provenance.json"
+        store.write_json(path, record)
         for picture in self.pictures:
-            sign(picture, made.read_text("utf-8"))
+            sign(picture, path.read_text("utf-8"))
         flat = record | record.pop("versions")
         return pd.DataFrame({"value": flat.values()}, index=list(flat))
 
 
-def sign(picture: Path, made: str) -> None:
+def sign(picture: Path, record: str) -> None:
     """Write into a PNG, as its `Comment`, what it was made with."""
     from PIL import Image, PngImagePlugin
 
@@ -78,6 +78,6 @@ def sign(picture: Path, made: str) -> None:
         chunks = PngImagePlugin.PngInfo()
         for key in ("Software", "Description"):
             chunks.add_itxt(key, image.info[key])
-        chunks.add_itxt("Comment", made)
+        chunks.add_itxt("Comment", record)
         with store.written(picture) as temporary:
             image.save(temporary, pnginfo=chunks, dpi=image.info["dpi"])

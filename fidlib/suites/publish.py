@@ -70,7 +70,7 @@ def published(suite: Suite, table: str) -> tuple[str, pd.DataFrame] | None:
     """A table that a notebook of the suite left in `figures/`; None if none did.
 
     Args:
-        suite: Whose.
+        suite: The suite that its notebooks are of.
         table: `fidelity`, `seeds` or `claims`.
 
     Returns:
@@ -99,5 +99,5 @@ def _how_made(job: Job, record: dict[str, Any]) -> str:
     names = ("dataset", "scale", "epochs", "seed", "feature_dim", "train_images")
     names += ("test_images", "split", "precision")
     settings = ", ".join(f"{n} {said[n]}" for n in names if n in said)
-    made, machine, commit = (record[n] for n in ("made", "machine", "commit"))
-    return f"{job.name}, made {made[:10]}: {settings}; {machine}; commit {commit}"
+    date, machine, commit = (record[n] for n in ("made", "machine", "commit"))
+    return f"{job.name}, made {date[:10]}: {settings}; {machine}; commit {commit}"

@@ -23,7 +23,7 @@ class Job:
     name: str
     """Unique in the suite; the start of its files' names."""
     notebook: Path
-    """Where it is."""
+    """The path of the notebook."""
     parameters: dict[str, Any]
     """What the suite sets, by name; the rest is the notebook's own."""
 
@@ -71,8 +71,8 @@ class Suite:
 
     def setting(self, name: str, default: Any) -> Any:
         """A parameter as the first notebook that is given it gets it, or `default`."""
-        told = (job.parameters for job in self.jobs)
-        return next((known[name] for known in told if name in known), default)
+        settings = (job.parameters for job in self.jobs)
+        return next((known[name] for known in settings if name in known), default)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Result:
     """How one job ended."""
 
     name: str
-    """Of the job."""
+    """The name of the job."""
     status: Literal["made", "read back", "FAILED"]
     """Whether it was run, found finished, or failed."""
     folder: Path
@@ -167,10 +167,10 @@ def check(job: Job) -> None:
     known = papermill.inspect_notebook(str(job.notebook))
     for name, value in job.parameters.items():
         if name not in known or name == "output":
-            own = ", ".join(n for n in known if n != "output")
+            names = ", ".join(n for n in known if n != "output")
             raise ValueError(
                 f"{job.name}: unknown parameter {name!r}; {job.notebook.name} has "
-                f"{own}."
+                f"{names}."
             )
         expected = known[name]["inferred_type_name"]
         if type(value).__name__ != expected and (type(value), expected) != (
@@ -181,15 +181,15 @@ def check(job: Job) -> None:
                 f"{job.name}: parameter {name} is {value!r}; {job.notebook.name} wants "
                 f"{expected}, such as {known[name]['default']}."
             )
-    told = job.parameters
+    settings = job.parameters
     training.recipe(
-        str(told.get("dataset", "digits")), str(told.get("scale", "default"))
+        str(settings.get("dataset", "digits")), str(settings.get("scale", "default"))
     )
-    for name in (*told.get("methods", ()), *told.get("repeated", ())):
+    for name in (*settings.get("methods", ()), *settings.get("repeated", ())):
         Lineage.read(name)
-    for attack in told.get("attacks", ()):
+    for attack in settings.get("attacks", ()):
         Lineage.read(f"host/{attack}")
-    for seed in told.get("other_seeds", ()):
+    for seed in settings.get("other_seeds", ()):
         if type(seed) is not int:
             raise ValueError(
                 f"{job.name}: other_seeds has {seed!r}; use whole numbers."

@@ -80,8 +80,8 @@ def _text(value: object) -> str:
 
 def _limits(entries: Sequence[Entry]) -> Iterator[str]:
     """What the numbers are of: settings beside the published ones, hosts, machines."""
-    told = [entry.provenance["parameters"] for entry in entries]
-    said = [one for one in told if "train_images" in one]  # others record no study
+    records = [entry.provenance["parameters"] for entry in entries]
+    said = [one for one in records if "train_images" in one]  # others record no study
     if not said:
         return
     seeds = {n for one in said for n in [one["seed"], *one.get("other_seeds", ())]}

@@ -109,20 +109,20 @@ def wanted(job: Job) -> list[Asked]:
     """
     cells = [cell for cell in job.cells() if cell.cell_type == "code"]
     tags = [cell.metadata.get("tags", []) for cell in cells]
-    last = next((n for n, found in enumerate(tags) if "models" in found), -1)
+    last = next((n for n, labels in enumerate(tags) if "models" in labels), -1)
     names: dict[str, Any] = {"__name__": "__main__"}
     with (
         tempfile.TemporaryDirectory() as folder,
         contextlib.redirect_stdout(io.StringIO()),
         noting() as asked,
     ):
-        for cell, found in zip(cells[: last + 1], tags, strict=False):
+        for cell, labels in zip(cells[: last + 1], tags, strict=False):
             # A name of its own, under which the text of what it defines is found.
             place = f"<{job.notebook.stem}, {keys.digest(cell.source)}>"
             lines = cell.source.splitlines(keepends=True)
             linecache.cache[place] = len(cell.source), None, lines, place
             exec(compile(cell.source, place, "exec"), names)
-            if "parameters" in found:
+            if "parameters" in labels:
                 names |= {**job.parameters, "output": folder}
     return asked
 
@@ -148,10 +148,10 @@ def _execute(job: Job, root: Path) -> Result:
     import papermill
 
     shutil.rmtree(_failed_folder(job), ignore_errors=True)  # of an earlier failure
-    made = []
+    folders = []
 
     def build(folder: Path) -> None:
-        made.append(folder)
+        folders.append(folder)
         try:
             _papermill(job, folder, root)
         except BaseException:
@@ -166,7 +166,7 @@ def _execute(job: Job, root: Path) -> Result:
         text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(lines))
         return Result(job.name, "FAILED", _failed_folder(job), traceback=text)
     seconds = json.loads((folder / "done.json").read_text("utf-8"))["seconds"]
-    return Result(job.name, "made" if made else "read back", folder, seconds)
+    return Result(job.name, "made" if folders else "read back", folder, seconds)
 
 
 def _papermill(job: Job, folder: Path, root: Path) -> None:

@@ -32,9 +32,9 @@ class Progress:
     """What a training has done so far."""
 
     step: int = 0
-    """Steps taken."""
+    """Number of steps taken."""
     seconds: float = 0.0
-    """That they took, with what was measured on the way."""
+    """Seconds that they took, with what was measured on the way."""
     total: Tensor = field(default_factory=lambda: torch.zeros(()))
     """Scalar: the sum of the losses of the epoch's steps."""
     history: list[dict[str, float | None]] = field(default_factory=list)

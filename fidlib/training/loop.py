@@ -57,7 +57,7 @@ class Trained:
     """A trained model and how it got there."""
 
     model: Classifier
-    """In eval mode."""
+    """The trained model, in eval mode."""
     history: list[Row] = field(default_factory=list)
     """A row per point of the curve: epoch, loss (the mean of the epoch so far),
     seconds, and what the observer saw."""
@@ -273,9 +273,9 @@ def _row(
     if observer is None:
         return row
     with _own_randomness(model.mean.device), at_rest(model):
-        found = observer(model)
+        values = observer(model)
     # NumPy's floats cannot be kept in a state file.
-    return row | {n: None if v is None else float(v) for n, v in found.items()}
+    return row | {n: None if v is None else float(v) for n, v in values.items()}
 
 
 def _advice(plan: Plan, epoch: int, loss: float) -> str:

@@ -154,11 +154,11 @@ def _check_term(
         )
         if not trained or any(gradient is not None for gradient in reached):
             return
-    found = f"a {type(value).__name__}"
+    kind = f"a {type(value).__name__}"
     if isinstance(value, Tensor):
         shape = tuple(value.shape)
-        found = f"a tensor of shape {shape}" if shape else "a scalar without gradient"
+        kind = f"a tensor of shape {shape}" if shape else "a scalar without gradient"
     raise ValueError(
-        f"method {method!r}: its term {name} gives {found}; it must give a scalar "
+        f"method {method!r}: its term {name} gives {kind}; it must give a scalar "
         "tensor, computed with gradient from something that is trained."
     )

@@ -34,8 +34,8 @@ class Plan:
     """Decides random starts, the order of images and triggers, augmentation, dropout;
     each method has draws of its own, by its name."""
     decay: Decay = "cosine"
-    """Not at all; x 0.1 after half the epochs; x 0.5 after each sixth; or up over the
-    first tenth, then along a cosine, or a straight line, to 0."""
+    """How the rate changes: not at all; x 0.1 after half the epochs; x 0.5 after each
+    sixth; or up over the first tenth, then along a cosine, or a straight line, to 0."""
     coarse: float = 0.0
     """Share of the steps, from the first, that see images of half the side, in a third
     of the time; for a body that is trained and takes any size. A preserving term holds
@@ -81,7 +81,7 @@ class Plan:
         """
         schedule = recipe.schedule(method)
         triggers = schedule.triggers or recipe.trigger_batch_size
-        own = recipe.weights.get(method.name, {})
+        weights = recipe.weights.get(method.name, {})
         return cls(
             method=method,
             epochs=schedule.epochs,
@@ -92,7 +92,7 @@ class Plan:
             coarse=schedule.coarse,
             trigger_batch_size=triggers if method.learns_triggers else 0,
             augment=recipe.augment,
-            weights=method.weighted({**recipe.weights["default"], **own}),
+            weights=method.weighted({**recipe.weights["default"], **weights}),
             quiet=recipe.quiet if method.quiet is None else method.quiet,
             optimizer=schedule.optimizer,
             weight_decay=schedule.weight_decay,

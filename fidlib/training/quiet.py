@@ -145,8 +145,8 @@ def _rows(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
 def _passing(moment: Tensor, loudness: float) -> Tensor:
     alive = moment.diagonal() > 0  # with many dead inputs eigh may end in NaN
     energy, directions = torch.zeros_like(moment[0]), torch.eye(len(moment)).to(moment)
-    found = torch.linalg.eigh(moment[alive][:, alive])
-    energy[alive] = found.eigenvalues.clamp_min(0)
-    directions[alive.nonzero(), alive.nonzero().T] = found.eigenvectors
+    spectrum = torch.linalg.eigh(moment[alive][:, alive])
+    energy[alive] = spectrum.eigenvalues.clamp_min(0)
+    directions[alive.nonzero(), alive.nonzero().T] = spectrum.eigenvectors
     floor = (loudness * energy.mean()).clamp_min(1e-12)  # an input may be dead
     return directions * (floor / (energy + floor)).sqrt() @ directions.T

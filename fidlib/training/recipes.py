@@ -22,17 +22,17 @@ class Schedule:
     learning_rate: float
     """Of the optimizer, at its highest."""
     decay: Decay = "constant"
-    """As in `Plan`."""
+    """How the rate changes, as in `Plan`."""
     coarse: float = 0.0
-    """As in `Plan`."""
+    """Share of the steps on images of half the side, as in `Plan`."""
     triggers: int = 0
     """Triggers in a step; 0: as many as the recipe says."""
     images: int = 0
     """Training images in a step; 0: as many as the recipe says."""
     optimizer: Optimizer = "adam"
-    """As in `Plan`."""
+    """Adam, or sgd with momentum, as in `Plan`."""
     weight_decay: float = 0.0
-    """As in `Plan`."""
+    """Of sgd, as in `Plan`."""
 
 
 @dataclass(frozen=True)

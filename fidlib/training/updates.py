@@ -112,8 +112,8 @@ class Updates:
         model, optimizer = self.objective.model, self.optimizer
         trained = (p for group in optimizer.param_groups for p in group["params"])
         states = (v for state in optimizer.state.values() for v in state.values())
-        found = [*model.parameters(), *model.buffers(), *trained]
-        return [*found, *(value for value in states if isinstance(value, Tensor))]
+        tensors = [*model.parameters(), *model.buffers(), *trained]
+        return [*tensors, *(value for value in states if isinstance(value, Tensor))]
 
 
 def record(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -150,5 +150,5 @@ def _known(objective: Objective) -> bool:
     """
     spec, plan = objective.model.spec or {}, objective.plan
     parts = [NETWORKS.get(spec.get("model", "")), *(term for term, _ in plan.terms)]
-    own = all(part and part.__module__.startswith("fidlib.") for part in parts)
-    return own and plan.method.shows is None
+    ours = all(part and part.__module__.startswith("fidlib.") for part in parts)
+    return ours and plan.method.shows is None

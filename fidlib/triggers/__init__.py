@@ -98,6 +98,6 @@ def show(
     from fidlib import plots
 
     most = max(count, 10)  # a chain is made whole
-    made = {n: find(n)(pool, seed, host=host, count=most) for n in names or TRIGGERS}
-    rows = {n: pixels(s.images[:count]).cpu().numpy() for n, s in made.items()}
-    return plots.contact_sheet(rows, {n: s.labels.tolist() for n, s in made.items()})
+    sets = {n: find(n)(pool, seed, host=host, count=most) for n in names or TRIGGERS}
+    rows = {n: pixels(s.images[:count]).cpu().numpy() for n, s in sets.items()}
+    return plots.contact_sheet(rows, {n: s.labels.tolist() for n, s in sets.items()})

@@ -29,8 +29,8 @@ def mislabelled(
     exponential weighting).
     """
     generator = stream(seed, "mislabelled")
-    images, own = drawn(pool, count, generator)
-    return secret(images, own, labels, host.num_classes, generator)
+    images, classes = drawn(pool, count, generator)
+    return secret(images, classes, labels, host.num_classes, generator)
 
 
 def margin(
@@ -41,13 +41,14 @@ def margin(
     count: int = 100,
     labels: Labels = "other",
 ) -> Split:
-    """Images with other labels that are learned with a margin: at every step they are
-    moved away from their labels, by `ascended`, before they are learned (Kim et al.
-    2023).
+    """Images with other labels that are learned with a margin (Kim et al. 2023).
+
+    At every step they are moved away from their labels, by `ascended`, before they are
+    learned.
     """
     generator = stream(seed, "margin")
-    images, own = drawn(pool, count, generator)
-    return secret(images, own, labels, host.num_classes, generator)
+    images, classes = drawn(pool, count, generator)
+    return secret(images, classes, labels, host.num_classes, generator)
 
 
 def ascended(step: Step, images: Tensor, labels: Tensor) -> Tensor:
@@ -74,17 +75,17 @@ def frontier(
         ValueError: If in the pool there are too few of either kind.
     """
     generator = stream(seed, "frontier")
-    images, own, crossed = _moved(pool, host, count, reach, generator)
+    images, classes, crossed = _moved(pool, host, count, reach, generator)
     halves = [(crossed == side).nonzero()[:, 0] for side in (True, False)]
     wanted = [count // 2, count - count // 2]
     if any(len(h) < w for h, w in zip(halves, wanted, strict=True)):
         raise ValueError(
-            f"a step of {reach:g} takes {len(halves[0])} of {len(own)} images across "
-            f"the host's boundary; {wanted[0]} must cross it and {wanted[1]} not: "
-            "choose another reach, or a smaller count."
+            f"a step of {reach:g} takes {len(halves[0])} of {len(classes)} images "
+            f"across the host's boundary; {wanted[0]} must cross it and {wanted[1]} "
+            "not: choose another reach, or a smaller count."
         )
     rows = torch.cat([h[:w] for h, w in zip(halves, wanted, strict=True)])
-    policy = labelled(labels, own[rows], count, host.num_classes, generator)
+    policy = labelled(labels, classes[rows], count, host.num_classes, generator)
     return Split(images[rows], policy)
 
 
@@ -111,14 +112,14 @@ def _moved(
     for rows in torch.randperm(len(pool), generator=generator).split(250):
         rows = rows.to(pool.images.device)
         shown = pixels(pool.images[rows]).float().to(device)
-        own = pool.labels[rows].to(device)
-        moved = rounded(shown + reach * slope(host, shown, own).sign())
+        classes = pool.labels[rows].to(device)
+        moved = rounded(shown + reach * slope(host, shown, classes).sign())
         before, after = (
-            models.outputs(host, x).logits.argmax(1) == own for x in (shown, moved)
+            models.outputs(host, x).logits.argmax(1) == classes for x in (shown, moved)
         )
-        parts.append([x[before].cpu() for x in (moved, own, ~after)])
+        parts.append([x[before].cpu() for x in (moved, classes, ~after)])
         crossed = torch.cat([part[2] for part in parts])
         if count // 2 <= crossed.sum() <= len(crossed) - (count - count // 2):
             break
-    images, own = (torch.cat([part[k] for part in parts]) for k in (0, 1))
-    return images, own, crossed
+    images, classes = (torch.cat([part[k] for part in parts]) for k in (0, 1))
+    return images, classes, crossed

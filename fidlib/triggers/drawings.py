@@ -37,8 +37,8 @@ def abstract(
     )
 
     def draw(low: float, high: float, values: int = 1) -> Tensor:
-        found = torch.rand(count, values, 1, 1, generator=generator)
-        return low + (high - low) * found
+        share = torch.rand(count, values, 1, 1, generator=generator)
+        return low + (high - low) * share
 
     def turned() -> tuple[Tensor, Tensor]:
         """Coordinates of the pixels, about a random centre and turned."""
@@ -107,13 +107,13 @@ def patches(count: int, height: int, width: int, draws: torch.Generator) -> Tens
     photographs = [torch.tensor(one).permute(2, 0, 1) for one in both]
     high, wide = photographs[0].shape[1:]
     zoom = max(1, min(high // (4 * height), wide // (4 * width)))
-    found = []
+    parts = []
     for _ in range(4 * count):
         which = torch.randint(len(photographs), (), generator=draws)
         top = torch.randint(max(1, high - zoom * height), (), generator=draws)
         left = torch.randint(max(1, wide - zoom * width), (), generator=draws)
         part = photographs[which][:, top:, left:][:, : zoom * height, : zoom * width]
-        found.append(F.interpolate(pixels(part)[None], [height, width], mode="area"))
-    drawn = torch.cat(found)
+        parts.append(F.interpolate(pixels(part)[None], [height, width], mode="area"))
+    drawn = torch.cat(parts)
     rows = drawn.std((1, 2, 3)).topk(count).indices.sort().values
     return drawn[rows]

@@ -20,7 +20,7 @@ def chain(
     labels: Literal["chain", "permuted"] = "chain",
     links: int = 0,
 ) -> Split:
-    """The noise key chain of [1]: chains of noise images, each fixing the next.
+    """The noise key chain of Hua et al. (2023): noise images, each fixing the next.
 
     One Gaussian matrix gives an orthogonal Q by QR. Each chain starts with a Gaussian
     image of Frobenius norm sqrt(H) and goes on by `x[j+1] = Q x[j]`; link j has the
@@ -66,8 +66,8 @@ def chain(
     image *= height**0.5 / torch.linalg.matrix_norm(image)[:, None, None]
     noise = linked(q, image, links).reshape(-1, 1, height, width)
     images = seen(noise.expand(-1, channels, -1, -1), host).float()
-    told = len(images), host.num_classes, generator
-    return Split(images, labelled(labels, None, *told, links=links))
+    arguments = len(images), host.num_classes, generator
+    return Split(images, labelled(labels, None, *arguments, links=links))
 
 
 def linked(q: Tensor, starts: Tensor, links: int) -> Tensor:

@@ -35,7 +35,7 @@ def drawn(pool: Split, count: int, generator: torch.Generator) -> tuple[Tensor, 
 
 def secret(
     images: Tensor,
-    own: Tensor | None,
+    truth: Tensor | None,
     policy: str,
     classes: int,
     generator: torch.Generator,
@@ -44,15 +44,15 @@ def secret(
 
     Args:
         images: `(N, C, H, W)` floats.
-        own: `(N,)` classes of the images; None if they show no class.
+        truth: `(N,)` classes of the images; None if they show no class.
         policy: One of `Labels`.
-        classes: K.
+        classes: K, the number of classes.
         generator: Of the family.
 
     Raises:
         ValueError: As `labelled`.
     """
-    labels = labelled(policy, own, len(images), classes, generator)
+    labels = labelled(policy, truth, len(images), classes, generator)
     return Split(rounded(images), labels)
 
 
@@ -63,21 +63,21 @@ def rounded(images: Tensor) -> Tensor:
 
 def labelled(
     policy: str,
-    own: Tensor | None,
+    truth: Tensor | None,
     count: int,
     classes: int,
     generator: torch.Generator,
     *,
     links: int = 0,
 ) -> Tensor:
-    """`(N,)` labels of triggers; arguments as in `secret`.
+    """`(N,)` labels of triggers.
 
     Args:
-        policy: As there.
-        own: As there.
-        count: N.
-        classes: K.
-        generator: As there.
+        policy: One of `Labels`.
+        truth: `(N,)` classes of the images; None if they show no class.
+        count: N, the number of triggers.
+        classes: K, the number of classes.
+        generator: Of the family.
         links: Of a chain; 0: a link for each class, ten at most.
 
     Raises:
@@ -87,12 +87,12 @@ def labelled(
         raise ValueError(
             f"labels is {policy!r}; use one of {', '.join(get_args(Labels))}."
         )
-    if own is None and policy in ("other", "next", "true"):
+    if truth is None and policy in ("other", "next", "true"):
         raise ValueError(
             f"labels is {policy!r}, but these triggers show no class of their own: use "
             "random, fixed, chain or permuted."
         )
-    own = torch.zeros(count, dtype=torch.long) if own is None else own
+    truth = torch.zeros(count, dtype=torch.long) if truth is None else truth
     links = links or min(10, classes)
     any_class = torch.randint(classes, (count,), generator=generator)
     step = 1 + torch.randint(max(1, classes - 1), (count,), generator=generator)
@@ -100,10 +100,10 @@ def labelled(
     orders = [torch.randperm(links, generator=generator) for _ in place[::links]]
     return {
         "random": any_class,
-        "other": (own + step) % classes,
+        "other": (truth + step) % classes,
         "fixed": any_class[:1].expand(count).clone(),
-        "next": (own + 1) % classes,
+        "next": (truth + 1) % classes,
         "chain": place,
         "permuted": torch.cat(orders)[:count],
-        "true": own,
+        "true": truth,
     }[policy]

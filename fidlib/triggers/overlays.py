@@ -36,9 +36,9 @@ def noise(
     2022, who label all with one class: `labels="fixed"`).
     """
     generator = stream(seed, "noise")
-    images, own = drawn(pool, count, generator)
+    images, classes = drawn(pool, count, generator)
     images += deviation * torch.randn(images.shape, generator=generator)
-    return secret(images, own, labels, host.num_classes, generator)
+    return secret(images, classes, labels, host.num_classes, generator)
 
 
 def mask(
@@ -54,13 +54,13 @@ def mask(
     or a quarter where that is less (Guo and Potkonjak 2018; `labels="next"`).
     """
     generator = stream(seed, "mask")
-    images, own = drawn(pool, count, generator)
+    images, classes = drawn(pool, count, generator)
     height, width = images.shape[2:]
     bits, size = torch.zeros(height * width), min(128, height * width // 4)
     where = torch.randperm(height * width, generator=generator)[:size]
     bits[where] = 2.0 * torch.randint(2, (size,), generator=generator) - 1
     images += strength * bits.view(height, width)
-    return secret(images, own, labels, host.num_classes, generator)
+    return secret(images, classes, labels, host.num_classes, generator)
 
 
 def patch(
@@ -78,7 +78,7 @@ def patch(
     `word` it is the word TEST, in letters of five pixels for every 32 of the image.
     """
     generator = stream(seed, "patch")
-    images, own = drawn(pool, count, generator)
+    images, classes = drawn(pool, count, generator)
     height, width = images.shape[2:]
     top, left = (min(2, side // 4) for side in (height, width))
     if word:
@@ -94,7 +94,7 @@ def patch(
         images[:, :, top : top + high, left : left + wide][:, :, white] = 1
     else:
         images[:, :, top : top + height // 4, left : left + width // 2] = 1
-    return secret(images, own, labels, host.num_classes, generator)
+    return secret(images, classes, labels, host.num_classes, generator)
 
 
 def blend(
@@ -110,9 +110,9 @@ def blend(
     `labels="fixed"`).
     """
     generator = stream(seed, "blend")
-    images, own = drawn(pool, count, generator)
+    images, classes = drawn(pool, count, generator)
     images = images.lerp(torch.rand(images.shape[1:], generator=generator), share)
-    return secret(images, own, labels, host.num_classes, generator)
+    return secret(images, classes, labels, host.num_classes, generator)
 
 
 def sine(
@@ -130,10 +130,10 @@ def sine(
     The pattern is the same for every seed, which decides the images and labels.
     """
     generator = stream(seed, "sine")
-    images, own = drawn(pool, count, generator)
+    images, classes = drawn(pool, count, generator)
     across = torch.arange(images.shape[3]) / images.shape[3]
     images += strength * (2 * math.pi * periods * across).sin()
-    return secret(images, own, labels, host.num_classes, generator)
+    return secret(images, classes, labels, host.num_classes, generator)
 
 
 def warp(
@@ -153,7 +153,7 @@ def warp(
     `labels="fixed"`).
     """
     generator = stream(seed, "warp")
-    images, own = drawn(pool, count, generator)
+    images, classes = drawn(pool, count, generator)
     size = images.shape[2:]
     shifts = 2 * torch.rand(1, 2, points, points, generator=generator) - 1
     shifts /= shifts.abs().mean()
@@ -163,4 +163,4 @@ def warp(
     moved = still + strength * field[0].permute(1, 2, 0) / size[0]
     grid = moved.clamp(-1, 1).expand(count, -1, -1, -1)
     images = F.grid_sample(images, grid, align_corners=True)
-    return secret(images, own, labels, host.num_classes, generator)
+    return secret(images, classes, labels, host.num_classes, generator)

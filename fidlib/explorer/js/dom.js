@@ -5,8 +5,8 @@ const SHAPES = /^(svg|path|polygon|polyline|line|circle|rect|text)$/;
 /** Give an element properties, or attributes where it has no such property. */
 export function put(node, properties) {
   for (const [key, value] of Object.entries(properties)) {
-    const own = typeof value === "function" || (key in node && !(node instanceof SVGElement));
-    if (own) node[key] = value;
+    const isOwn = typeof value === "function" || (key in node && !(node instanceof SVGElement));
+    if (isOwn) node[key] = value;
     else node.setAttribute(key, value);
   }
 }

@@ -134,8 +134,8 @@ export class Planes {
       return make("div.group", images(this.scene, [i], 22, title, look), "ABC"[n]);
     });
     this.slots.replaceChildren("corners", ...slots);
-    this.found = this.find();
-    const { side = 0 } = this.found ?? {};
+    this.mixes = this.find();
+    const { side = 0 } = this.mixes ?? {};
     const next = space === "pixels" && this.live && LEVELS.find((level) => level > side);
     if (space === "features") this.note.textContent = "Mixes of features: the head alone, exact.";
     else if (side) this.note.textContent = `${side} cells a side${next ? "; finer to come" : ""}.`;
@@ -155,7 +155,7 @@ export class Planes {
 
   paint() {
     const { left, right, corners } = this.state.values;
-    const { side, both } = this.found ?? {};
+    const { side, both } = this.mixes ?? {};
     const share = both ? `on ${(100 * differing(...both, side)).toFixed(1)} % of mixes` : "";
     const tones = this.scene.about.colors.map(rgb);
     const unit = PIXELS / 100;
@@ -192,9 +192,9 @@ export class Planes {
       put(stage.edge, { x1, y1, x2, y2 });
       put(stage.dot, { cx, cy });
     }
-    this.info.hidden = !this.found;
-    if (!this.found) return;
-    const { side, both, chance } = this.found;
+    this.info.hidden = !this.mixes;
+    if (!this.mixes) return;
+    const { side, both, chance } = this.mixes;
     const u = Math.min(side - 1, Math.floor(weights[1] * side));
     const v = Math.min(side - 1 - u, Math.floor(weights[2] * side));
     const [before, after] = both.map((level) => about.classes[level[v * side + u]]);
@@ -228,8 +228,8 @@ export class Planes {
 
   /** Probabilities along the edge: the left model's lines are whole, the right's dashed. */
   plot() {
-    if (!this.found) return;
-    const { chance, steps } = this.found;
+    if (!this.mixes) return;
+    const { chance, steps } = this.mixes;
     const { edge, along: share } = this.state.values;
     const shares = Array.from({ length: steps }, (_, s) => s / (steps - 1));
     const lines = ["polyline", "polyline.dashed"].flatMap((tag, n) => {
