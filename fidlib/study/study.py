@@ -278,14 +278,14 @@ class Study:
         """One line on a model, made first when it is missing."""
         lineage = Lineage.read(of)
         done = json.loads((self.folder(lineage) / "done.json").read_text("utf-8"))
-        made = f"made {done['made'][:16]} in {done['seconds']:.1f} s"
+        when = f"made {done['made'][:16]} in {done['seconds']:.1f} s"
         fingerprint, test = self._store.find(lineage).fingerprint, self.test.images
         if lineage.attacks and not reports.is_kept(fingerprint, test):
-            return f"{lineage!s:20} {made}"  # nobody has asked yet what it answers
+            return f"{lineage!s:20} {when}"  # nobody has asked yet what it answers
         report = self.fidelity(lineage, measures=("accuracy", "trigger_accuracy"))
         return (
             f"{lineage!s:20} test accuracy {report.accuracy:.3f}, triggers "
-            f"{report.trigger_accuracy:.2f}; {made}"
+            f"{report.trigger_accuracy:.2f}; {when}"
         )
 
     def check_premise(self, models: Iterable[Name] = ()) -> list[str]:
