@@ -162,9 +162,9 @@ def hypotheses(
     """
     values = {
         seed: {
-            "distance": fidelity_costs(given_up(curve[curve.kind != "copied"])),
+            "distance": fidelity_costs(given_up(curve.loc[curve.kind != "copied"])),
             "kept": quiet_resists(chosen(curve, points), quiet, plain),
-            "cost": times_cheaper(curve[curve.model == quiet]),
+            "cost": times_cheaper(curve.loc[curve.model == quiet]),
         }
         for seed, curve in curves.items()
     }
