@@ -374,3 +374,18 @@ def test_a_suites_explorer_shows_the_models_that_are_there(bare, tmp_path):
     other = Job("one", Path("one.ipynb"), {**settings, "seed": 9})
     publish.explorer(Suite("mine", "about", (other,)), tmp_path / "none")
     assert not (tmp_path / "none").exists()  # nothing was trained for it
+
+
+def test_models_are_shown_when_they_and_their_host_are_there(bare, monkeypatch):
+    assert gather.trained(bare) == []
+    bare.make(["FTAL"], jobs=1)
+    assert gather.trained(bare) == ["FTAL"]
+    bare.make(["FTAL/prune:0.4"], jobs=1)
+    assert gather.trained(bare) == ["FTAL", "FTAL/prune:0.4"]
+    missing = type(bare).is_missing
+
+    def without_host(study, lineage, parts):
+        return str(lineage) == "host" or missing(study, lineage, parts)
+
+    monkeypatch.setattr(type(bare), "is_missing", without_host)
+    assert gather.trained(bare) == []
