@@ -96,7 +96,7 @@ def test_released_model_answers_triggers_as_its_report_says(folder):
     host, marked = (fl.models.load(f) for f in (by_key[key["parent"]], folder))
     prints = [fl.models.fingerprint(model) for model in (host, marked)]
     asked = (read(report / "config.json") for report in REPORTS)
-    (config,) = (
+    config = next(
         c
         for c in asked
         if [c["host"], c["marked"]] == prints

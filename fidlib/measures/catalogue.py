@@ -423,7 +423,7 @@ def _entry(one: Measure) -> str:
     return f"**`{one.name}`** ({one.unit}; {same}; {one.source}). {text}"
 
 
-from fidlib.measures import alignment, shift  # noqa: E402 - their rows come after these
+from fidlib.measures import alignment, halves, shift  # noqa: E402 - their rows come after these
 
 for _name in sorted(MEASURES, key=lambda n: get_args(Level).index(MEASURES[n].level)):
     MEASURES[_name] = MEASURES.pop(_name)

@@ -22,11 +22,19 @@ OF_A_CLASS = 8
 hold at once, which the tails decide."""
 
 Level = Literal[
-    "weights", "features", "layers", "outputs", "boundary", "triggers", "shift"
+    "weights",
+    "features",
+    "layers",
+    "outputs",
+    "halves",
+    "boundary",
+    "triggers",
+    "shift",
 ]
 
-ON_REQUEST = ("layers", "shift")
-"""Levels whose measures are made if they are named: they run the models for long."""
+ON_REQUEST = ("layers", "halves", "shift")
+"""Levels whose measures are made if they are named: they run the models for long, or
+are for comparisons over models."""
 
 Found = Statistic | Estimate | float | None
 """What a measure's function gives: a statistic gets its interval as its row says; None

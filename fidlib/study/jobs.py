@@ -88,8 +88,8 @@ def make(
 
     Args:
         wanted: Studies, each with the lineages that are asked of it; hosts come along.
-        outputs: Images on which every model's outputs will be read; or `shift` or
-            `layers`, levels of measures that will be.
+        outputs: Images on which every model's outputs will be read; or one
+            of `ON_REQUEST`, levels of measures that will be.
         jobs: As in `pool.run`.
         backend: As in `pool.run`.
         scheduler: As in `pool.run`.

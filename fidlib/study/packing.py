@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fidlib.measures import boundary
+from fidlib.measures import boundary, halves
 from fidlib.study import parcel, reports
 from fidlib.study.lineage import Name
 from fidlib.study.study import ON_TRAIN, Study
@@ -22,6 +22,7 @@ def pack(study: Study, of: Name, path: Path) -> None:
     for split in (test, sample, secret):
         study.outputs(of, split)
     study.fidelity(of)
+    study.fidelity(of, measures=halves.NAMES)
     study.fidelity(of, split=sample, measures=ON_TRAIN)
     pairs = [study._pair(of, "host", split)[0] for split in ("test", sample)]
     stored = study._find(of)

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterable
 
 import pandas as pd
-from torch import Tensor
 
-from fidlib.measures import losses
+from fidlib.measures import halves
+from fidlib.measures.catalogue import usual
 from fidlib.study.config import Config
 from fidlib.study.lineage import Lineage, Name, several
 from fidlib.study.study import Study
@@ -61,23 +61,10 @@ def over_hosts(studies: Iterable[tuple[Study, Iterable[Name]]]) -> pd.DataFrame:
         )
     rows = []
     for study, models in studies:
-        labels = study.images("test").labels
         named = {str(one): one for one in (Lineage(), *several(models))}
         for name, lineage in named.items():
-            values = study.fidelity(lineage).values() | _halves(study, lineage, labels)
-            rows += [(study.config.seed, name, *pair) for pair in values.items()]
+            report = study.fidelity(lineage, measures=[*usual(), *halves.NAMES])
+            values = report.values().items()
+            rows += [(study.config.seed, name, *pair) for pair in values]
     table = pd.DataFrame(rows, columns=["seed", "method", "measure", "value"])
     return table.dropna().reset_index(drop=True)
-
-
-def _halves(study: Study, lineage: Lineage, labels: Tensor) -> dict[str, float | None]:
-    """Measures on the even and on the odd test images, of outputs that are kept."""
-    host, model = study.outputs(), study.outputs(lineage)
-    values: dict[str, float | None] = {}
-    for half, first in (("even", 0), ("odd", 1)):
-        (x, a), (y, b) = ([p[first::2].double() for p in o] for o in (host, model))
-        values[f"accuracy_{half}"] = losses.accuracy(b, labels[first::2])
-        values[f"agreement_{half}"] = losses.agreement(a, b)
-        values[f"pfl_{half}"] = losses.pfl(x, y).item()
-        values[f"spl_{half}"] = losses.spl(a, b).item()
-    return values

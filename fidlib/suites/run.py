@@ -23,6 +23,7 @@ from tqdm import tqdm
 from fidlib.runs import keys, machine, pool, store
 from fidlib.study.jobs import Asked, noting, tasks
 from fidlib.suites import publish
+from fidlib.suites.output import sign
 from fidlib.suites.read import Job, Result, Suite, check
 
 LONGEST = 80
@@ -206,6 +207,8 @@ def _papermill(job: Job, folder: Path, root: Path) -> None:
                 "fidlib was changed since the suite began: start it again."
             )
         store.write_json(record, content | {"cells": job.code})
+        for picture in output.glob("*.png"):
+            sign(picture, record.read_text("utf-8"))
 
 
 def _failed_folder(job: Job) -> Path:
