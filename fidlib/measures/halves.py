@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fidlib.measures import losses
-from fidlib.measures.measure import MEASURES, row
+from fidlib.measures.measure import row
 from fidlib.measures.pair import Pair
 
 HALVES = {"even": slice(0, None, 2), "odd": slice(1, None, 2)}
@@ -27,28 +27,29 @@ def _spl(pair: Pair, rows: slice) -> float:
     return losses.spl(*(logits[rows] for logits in pair.logits)).item()
 
 
-def _enter(name: str, half: str, of: Callable[[Pair, slice], float | None]) -> str:
+def _enter(
+    name: str, half: str, unit: str, same: float | None, of: Callable[..., float | None]
+) -> str:
     def measured(pair: Pair) -> float | None:
-        few = len(pair.labels[HALVES[half]]) == 0
-        return None if few else of(pair, HALVES[half])
+        return of(pair, HALVES[half]) if len(pair) > 1 else None
 
     measured.__name__ = f"{name}_{half}"
     measured.__doc__ = (
         f"`{name}` on the {half} images alone.\n\n    Blind to the other half."
     )
-    whole = MEASURES[name]
-    settings = {"same": whole.same, "by_class": False, "in_table": False}
-    row("halves", whole.unit, whole.source, **settings)(measured)
+    row("halves", unit, f"as {name}", same=same, by_class=False, in_table=False)(
+        measured
+    )
     return measured.__name__
 
 
 NAMES = [
-    _enter(name, half, of)
-    for name, of in (
-        ("accuracy", _accuracy),
-        ("agreement", _agreement),
-        ("pfl", _pfl),
-        ("spl", _spl),
+    _enter(name, half, unit, same, of)
+    for name, unit, same, of in (
+        ("accuracy", "share of images", None, _accuracy),
+        ("agreement", "share of images", 1.0, _agreement),
+        ("pfl", "squared features", 0.0, _pfl),
+        ("spl", "nats", 0.0, _spl),
     )
     for half in HALVES
 ]
