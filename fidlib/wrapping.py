@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from numbers import Integral
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -199,6 +199,12 @@ def _head(network: nn.Module, images: Tensor, answer: Tensor) -> tuple[str, Tens
             f"no nn.Linear of {name} is called in its forward; fidlib needs a network "
             "that ends in one: its inputs are the features."
         )
+    heads = {n: out for n, *_, out in ran if n in linear and _is_shaped(out, answer)}
+    if len(heads) > 1 and _near(torch.stack([*heads.values()]).mean(0), answer, answer):
+        raise ValueError(
+            f"{name} answers by the mean of {len(heads)} heads, {', '.join(heads)}; "
+            "fidlib needs one: let its forward return what one of them gives."
+        )
     after = [f"{n} ({type(m).__name__})" for n, m, *_ in ran[last + 1 :]]
     follows = after[-1] if after else "something in its forward"
     raise ValueError(
@@ -319,8 +325,9 @@ def _train(body: nn.Module, head: nn.Linear, images: Tensor) -> None:
             f"{name} cannot be trained ({_reason(error)}): let its forward compute "
             "with gradients, and change no tensor in place that they need."
         ) from error
-    for place, layer, *_ in ran:
-        if all(p.grad is None for p in layer.parameters(recurse=False)):
+    for place, layer in {call.name: call.layer for call in ran}.items():
+        untrained = all(p.grad is None for p in layer.parameters(recurse=False))
+        if untrained and _counts(body, layer, images):
             raise ValueError(
                 f"no gradient reaches {place} ({type(layer).__name__}) of {name}, so "
                 "it would never be trained: remove no_grad, detach and the like from "
@@ -333,6 +340,17 @@ def _train(body: nn.Module, head: nn.Linear, images: Tensor) -> None:
             f"{name} cannot be copied once it has been run: let it keep no tensor of "
             "the images that it has seen."
         ) from error
+
+
+@torch.no_grad()
+def _counts(body: nn.Module, layer: nn.Module, images: Tensor) -> bool:
+    """Whether the features rest on a layer, whose weights are changed to see; some
+    networks call one for an answer of another kind, as CLIP's.
+    """
+    before = body.eval()(images.clone())
+    for parameter in layer.parameters(recurse=False):
+        parameter += 1
+    return not torch.equal(body(images.clone()), before)
 
 
 @contextlib.contextmanager
@@ -351,7 +369,11 @@ def _noted(layers: Mapping[str, nn.Module], ran: list[Call]) -> Iterator[None]:
 
 
 def _same(found: object, answer: Tensor) -> bool:
-    return isinstance(found, Tensor) and torch.equal(found, answer)
+    return _is_shaped(found, answer) and torch.equal(found, answer)
+
+
+def _is_shaped(found: object, answer: Tensor) -> TypeGuard[Tensor]:
+    return isinstance(found, Tensor) and found.shape == answer.shape
 
 
 def _near(found: Tensor, expected: Tensor, answer: Tensor) -> bool:

@@ -273,6 +273,23 @@ def test_wrap_names_what_follows_the_head(network, message):
         models.wrap(network, image_size=8)
 
 
+class Distilled(Net):
+    """Two heads, whose mean is the answer, as of DeiT and LeViT."""
+
+    def __init__(self):
+        super().__init__()
+        self.taught = nn.Linear(12, 10)
+
+    def forward(self, images):
+        x = self.features(images)
+        return (self.head(x) + self.taught(x)) / 2
+
+
+def test_wrap_names_heads_whose_mean_is_the_answer():
+    with pytest.raises(ValueError, match="by the mean of 2 heads, head, taught; "):
+        models.wrap(Distilled(), image_size=8)
+
+
 class Cosine(nn.Linear):
     def forward(self, x):
         return F.linear(F.normalize(x), F.normalize(self.weight))
@@ -421,6 +438,25 @@ class InPlace(Net):
 def test_wrap_refuses_what_training_would_not_train(kind, message):
     with pytest.raises(ValueError, match=message):
         models.wrap(kind(), image_size=8)
+
+
+class Aside(Net):
+    """It computes what nobody asks for, as CLIP does for texts."""
+
+    def __init__(self):
+        super().__init__()
+        self.aside = nn.Linear(12, 5)
+
+    def features(self, images):
+        x = super().features(images)
+        self.aside(x)
+        return x
+
+
+def test_a_layer_on_which_no_answer_rests_need_not_be_trained():
+    model = models.wrap(Aside(), image_size=8)
+    left = {"body.aside.weight", "body.aside.bias"}
+    assert moved(model, step("FTAL", model)) == weights.used(model).keys() - left
 
 
 def test_wrap_leaves_randomness_and_the_network_alone():
