@@ -322,7 +322,8 @@ def load_authors(path: str | Path, *, dataset: str = "mnist") -> Classifier:
     if dataset not in NORMALISATION:
         raise ValueError(
             f"{path} is of the authors, who trained on {', '.join(NORMALISATION)}, not "
-            f"on {dataset!r}: say which of them."
+            f"on {dataset!r}: say which of them, or what network it is of, such as "
+            "--network module:function."
         )
     state, _ = checkpoints.read(path)
     shape = next((t.shape for n, t in state.items() if n.endswith("out.weight")), ())

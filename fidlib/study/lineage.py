@@ -73,5 +73,5 @@ def several(names: Name | Iterable[Name]) -> list[Lineage]:
     Raises:
         ValueError: If one names no method or no attack.
     """
-    one = isinstance(names, str | Method | Lineage)
-    return [Lineage.read(name) for name in ([names] if one else names)]
+    several = isinstance(names, Iterable) and not isinstance(names, str)
+    return [Lineage.read(name) for name in (names if several else [names])]
