@@ -131,7 +131,8 @@ def _check(network: nn.Module) -> None:
     if not any(isinstance(m, nn.Linear) for n, m in network.named_modules() if n):
         raise ValueError(
             f"{name} has no linear layer inside; fidlib needs a network that ends in "
-            "nn.Linear: its inputs are the features."
+            "nn.Linear, whose inputs are the features: write a 1 x 1 convolution of "
+            "pooled features as nn.Flatten() and nn.Linear."
         )
 
 
@@ -301,13 +302,13 @@ def _unlike(body: nn.Module, head: nn.Linear, images: Tensor, other: list[int]) 
 
 
 def _train(body: nn.Module, head: nn.Linear, images: Tensor) -> None:
-    """Raise unless a training step of a copy goes as it should."""
+    """Raise unless a training step of a copy goes as it should, at rest as well, as
+    models are trained from a host.
+    """
     body, head = copy.deepcopy((body, head))
-    name, ran = _name(body), list[Call]()
-    layers = {n: m for n, m in body.named_modules() if [*m.parameters(recurse=False)]}
+    name = _name(body)
     try:
-        with _noted(layers, ran):
-            features = body.train()(images)
+        features = body.train()(images.clone())
     except Exception as error:
         raise ValueError(
             f"{name} cannot be run in training mode ({_reason(error)}): mend its "
@@ -318,21 +319,9 @@ def _train(body: nn.Module, head: nn.Linear, images: Tensor) -> None:
             f"in training mode {name} returns a {type(features).__name__} that is not "
             "its logits: build it without further heads (such as aux_logits=False)."
         )
-    try:
-        head(features).square().mean().backward()
-    except Exception as error:
-        raise ValueError(
-            f"{name} cannot be trained ({_reason(error)}): let its forward compute "
-            "with gradients, and change no tensor in place that they need."
-        ) from error
-    for place, layer in {call.name: call.layer for call in ran}.items():
-        untrained = all(p.grad is None for p in layer.parameters(recurse=False))
-        if untrained and _counts(body, layer, images):
-            raise ValueError(
-                f"no gradient reaches {place} ({type(layer).__name__}) of {name}, so "
-                "it would never be trained: remove no_grad, detach and the like from "
-                "its forward."
-            )
+    _learn(body, head, features, images)
+    _at_rest(body, images)  # whatever it keeps of it
+    _learn(body, head, body(images.clone()), images)
     try:
         copy.deepcopy(body)
     except Exception as error:
@@ -342,15 +331,42 @@ def _train(body: nn.Module, head: nn.Linear, images: Tensor) -> None:
         ) from error
 
 
-@torch.no_grad()
-def _counts(body: nn.Module, layer: nn.Module, images: Tensor) -> bool:
-    """Whether the features rest on a layer, whose weights are changed to see; some
-    networks call one for an answer of another kind, as CLIP's.
+def _learn(body: nn.Module, head: nn.Linear, features: Tensor, images: Tensor) -> None:
+    """Raise unless a gradient reaches every weight on which the features rest; some
+    networks call a layer for an answer of another kind, as CLIP's.
     """
-    before = body.eval()(images.clone())
-    for parameter in layer.parameters(recurse=False):
-        parameter += 1
-    return not torch.equal(body(images.clone()), before)
+    name, at_rest = _name(body), "" if body.training else " in eval mode"
+    body.zero_grad()
+    try:
+        head(features).square().mean().backward()
+    except Exception as error:
+        raise ValueError(
+            f"{name} cannot be trained ({_reason(error)}): let its forward compute "
+            "with gradients, and change no tensor in place that they need."
+        ) from error
+    left = {n: p for n, p in body.named_parameters() if p.grad is None}
+    if left and _count(body, left.values(), images):
+        place = next(n for n, p in left.items() if _count(body, [p], images))
+        raise ValueError(
+            f"no gradient reaches {place} of {name}{at_rest}, so it would never be "
+            "trained: remove no_grad, detach and the like from its forward, and keep "
+            "nothing that was computed of weights."
+        )
+
+
+@torch.no_grad()
+def _count(body: nn.Module, weights: Iterable[nn.Parameter], images: Tensor) -> bool:
+    """Whether the features rest on weights, which are changed to see."""
+    before = _at_rest(body, images)
+    for weight in weights:
+        weight += 1
+    return not torch.equal(_at_rest(body, images), before)
+
+
+@torch.no_grad()
+def _at_rest(body: nn.Module, images: Tensor) -> Tensor:
+    """Features in eval mode, as newly entered: some keep what weights give there."""
+    return body.train().eval()(images.clone())
 
 
 @contextlib.contextmanager

@@ -414,6 +414,23 @@ class Detached(Net):
         return self.hidden(F.relu(self.convolution(images)).detach().flatten(1))
 
 
+class Cached(Net):
+    """At rest it keeps what it computed of a weight, as LeViT and TinyViT do."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias, self.kept = nn.Parameter(torch.rand(12)), None
+
+    def train(self, mode=True):
+        self.kept = None
+        return super().train(mode)
+
+    def features(self, images):
+        bias = 2 * self.bias if self.training or self.kept is None else self.kept
+        self.kept = None if self.training else bias
+        return super().features(images) + bias
+
+
 class Kept(Net):
     def features(self, images):
         self.last = super().features(images)
@@ -431,6 +448,7 @@ class InPlace(Net):
     [
         (Frozen, "no gradient reaches convolution"),
         (Detached, "no gradient reaches convolution"),
+        (Cached, "no gradient reaches bias of Cached in eval mode"),
         (Kept, "keep no tensor of the images"),
         (InPlace, "cannot be trained"),
     ],
