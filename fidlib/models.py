@@ -6,6 +6,7 @@ They are built by name or wrapped, run on images, saved and read back.
 import copy
 import functools
 import json
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -398,9 +399,11 @@ def load(
                 f"{path}: {name} is {given}, of the network {wanted}: save the state "
                 "dict of the network, in floats."
             )
+    told = OrderedDict(found)
+    told._metadata = own._metadata  # versions of layers, which no file keeps
     try:
-        model.load_state_dict(found)
-    except RuntimeError as error:
+        model.load_state_dict(told)
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"{path} holds another architecture than the one it is loaded into "
             f"({' '.join(str(error).split())[:200]})."
