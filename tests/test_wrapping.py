@@ -14,6 +14,7 @@ import fidlib as fl
 from fidlib import models, training, weights
 from fidlib.methods import METHODS
 from fidlib.training import Plan
+from fidlib.training.quiet import projections
 
 
 class Net(nn.Module):
@@ -611,9 +612,11 @@ def test_pruned_layers_are_trained_and_the_mask_stays(name, after_a_step):
             assert weight.eq(0).float().mean() == pytest.approx(0.5, abs=0.02)
 
 
-def test_batch_norm_stays_as_it_is_also_where_it_is_pruned():
+@pytest.mark.parametrize("pruned", [(1,), (0,), (0, 1)])
+def test_batch_norm_stays_as_it_is_also_where_it_is_pruned(pruned):
     layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten()]
-    prune.l1_unstructured(layers[1], "weight", 0.5)
+    for place in pruned:
+        prune.l1_unstructured(layers[place], "weight", 0.5)
     network = nn.Sequential(*layers, nn.Linear(144, 12), nn.Linear(12, 10))
     host = models.wrap(network, image_size=8)
     before = weights.used(host)
@@ -686,3 +689,15 @@ def test_the_trained_part_is_that_of_layers_whose_weights_are_computed(place, na
     assert moved(host, marked) == expected
     again = models.fingerprint(marked), models.fingerprint(host)
     assert again[0] != again[1]
+
+
+def test_quiet_directions_are_of_the_layer_whose_weight_is_computed():
+    images = torch.rand(20, 1, 8, 8)
+    plain, *hosts = (models.wrap(n, image_size=8) for n in (Net(), *computed()))
+    told = projections(plain, images, 0.03)
+    for host in hosts[:2]:  # those of an orthogonal head have plain bodies
+        found = projections(host, images, 0.03)
+        layers = [(m.body.convolution, m.body.hidden) for m in (plain, host)]
+        assert {*found} == {weights.stored(layer) for layer in layers[1]}
+        first, same = (weights.stored(pair[0]) for pair in layers)  # of alike inputs
+        assert torch.equal(found[same], told[first])
