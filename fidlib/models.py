@@ -399,8 +399,8 @@ def load(
                 f"{path}: {name} is {given}, of the network {wanted}: save the state "
                 "dict of the network, in floats."
             )
-    told = OrderedDict(found)
-    told._metadata = own._metadata  # versions of layers, which no file keeps
+    told: Any = OrderedDict(found)
+    told._metadata = cast(Any, own)._metadata  # versions of layers: no file keeps them
     try:
         model.load_state_dict(told)
     except (RuntimeError, ValueError) as error:

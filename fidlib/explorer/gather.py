@@ -216,7 +216,7 @@ def _names_models(frame: Any) -> bool:
     return table and "method" in [*frame.columns, *frame.index.names]
 
 
-def table(title: str, frame: pd.DataFrame) -> dict[str, Any]:
+def table(title: str, frame: Any) -> dict[str, Any]:
     """More models for the trade-offs: a row each, its name from what is no measure."""
     frame = frame.reset_index().rename(columns={"marked_accuracy": "accuracy"})
     settings = [n for n in ("weight", "chains", "epochs", "seed") if n in frame]

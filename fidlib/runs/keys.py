@@ -156,7 +156,7 @@ def _code(thing: Callable, seen: set[int]) -> list[str]:
     return found
 
 
-def _generated(thing: Callable, name: str, text: str) -> bool:
+def _generated(thing: object, name: str, text: str) -> bool:
     """Whether a dataclass was given this method, which its own text decides."""
     special = name.startswith("__") and name.endswith("__")
     return special and dataclasses.is_dataclass(thing) and f"def {name}(" not in text
