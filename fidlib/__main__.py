@@ -151,6 +151,7 @@ class Compare:
         from fidlib.measures.fidelity import compare
         from fidlib.runs import machine
 
+        check_file("page", self.page)
         dataset = self.data or checkpoints.trained_on(self.host)
         for path in (self.host, self.marked):
             checkpoints.existing(path)
@@ -242,6 +243,11 @@ class Lab:
 
     def __call__(self) -> int:
         folder = project_root() / "notebooks"
+        if not folder.is_dir():
+            raise ValueError(
+                f"there are no notebooks in {folder.parent}: run fidlib lab in a clone "
+                "of its repository."
+            )
         command = [sys.executable, "-m", "jupyter", "lab", *self.arguments]
         return subprocess.run(command, cwd=folder).returncode
 

@@ -1,9 +1,10 @@
 """The owner's commands, and what several commands read."""
 
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -81,9 +82,7 @@ class Verify:
         def suspect(name: str) -> object:
             path = Path(name)
             if path.suffix == ".csv":
-                import pandas as pd
-
-                return pd.read_csv(path).T.to_numpy()
+                return _answers(path)
             if not path.exists():
                 return study.model(name)
             dataset = study.config.dataset
@@ -100,6 +99,19 @@ class Verify:
         )
         print(evidence)
         return 0 if evidence.holds else 1
+
+
+def _answers(path: Path) -> Any:
+    """`(1 + fresh keys, triggers)` classes in a table of answers."""
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path).T.to_numpy()
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{path} is no table of answers ({error}): write a row for each trigger, "
+            "a column of classes and a line above it."
+        ) from error
 
 
 def stored(path: Path, dataset: str, like: "Classifier | None") -> "Classifier":
@@ -139,3 +151,12 @@ def check_file(name: str, path: Path | None) -> None:
     """Raise ValueError unless a file can be written there, or none is asked for."""
     if path and (path.is_dir() or not path.parent.is_dir()):
         raise ValueError(f"{name} is {path}: name a file in a folder that exists.")
+    try:
+        if path:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+    except OSError as error:
+        raise ValueError(
+            f"{name} is {path}, where nothing can be written ({error.strerror}): name "
+            "a file in a folder of yours."
+        ) from error

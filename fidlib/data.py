@@ -289,7 +289,13 @@ def _download(name: str, path: Path) -> None:
     """Fetch a set by torchvision and convert it once; others who want it wait."""
     import torchvision
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{path.parent} can be no folder of data ({error.strerror}): name another "
+            "in FIDLIB_DATA."
+        ) from error
     with locked(path):
         if path.exists():
             return

@@ -6,6 +6,7 @@ They are built by name or wrapped, run on images, saved and read back.
 import copy
 import functools
 import json
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -322,7 +323,8 @@ def load_authors(path: str | Path, *, dataset: str = "mnist") -> Classifier:
     if dataset not in NORMALISATION:
         raise ValueError(
             f"{path} is of the authors, who trained on {', '.join(NORMALISATION)}, not "
-            f"on {dataset!r}: say which of them."
+            f"on {dataset!r}: say which of them, or what network it is of, such as "
+            "--network module:function."
         )
     state, _ = checkpoints.read(path)
     shape = next((t.shape for n, t in state.items() if n.endswith("out.weight")), ())
@@ -397,9 +399,11 @@ def load(
                 f"{path}: {name} is {given}, of the network {wanted}: save the state "
                 "dict of the network, in floats."
             )
+    versioned: Any = OrderedDict(tensors)
+    versioned._metadata = cast(Any, expected)._metadata  # of layers: no file keeps it
     try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
+        model.load_state_dict(versioned)
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"{path} holds another architecture than the one it is loaded into "
             f"({' '.join(str(error).split())[:200]})."

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from numbers import Integral
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +131,8 @@ def _check(network: nn.Module) -> None:
     if not any(isinstance(m, nn.Linear) for n, m in network.named_modules() if n):
         raise ValueError(
             f"{name} has no linear layer inside; fidlib needs a network that ends in "
-            "nn.Linear: its inputs are the features."
+            "nn.Linear, whose inputs are the features: write a 1 x 1 convolution of "
+            "pooled features as nn.Flatten() and nn.Linear."
         )
 
 
@@ -198,6 +199,12 @@ def _head(network: nn.Module, images: Tensor, answer: Tensor) -> tuple[str, Tens
         raise ValueError(
             f"no nn.Linear of {name} is called in its forward; fidlib needs a network "
             "that ends in one: its inputs are the features."
+        )
+    heads = {n: out for n, *_, out in ran if n in linear and _is_shaped(out, answer)}
+    if len(heads) > 1 and _near(torch.stack([*heads.values()]).mean(0), answer, answer):
+        raise ValueError(
+            f"{name} answers by the mean of {len(heads)} heads, {', '.join(heads)}; "
+            "fidlib needs one: let its forward return what one of them gives."
         )
     after = [f"{n} ({type(m).__name__})" for n, m, *_ in ran[last + 1 :]]
     follows = after[-1] if after else "something in its forward"
@@ -295,13 +302,13 @@ def _unlike(body: nn.Module, head: nn.Linear, images: Tensor, other: list[int]) 
 
 
 def _train(body: nn.Module, head: nn.Linear, images: Tensor) -> None:
-    """Raise unless a training step of a copy goes as it should."""
+    """Raise unless a training step of a copy goes as it should, at rest as well, as
+    models are trained from a host.
+    """
     body, head = copy.deepcopy((body, head))
-    name, ran = _name(body), list[Call]()
-    layers = {n: m for n, m in body.named_modules() if [*m.parameters(recurse=False)]}
+    name = _name(body)
     try:
-        with _noted(layers, ran):
-            features = body.train()(images)
+        features = body.train()(images.clone())
     except Exception as error:
         raise ValueError(
             f"{name} cannot be run in training mode ({_reason(error)}): mend its "
@@ -312,20 +319,9 @@ def _train(body: nn.Module, head: nn.Linear, images: Tensor) -> None:
             f"in training mode {name} returns a {type(features).__name__} that is not "
             "its logits: build it without further heads (such as aux_logits=False)."
         )
-    try:
-        head(features).square().mean().backward()
-    except Exception as error:
-        raise ValueError(
-            f"{name} cannot be trained ({_reason(error)}): let its forward compute "
-            "with gradients, and change no tensor in place that they need."
-        ) from error
-    for place, layer, *_ in ran:
-        if all(p.grad is None for p in layer.parameters(recurse=False)):
-            raise ValueError(
-                f"no gradient reaches {place} ({type(layer).__name__}) of {name}, so "
-                "it would never be trained: remove no_grad, detach and the like from "
-                "its forward."
-            )
+    _learn(body, head, features, images)
+    _at_rest(body, images)  # whatever it keeps of it
+    _learn(body, head, body(images.clone()), images)
     try:
         copy.deepcopy(body)
     except Exception as error:
@@ -333,6 +329,44 @@ def _train(body: nn.Module, head: nn.Linear, images: Tensor) -> None:
             f"{name} cannot be copied once it has been run: let it keep no tensor of "
             "the images that it has seen."
         ) from error
+
+
+def _learn(body: nn.Module, head: nn.Linear, features: Tensor, images: Tensor) -> None:
+    """Raise unless a gradient reaches every weight on which the features rest; some
+    networks call a layer for an answer of another kind, as CLIP's.
+    """
+    name, at_rest = _name(body), "" if body.training else " in eval mode"
+    body.zero_grad()
+    try:
+        head(features).square().mean().backward()
+    except Exception as error:
+        raise ValueError(
+            f"{name} cannot be trained ({_reason(error)}): let its forward compute "
+            "with gradients, and change no tensor in place that they need."
+        ) from error
+    left = {n: p for n, p in body.named_parameters() if p.grad is None}
+    if left and _count(body, left.values(), images):
+        place = next(n for n, p in left.items() if _count(body, [p], images))
+        raise ValueError(
+            f"no gradient reaches {place} of {name}{at_rest}, so it would never be "
+            "trained: remove no_grad, detach and the like from its forward, and keep "
+            "nothing that was computed of weights."
+        )
+
+
+@torch.no_grad()
+def _count(body: nn.Module, weights: Iterable[nn.Parameter], images: Tensor) -> bool:
+    """Whether the features rest on weights, which are changed to see."""
+    before = _at_rest(body, images)
+    for weight in weights:
+        weight += 1
+    return not torch.equal(_at_rest(body, images), before)
+
+
+@torch.no_grad()
+def _at_rest(body: nn.Module, images: Tensor) -> Tensor:
+    """Features in eval mode, as newly entered: some keep what weights give there."""
+    return body.train().eval()(images.clone())
 
 
 @contextlib.contextmanager
@@ -351,7 +385,11 @@ def _noted(layers: Mapping[str, nn.Module], ran: list[Call]) -> Iterator[None]:
 
 
 def _same(output: object, answer: Tensor) -> bool:
-    return isinstance(output, Tensor) and torch.equal(output, answer)
+    return _is_shaped(output, answer) and torch.equal(output, answer)
+
+
+def _is_shaped(output: object, answer: Tensor) -> TypeGuard[Tensor]:
+    return isinstance(output, Tensor) and output.shape == answer.shape
 
 
 def _near(output: Tensor, expected: Tensor, answer: Tensor) -> bool:

@@ -120,6 +120,30 @@ def test_logits_inside_an_answer_are_no_hindrance(nets):
     assert torch.equal(model.head.weight, lenet()[3].weight)
 
 
+class Versioned(nn.Linear):
+    """A layer that asks which version wrote its weights, as MNASNet does."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state, prefix, metadata, *others):
+        if metadata.get("version") != 2:
+            raise ValueError("version should be 2")
+        super()._load_from_state_dict(state, prefix, metadata, *others)
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+def test_layers_are_told_their_own_version(ending, nets):
+    network = lenet()
+    network[1] = Versioned(64, 12)
+    model = models.wrap(network, image_size=8)
+    if ending == "pt":
+        torch.save(network.state_dict(), "model.pt")
+    else:
+        models.save(model, "model.safetensors")
+    loaded = models.load(f"model.{ending}", like=model)
+    assert models.fingerprint(loaded) == models.fingerprint(model)
+
+
 def changed(function):
     return {name: function(value) for name, value in lenet().state_dict().items()}
 

@@ -179,6 +179,12 @@ def test_load_converts_a_download_once(tmp_path, monkeypatch):
     assert first.mean == (0.1307,)
 
 
+def test_load_says_where_no_folder_can_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"file can be no folder of data \(File exist"):
+        data.load("mnist", tmp_path / "file")
+
+
 def test_load_without_a_network_says_where_to_put_the_file(tmp_path, monkeypatch):
     import torchvision
 

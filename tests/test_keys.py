@@ -1,3 +1,5 @@
+import collections
+import dataclasses
 import functools
 import importlib
 import linecache
@@ -65,9 +67,60 @@ class Static:
         return uses_a_constant(x)
 
 
+@functools.lru_cache
+def remembers(x):
+    return uses_a_constant(x)
+
+
+@torch.no_grad()
+def without_gradient(x):
+    return uses_a_constant(x)
+
+
+def doubled():
+    return [FACTOR]
+
+
+@dataclasses.dataclass
+class Settings:
+    width: int = 8
+    factors: list = dataclasses.field(default_factory=doubled)
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Counted:
+    width: int = 8
+
+    def __len__(self):
+        return FACTOR * self.width
+
+
+class WithoutGradient:
+    @torch.no_grad()
+    def start(self):
+        return FACTOR
+
+    @functools.lru_cache  # noqa: B019
+    def again(self):
+        return 2
+
+
+Size = collections.namedtuple("Size", "height width")
+PARTIAL = functools.partial(uses_a_constant, 3)
+
+
+def asks_a_cache(x):
+    return remembers(x) + Size(1, x).width
+
+
+def fills(x):
+    return PARTIAL() + Size(1, x).width
+
+
 @pytest.mark.parametrize(
     "thing",
     [
+        *(asks_a_cache, without_gradient, Settings, Counted, WithoutGradient, fills),
         *(uses_a_constant, uses_it_inside, uses_a_helper),
         *(Module, Child, Indirect, Static, Cached, asks_a_network),
     ],

@@ -222,6 +222,9 @@ def broken(tmp_path):
         (["make", "--model", "vgg"], "unknown network 'vgg'"),
         (["make", "--scale", "hour"], "unknown scale 'hour'"),
         (["make", "--feature-dim", "1"], "feature_dim is 1"),
+        (["make", "--train-images", "1"], "there is 1 training image; BatchNorm needs"),
+        (["make", "--feature-dim", "9" * 20], "it must be at least 2, below 2^63"),
+        (["make", "--embed-rate", "nan"], "embed_rate is nan; it must be at least 0"),
         (["figures", "--suite", "digit"], "unknown suite 'digit'"),
         (["figures", "--only", "05"], "no notebook 05"),
         (["figures", "--jobs", "0"], "jobs is 0"),
@@ -242,6 +245,14 @@ def broken(tmp_path):
             ["compare", "{}/authors.pt", "{}/authors.pt", "--data", "digits"],
             "not on 'digits': say which",
         ),
+        (
+            ["compare", "{}/none.pt", "{}/none.pt", "--page", "{}/none/a.html"],
+            "page is {}/none/a.html: name a file in a folder",
+        ),
+        (
+            ["compare", "{}/none.pt", "{}/none.pt", "--page", "/proc/a.html"],
+            "page is /proc/a.html, where nothing can be written",
+        ),
         (["compare", "{}/none.pt", "{}/none.pt"], "there is no model at"),
         (
             ["compare", "{}/cut.safetensors", "{}/authors.pt", "--data", "mnist"],
@@ -257,7 +268,7 @@ def test_bad_input_gets_one_sentence(arguments, message, broken, capsys, monkeyp
     monkeypatch.chdir(ROOT)
     assert main([part.format(broken) for part in arguments]) == 1
     printed = capsys.readouterr()
-    assert message in printed.err
+    assert message.format(broken) in printed.err
     assert printed.err.startswith("fidlib: ")
     assert "Traceback" not in printed.err
     assert printed.err.count("\n") == 1
@@ -288,15 +299,41 @@ def test_an_owner_commits_and_verifies(tmp_path, capsys, monkeypatch):
     assert main(["verify", str(folder), "--key", "key.json"]) == 1
     assert "of 40 triggers match" in capsys.readouterr().out
     answers[:5].to_csv("few.csv", index=False)
+    Path("empty.csv").write_bytes(b"")
+    Path("latin.csv").write_bytes(b"answer\n\xe9\n")
+    Path("words.csv").write_text("answer\ncat\n")
     for suspect, message in (
         ("few.csv", "expected 40 class indices"),
-        ("none.csv", "none.csv"),
+        ("none.csv", "none.csv is no table of answers"),
+        ("empty.csv", "empty.csv is no table of answers"),
+        ("latin.csv", "latin.csv is no table of answers"),
+        ("words.csv", "pass class indices"),
         ("x", "unknown method 'x'"),
     ):
         assert main(["verify", suspect, "--key", "key.json"]) == 1
         assert message in capsys.readouterr().err
+    for odd in (
+        ["--tries", "0"],
+        ["--alpha", "2"],
+        ["--alpha", "nan"],
+        ["--fresh", "0"],
+    ):
+        assert main(["verify", "host", "--key", "key.json", *odd]) == 1
+        assert f"{odd[0][2:]} is {odd[1]}" in capsys.readouterr().err
+    damaged = json.loads(Path("key.json").read_text()) | {"commitment": 5}
+    Path("five.json").write_text(json.dumps(damaged))
+    Path("folder.json").mkdir()
+    for name, message in (("five", "other triggers follow"), ("folder", "is no key")):
+        assert main(["verify", "host", "--key", f"{name}.json"]) == 1
+        assert message in capsys.readouterr().err
     assert main(["verify", "host", "--key", "none.json"]) == 1
     assert "there is no key at none.json" in capsys.readouterr().err
+
+
+def test_lab_is_of_a_clone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["lab"]) == 1
+    assert f"no notebooks in {tmp_path}: run fidlib lab in a" in capsys.readouterr().err
 
 
 def test_no_memory_gets_one_sentence(capsys):

@@ -121,6 +121,19 @@ def test_a_suspect_is_a_classifier_a_function_or_its_answers():
             verify(wrong, RANDOM)
 
 
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        *(({"tries": n}, f"tries is {n}; pass a whole") for n in (0, -1, 1.5)),
+        *(({"fresh": n}, f"fresh is {n}; pass a whole") for n in (0, -9)),
+        *(({"alpha": n}, f"alpha is {n}; the level") for n in (0, -1, 2, np.nan)),
+    ],
+)
+def test_numbers_that_would_prove_anything_are_refused(odd, message):
+    with pytest.raises(ValueError, match=message):
+        verify(answering(1, RANDOM), RANDOM, **odd)
+
+
 # Keys
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -281,6 +282,65 @@ def test_parameters_of_a_notebook_are_checked_before_training():
     ):
         with pytest.raises(ValueError, match=f"{name} is {odd!r}; expected"):
             fl.Config.of(cell_names(**{name: odd}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (3, "trigger_options are 3, which chain does not take"),
+        ({"links": "5"}, "links is '5'; expected int, such as 0"),
+        ({"links": True}, "links is True; expected int"),
+        ({"labels": "odd"}, "labels is 'odd'; expected 'chain', 'permuted'"),
+        ({"labels": ["chain"]}, r"labels is \['chain'\]; expected"),
+        ({"link": 5}, "which chain does not take"),
+    ],
+)
+def test_options_of_triggers_are_checked_before_a_host_is_trained(options, message):
+    with pytest.raises(ValueError, match=message):
+        fl.Config(trigger_options=options).check()
+
+
+def test_a_whole_number_is_an_option_where_a_broken_one_is_wanted():
+    fl.Config(triggers="noise", trigger_options={"deviation": 1}).check()
+    fl.Config(triggers="patch", trigger_options={"word": True}).check()
+    with pytest.raises(ValueError, match="word is 1; expected bool"):
+        fl.Config(triggers="patch", trigger_options={"word": 1}).check()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"jobs": "2"}, "jobs is '2'; expected a whole number"),
+        ({"jobs": 2.0}, "jobs is 2.0; expected"),
+        ({"jobs": True}, "jobs is True; expected"),
+        ({"backend": "threads"}, "backend is 'threads', .* use one of loky, dask"),
+        ({"backend": "dask", "scheduler": 8786}, "scheduler 8786; use"),
+        ({"outputs": 3}, "outputs is 3; name images"),
+    ],
+)
+def test_what_models_are_made_with_is_checked_first(bare, options, message):
+    with pytest.raises(ValueError, match=message):
+        bare.make(["FTAL"], **options)
+
+
+def test_what_names_no_models_is_one_sentence(bare):
+    for odd in (3, 2.5, object()):
+        for asked in (bare.table, bare.make, bare.check_premise, bare.record):
+            with pytest.raises(ValueError, match="a model is named by"):
+                asked(odd)
+        with pytest.raises(ValueError, match="a model is named by"):
+            fl.explore(bare, odd)
+
+
+@pytest.mark.parametrize(
+    "odd", [3, [3], {"Mine": 3}, {"Mine": pd.DataFrame({"a": []})}]
+)
+def test_tables_of_the_explorer_are_checked_first(bare, odd):
+    with pytest.raises(ValueError, match=r"tables is .*; pass tables by title"):
+        fl.explore(bare, ["FTAL"], tables=odd)
+    for images in ("100", 100.0):
+        with pytest.raises(ValueError, match="images is"):
+            fl.explore(bare, ["FTAL"], images=images)
 
 
 def test_one_name_where_a_list_is_wanted_is_a_list_of_one(bare):

@@ -297,6 +297,19 @@ def test_read_checks_a_suite_before_anything_runs(project, listed, message):
     assert not (project / "runs").exists()
 
 
+def test_files_that_cannot_be_read_are_named(project):
+    suites = project / "notebooks" / "suites"
+    (suites / "latin.yaml").write_bytes(b"about: \xe9")
+    (suites / "folder.yaml").mkdir()
+    for name in ("latin", "folder"):
+        with pytest.raises(ValueError, match=rf"{name}.yaml cannot be read"):
+            read(name)
+    (project / "notebooks" / "cut.ipynb").write_text("{")
+    write_suite(project, "cut", "[{notebook: cut}]")
+    with pytest.raises(ValueError, match=r"cut.ipynb is damaged or no notebook"):
+        run(read("cut"))
+
+
 def test_read_takes_a_whole_number_for_a_fraction(project):
     write_suite(project, "one", "[{notebook: good, fraction: 1}]")
     assert read("one").jobs[0].parameters == {"fraction": 1}

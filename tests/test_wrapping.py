@@ -14,6 +14,7 @@ import fidlib as fl
 from fidlib import models, training, weights
 from fidlib.methods import METHODS
 from fidlib.training import Plan
+from fidlib.training.quiet import projections
 
 
 class Net(nn.Module):
@@ -273,6 +274,23 @@ def test_wrap_names_what_follows_the_head(network, message):
         models.wrap(network, image_size=8)
 
 
+class Distilled(Net):
+    """Two heads, whose mean is the answer, as of DeiT and LeViT."""
+
+    def __init__(self):
+        super().__init__()
+        self.taught = nn.Linear(12, 10)
+
+    def forward(self, images):
+        x = self.features(images)
+        return (self.head(x) + self.taught(x)) / 2
+
+
+def test_wrap_names_heads_whose_mean_is_the_answer():
+    with pytest.raises(ValueError, match="by the mean of 2 heads, head, taught; "):
+        models.wrap(Distilled(), image_size=8)
+
+
 class Cosine(nn.Linear):
     def forward(self, x):
         return F.linear(F.normalize(x), F.normalize(self.weight))
@@ -397,6 +415,23 @@ class Detached(Net):
         return self.hidden(F.relu(self.convolution(images)).detach().flatten(1))
 
 
+class Cached(Net):
+    """At rest it keeps what it computed of a weight, as LeViT and TinyViT do."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias, self.kept = nn.Parameter(torch.rand(12)), None
+
+    def train(self, mode=True):
+        self.kept = None
+        return super().train(mode)
+
+    def features(self, images):
+        bias = 2 * self.bias if self.training or self.kept is None else self.kept
+        self.kept = None if self.training else bias
+        return super().features(images) + bias
+
+
 class Kept(Net):
     def features(self, images):
         self.last = super().features(images)
@@ -414,6 +449,7 @@ class InPlace(Net):
     [
         (Frozen, "no gradient reaches convolution"),
         (Detached, "no gradient reaches convolution"),
+        (Cached, "no gradient reaches bias of Cached in eval mode"),
         (Kept, "keep no tensor of the images"),
         (InPlace, "cannot be trained"),
     ],
@@ -421,6 +457,25 @@ class InPlace(Net):
 def test_wrap_refuses_what_training_would_not_train(kind, message):
     with pytest.raises(ValueError, match=message):
         models.wrap(kind(), image_size=8)
+
+
+class Aside(Net):
+    """It computes what nobody asks for, as CLIP does for texts."""
+
+    def __init__(self):
+        super().__init__()
+        self.aside = nn.Linear(12, 5)
+
+    def features(self, images):
+        x = super().features(images)
+        self.aside(x)
+        return x
+
+
+def test_a_layer_on_which_no_answer_rests_need_not_be_trained():
+    model = models.wrap(Aside(), image_size=8)
+    left = {"body.aside.weight", "body.aside.bias"}
+    assert moved(model, step("FTAL", model)) == weights.used(model).keys() - left
 
 
 def test_wrap_leaves_randomness_and_the_network_alone():
@@ -557,9 +612,11 @@ def test_pruned_layers_are_trained_and_the_mask_stays(name, after_a_step):
             assert weight.eq(0).float().mean() == pytest.approx(0.5, abs=0.02)
 
 
-def test_batch_norm_stays_as_it_is_also_where_it_is_pruned():
+@pytest.mark.parametrize("pruned", [(1,), (0,), (0, 1)])
+def test_batch_norm_stays_as_it_is_also_where_it_is_pruned(pruned):
     layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten()]
-    prune.l1_unstructured(layers[1], "weight", 0.5)
+    for place in pruned:
+        prune.l1_unstructured(layers[place], "weight", 0.5)
     network = nn.Sequential(*layers, nn.Linear(144, 12), nn.Linear(12, 10))
     host = models.wrap(network, image_size=8)
     before = weights.used(host)
@@ -632,3 +689,15 @@ def test_the_trained_part_is_that_of_layers_whose_weights_are_computed(place, na
     assert moved(host, marked) == expected
     again = models.fingerprint(marked), models.fingerprint(host)
     assert again[0] != again[1]
+
+
+def test_quiet_directions_are_of_the_layer_whose_weight_is_computed():
+    images = torch.rand(20, 1, 8, 8)
+    plain, *hosts = (models.wrap(n, image_size=8) for n in (Net(), *computed()))
+    expected = projections(plain, images, 0.03)
+    for host in hosts[:2]:  # those of an orthogonal head have plain bodies
+        moves = projections(host, images, 0.03)
+        layers = [(m.body.convolution, m.body.hidden) for m in (plain, host)]
+        assert {*moves} == {weights.stored(layer) for layer in layers[1]}
+        first, same = (weights.stored(pair[0]) for pair in layers)  # of alike inputs
+        assert torch.equal(moves[same], expected[first])

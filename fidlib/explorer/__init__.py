@@ -137,13 +137,13 @@ def explore(
         return Explorer(lambda: Packed(*page.read(path)))
     from fidlib.explorer import gather
 
-    if not 12 <= images <= 60_000:
-        raise ValueError(f"images is {images}; show at least 12 and at most 60,000.")
+    if not isinstance(images, int) or not 12 <= images <= 60_000:
+        raise ValueError(f"images is {images!r}; show at least 12 and at most 60,000.")
     find = gather.asked(what, models, split, triggers, images)
+    more = gather.tabled(tables or {})
 
     def packed() -> Packed:
         scene, planes = find()
-        more = [gather.table(*each) for each in (tables or {}).items()]
         scene = dataclasses.replace(scene, tables=more)
         return Packed(*scene.pack(), scene, planes)
 

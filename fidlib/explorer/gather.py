@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from fidlib.measures.maps import Projection
 from fidlib.methods import METHODS
 from fidlib.models import Classifier, Outputs
 from fidlib.runs import store
-from fidlib.study.lineage import Lineage, Name
+from fidlib.study.lineage import Lineage, Name, several
 from fidlib.study.study import Study
 
 FRAMES = 12
@@ -61,7 +62,7 @@ def asked(
                 "a study has images and triggers of its own: pass no others."
             )
         given = trained(what) if models is None else models
-        if not (names := [Lineage.read(name) for name in given]):
+        if not (names := several(given)):
             raise ValueError(
                 "no model of this study is trained: name some, as in models=."
             )
@@ -194,6 +195,25 @@ def kept(scene: Scene, planes: Planes, count: int) -> list[Kept]:
         )
         for three in planned
     ]
+
+
+def tabled(tables: Any) -> list[dict[str, Any]]:
+    """What `explore` was given as `tables`.
+
+    Raises:
+        ValueError: If it is no tables by title.
+    """
+    if isinstance(tables, Mapping) and all(map(_names_models, tables.values())):
+        return [table(str(title), frame) for title, frame in tables.items()]
+    raise ValueError(
+        f"tables is {' '.join(repr(tables).split())[:80]}; pass tables by title, such "
+        'as {"Mine": study.table()}, each with a column or an index method.'
+    )
+
+
+def _names_models(frame: Any) -> bool:
+    table = isinstance(frame, pd.DataFrame)
+    return table and "method" in [*frame.columns, *frame.index.names]
 
 
 def table(title: str, frame: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fidlib.measures import chance
 from fidlib.models import Classifier
 from fidlib.ownership.keys import Key
 from fidlib.runs.keys import digest
+from fidlib.wrapping import positive
 
 UNCOMMITTED = 2**64
 """Keys that an owner may have searched who committed to none."""
@@ -83,9 +84,15 @@ def verify(
         references: Models that are independent of the key, where they are needed.
 
     Raises:
-        ValueError: If the answers are not one for each trigger, or fresh keys or
-            references are needed and missing.
+        ValueError: If the answers are not one for each trigger, fresh keys or
+            references are needed and missing, or a number makes no sense.
     """
+    if not 0 < alpha < 1:
+        raise ValueError(
+            f"alpha is {alpha}; the level of a claim is above 0 and below 1, such as "
+            "1e-6."
+        )
+    tries, fresh = positive("tries", tries), positive("fresh", fresh)
     n = len(key.triggers)
     tables = [] if callable(model) else [*np.atleast_2d(np.asarray(model))]
     named = answers(tables[0] if tables else model, key.triggers)
@@ -153,8 +160,13 @@ def answers(model: Suspect, triggers: Split) -> np.ndarray:
     elif callable(model):
         with torch.no_grad():
             classes = torch.as_tensor(model(images))
+    elif (array := np.array(model)).dtype.kind in "iuf":  # one to be written to
+        classes = torch.from_numpy(array)
     else:
-        classes = torch.from_numpy(np.array(model))  # one that may be written to
+        raise ValueError(
+            f"answers are a {type(model).__name__} of {array.dtype}; pass class "
+            "indices, one for each trigger."
+        )
     classes = classes.argmax(1) if classes.ndim == 2 else classes
     if classes.shape != (len(images),) or classes.is_floating_point():
         raise ValueError(

@@ -97,11 +97,11 @@ def load(path: str | Path, study: Study | None = None) -> Key:
     """
     try:
         record = json.loads(Path(path).read_text("utf-8"))
-        configuration, commitment = record["configuration"], record["commitment"]
+        configuration, commitment = record["configuration"], str(record["commitment"])
         config, committed = Config(**configuration), str(record["committed"])
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no key at {path}: check the path.") from None
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         raise ValueError(
             f"{path} is no key ({error}): write one by fidlib commit."
         ) from error

@@ -141,14 +141,25 @@ def _code(thing: Callable, seen: set[int]) -> list[str]:
     parts = [_text(thing)]
     for base in getattr(thing, "__bases__", ()):
         parts += _value(base, seen)
+    if dataclasses.is_dataclass(thing):
+        makers = [f.default_factory for f in dataclasses.fields(thing)]
+        parts += _value([m for m in makers if m is not dataclasses.MISSING], seen)
     members = vars(thing).items() if inspect.isclass(thing) else [("", thing)]
     for name, member in members:
+        if _generated(thing, name, parts[0]):
+            continue
         functions = _functions(member)
         for function in functions:
             parts += _uses(function, seen)
         if not functions and not name.startswith(("__", "_abc_", _TEXT)):
             parts += [name, *_value(member, seen)]
     return parts
+
+
+def _generated(thing: object, name: str, text: str) -> bool:
+    """Whether a dataclass was given this method, which its own text decides."""
+    special = name.startswith("__") and name.endswith("__")
+    return special and dataclasses.is_dataclass(thing) and f"def {name}(" not in text
 
 
 _TEXT = "_fidlib_text"
@@ -161,6 +172,8 @@ def _text(thing: Callable) -> str:
     except (OSError, TypeError) as error:
         if known := vars(thing).get(_TEXT):
             return known
+        if fields := getattr(thing, "_fields", None):  # of a namedtuple
+            return f"{thing.__qualname__}{fields}"
         raise ValueError(
             f"{thing!r} has no text to tell its runs apart by: define it with def or "
             "class, in a module or a notebook cell."
@@ -191,7 +204,11 @@ def _uses(function: FunctionType, seen: set[int]) -> list[str]:
         codes += [c for c in inside.co_consts if isinstance(c, CodeType)]
     names, known = {n for c in codes for n in c.co_names}, function.__globals__
     used = {name: known[name] for name in names if name in known}
-    used |= inspect.getclosurevars(function).nonlocals
+    inside = inspect.getclosurevars(function).nonlocals
+    if hasattr(function, "__wrapped__") and not _own(known["__name__"]):
+        # Methods that an installed decorator keeps, as no_grad does: the text names it.
+        inside = {n: v for n, v in inside.items() if not inspect.ismethod(v)}
+    used |= inside
     used["defaults"] = (function.__defaults__, function.__kwdefaults__)
     return [part for name in sorted(used) for part in (name, *_value(used[name], seen))]
 
@@ -225,6 +242,10 @@ def _value(value: object, seen: set[int]) -> list[str]:
         import joblib
 
         return [str(joblib.hash(value))]
+    if isinstance(value, functools._lru_cache_wrapper):
+        value = value.__wrapped__
+    if isinstance(value, functools.partial):
+        value = ["partial", value.func, value.args, value.keywords]
     if isinstance(value, dict):
         value = [item for pair in value.items() for item in pair]
     if isinstance(value, list | tuple | set | frozenset):

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from fidlib.runs import machine
 
@@ -91,7 +91,15 @@ def run(
 
 
 def check(jobs: int | None, backend: Backend, scheduler: str) -> None:
-    """Raise ValueError if the options of `run` do not go together."""
+    """Raise ValueError if the options of `run` are none, or do not go together."""
+    if backend not in get_args(Backend) or not isinstance(scheduler, str):
+        raise ValueError(
+            f"backend is {backend!r}, scheduler {scheduler!r}; use one of "
+            f"{', '.join(get_args(Backend))}, and of dask an address, such as "
+            "tcp://host:8786."
+        )
+    if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool)):
+        raise ValueError(f"jobs is {jobs!r}; expected a whole number, such as 2.")
     if scheduler and backend != "dask":
         raise ValueError(f"scheduler {scheduler} is for backend dask, not {backend}.")
     if jobs is not None and backend == "dask":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from fidlib.runs import keys
 from fidlib.runs.machine import Precision
@@ -102,9 +102,9 @@ class Config:
         least_values = {"feature_dim": 2, "epochs": 0, "embed_epochs": 0}
         least_values |= {"embed_rate": 0, "train_images": 0, "trigger_count": 1}
         for name, least in least_values.items():
-            if getattr(self, name) < least:
+            if not least <= (value := getattr(self, name)) < 2**63:
                 raise ValueError(
-                    f"{name} is {getattr(self, name)}; it must be at least {least}."
+                    f"{name} is {value}; it must be at least {least}, below 2^63."
                 )
         if self.precision not in get_args(Precision):
             raise ValueError(
@@ -121,3 +121,24 @@ class Config:
                 f"does not take ({error}): give names with numbers or texts, as its "
                 "function has them."
             ) from error
+        for name, value in self.trigger_options.items():
+            _check_option(family.parameters.get(name), value)
+
+
+def _check_option(known: inspect.Parameter | None, value: object) -> None:
+    """Raise ValueError if an option of triggers has another type than its default, or
+    is none of its choices.
+    """
+    default = known.default if known else None
+    if known is None or type(default) not in (bool, int, float, str):
+        return
+    wanted = (int, float) if type(default) is float else type(default)
+    literal = get_origin(known.annotation) is Literal
+    choices = get_args(known.annotation) if literal else ()
+    odd = isinstance(value, bool) and wanted is not bool
+    if odd or not isinstance(value, wanted) or (choices and value not in choices):
+        expected = ", ".join(map(repr, choices)) or type(default).__name__
+        raise ValueError(
+            f"trigger_options: {known.name} is {value!r}; expected {expected}, such as "
+            f"{default!r}."
+        )

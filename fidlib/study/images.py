@@ -49,6 +49,11 @@ class Images:
         train = self.data.train
         count = config.train_images or len(train)
         train = train if count >= len(train) else train.sample(count)
+        if len(train) < 2:
+            raise ValueError(
+                f"there is {len(train)} training image; BatchNorm needs 2 or more: "
+                f"raise train_images, or add to x_train of {config.dataset}."
+            )
         parts = {"train": train.to(device), "test": self.data.test.to(device)}
         parts["sample"] = parts["train"].sample(SAMPLE)
         reserved = watermark is None and triggers.RESERVED.get(config.triggers, 0)

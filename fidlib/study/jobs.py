@@ -98,6 +98,8 @@ def make(
         ValueError: If a lineage names nothing, or a model cannot be made.
         Diverged: If training one diverges; the others are made before.
     """
+    if not isinstance(outputs, Iterable):
+        raise ValueError(f"outputs is {outputs!r}; name images, such as test.")
     parts = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     asked = [
         (maker, lineage, parts)

@@ -73,5 +73,6 @@ def several(names: Name | Iterable[Name]) -> list[Lineage]:
     Raises:
         ValueError: If one names no method or no attack.
     """
-    one = isinstance(names, str | Method | Lineage)
-    return [Lineage.read(name) for name in ([names] if one else names)]
+    if isinstance(names, str | Method | Lineage) or not isinstance(names, Iterable):
+        return [Lineage.read(names)]
+    return [Lineage.read(name) for name in names]

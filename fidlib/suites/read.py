@@ -51,7 +51,12 @@ class Job:
         """The notebook's cells, as nbformat has them."""
         import nbformat
 
-        return nbformat.read(self.notebook, 4).cells
+        try:
+            return nbformat.read(self.notebook, 4).cells
+        except ValueError as error:
+            raise ValueError(
+                f"{self.notebook} is damaged or no notebook: bring it back."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def read(name: str, scale: str = "") -> Suite:
         common |= {"scale": scale} if scale else {}
         listed = [{**item} for item in content["notebooks"]]
         jobs = tuple(_job(folder, item, common) for item in listed)
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, OSError, UnicodeError) as error:
         raise ValueError(
             f"{path.name} cannot be read ({error}); it needs about, parameters and a "
             "list of notebooks, as in digits.yaml."
@@ -164,6 +169,7 @@ def check(job: Job) -> None:
     from fidlib import training
     from fidlib.study.lineage import Lineage
 
+    job.cells()  # says so if there are none
     known = papermill.inspect_notebook(str(job.notebook))
     for name, value in job.parameters.items():
         if name not in known or name == "output":
