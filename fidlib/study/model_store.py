@@ -234,9 +234,8 @@ class ModelStore:
                 f"{attack} gave a model that its weights alone do not tell: an attack "
                 "returns the architecture that it was given."
             )
-        watch = Watch(self.find("host").model, self.images["test"], None)
-        row = {"epoch": 0, "loss": None, "seconds": 0.0} | watch(attacked)
-        return self._store(lineage, folder, Trained(attacked, [row]))
+        start = {"epoch": 0, "loss": None, "seconds": 0.0}  # it has no learning curve
+        return self._store(lineage, folder, Trained(attacked, [start]))
 
     def _train(
         self, lineage: Lineage, model: Classifier, watch: Watch, **options: Any
