@@ -358,7 +358,7 @@ def test_a_page_of_two_classifiers_has_the_whole_report(study, tmp_path):
     assert f"{report.agreement:.4g}" in text
 
 
-def test_a_suites_explorer_shows_the_models_that_are_there(bare, tmp_path):
+def test_a_suites_explorer_shows_the_models_that_are_there(bare, tmp_path, monkeypatch):
     study = bare  # in a store of its own: in the others' there is more
     study.make(["FTAL", "FTAL/prune:0.4"], jobs=1)
     names = ("model", "scale", "train_images", "trigger_count", "epochs", "precision")
@@ -371,6 +371,15 @@ def test_a_suites_explorer_shows_the_models_that_are_there(bare, tmp_path):
     ]
     assert len(about["planes"]) == publish.PLANES
     assert (tmp_path / "explorer.html").stat().st_size < 4e6
+    kept = (tmp_path / "explorer.html").read_bytes()
+    with monkeypatch.context() as patch:  # of the same models nothing is gathered
+        patch.setattr(gather, "of_study", None)
+        publish.explorer(Suite("mine", "about", (job,)), tmp_path)
+    assert (tmp_path / "explorer.html").read_bytes() == kept
+    study.make(["FixLL"], jobs=1)
+    publish.explorer(Suite("mine", "about", (job,)), tmp_path)
+    about, _ = page.read(tmp_path / "explorer.html")
+    assert "FixLL" in [model["name"] for model in about["models"]]
     other = Job("one", Path("one.ipynb"), {**settings, "seed": 9})
     publish.explorer(Suite("mine", "about", (other,)), tmp_path / "none")
     assert not (tmp_path / "none").exists()  # nothing was trained for it

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from fidlib.runs import store
+from fidlib.runs import keys, store
 from fidlib.suites.page import Entry, write_page
 from fidlib.suites.read import Job, Result, Suite
 from fidlib.suites.readme import write_readme
@@ -40,16 +40,29 @@ def publish(suite: Suite, results: Mapping[str, Result]) -> Path:
 
 
 def explorer(suite: Suite, folder: Path) -> None:
-    """Write the explorer of a suite's study, of the models that are there, if any."""
-    from fidlib.explorer import explore, gather
+    """Write the explorer of a suite's study, of the models that are there, if any.
+
+    What it shows is gathered anew only if the models, the sweep or the code that
+    gathers are others than those of the page that is there.
+    """
+    from fidlib import models
+    from fidlib.explorer import explore, gather, page
     from fidlib.study.study import Study
 
-    study = Study(suite.config())
+    study, path = Study(suite.config()), folder / "explorer.html"
+    if not (names := gather.trained(study)):
+        return
     sweep = folder / "06_tradeoffs-models.csv"
     tables = {"sweep of notebook 06": pd.read_csv(sweep)} if sweep.exists() else {}
-    if names := gather.trained(study):
-        shown = explore(study, names, tables=tables)
-        shown.page(folder / "explorer.html", planes=PLANES)
+    shown = [models.fingerprint(study.model(name)) for name in ("host", *names)]
+    code = [file.read_text("utf-8") for file in sorted(page.FOLDER.parent.glob("*.py"))]
+    rows = [table.to_csv() for table in tables.values()]
+    key = keys.digest([names, shown, study.test.content, rows, code])
+    if not path.exists() or page.read(path)[0].get("key") != key:
+        explore(study, names, tables=tables).page(path, planes=PLANES)
+    about, blob = page.read(path)
+    with store.written(path) as temporary:  # with the script of today
+        temporary.write_text(page.page(about | {"key": key}, blob), encoding="utf-8")
 
 
 PLANES = 2
