@@ -67,14 +67,15 @@ def test_a_price_stands_over_what_the_host_pays_and_none_is_an_arrow(ax):
     plots.prices(
         ax,
         given(
-            FTAL=("prune", 0.6, 0.3, 0.1, 0.5),
+            FTAL=("prune", 0.6, 0.3, 0.1, 0.05),
             FixLL=("none", math.nan, math.inf, math.nan, 0.1),
         ),
     )
     texts = [text.get_text() for text in ax.texts]
     assert texts == ["prune:0.6", "none"]
+    assert ax.texts[0].xyann[1] < ax.texts[1].xyann[1]  # they stand close together
     filled, hollow, arrow = ax.lines
-    assert [*filled.get_xydata()[0], *hollow.get_xydata()[0]] == [0.5, 0.3, 0.5, 0.1]
+    assert [*filled.get_xydata()[0], *hollow.get_xydata()[0]] == [0.05, 0.3, 0.05, 0.1]
     assert hollow.get_markerfacecolor() == "w"
     assert "arrow" in arrow.get_marker()
     assert arrow.get_ydata()[0] > 0.3

@@ -68,6 +68,10 @@ def _kinds(curve: pd.DataFrame) -> dict[str, str]:
     return dict(zip(kinds, _MARKERS * len(kinds), strict=False))
 
 
+WORDS = 3.0
+"""A label is as wide as distances that differ by this factor."""
+
+
 def prices(ax: Axes, given: pd.DataFrame) -> Axes:
     """What the cheapest removal costs against how far a model is from its host.
 
@@ -80,7 +84,10 @@ def prices(ax: Axes, given: pd.DataFrame) -> Axes:
     """
     finite = given.lost[np.isfinite(given.lost)]
     top = 1.25 * max([0.01, *finite, *given.host_lost.dropna()])
-    for name, row in given.iterrows():
+    ordered, above = given.sort_values("distance"), -1
+    nearest = ordered.distance / ordered.distance.shift()
+    for (name, row), times in zip(ordered.iterrows(), nearest, strict=True):
+        above = above + 1 if times < WORDS else 0  # a label over that of its neighbour
         style = method_style(str(name))
         dot = {"color": style["color"], "linestyle": "", "markersize": 5}
         fallen = math.isfinite(row.lost)
@@ -91,7 +98,11 @@ def prices(ax: Axes, given: pd.DataFrame) -> Axes:
         number = "" if math.isnan(row.strength) else f":{row.strength:g}"
         text = f"{row.attack}{number}" if fallen else "none"
         place = row.distance, min(row.lost, top)
-        beside = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 6}
+        beside = {
+            "xytext": (4, 3 + 7 * above),
+            "textcoords": "offset points",
+            "fontsize": 6,
+        }
         ax.annotate(text, place, color=style["color"], **beside)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
