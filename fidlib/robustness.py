@@ -158,40 +158,56 @@ def hypotheses(
         points: Accuracy that whoever fine-tunes may lose on his validation set.
 
     Returns:
-        As `claims.contrasts`; NaN where too few hosts have what is compared.
+        As `claims.contrasts`. A verdict needs every host: on one that is missing the
+        mark did not stand, or no attack removed it, and what is left would be chosen by
+        what it shows.
     """
-    values = {
-        seed: {
-            "distance": fidelity_costs(given_up(curve.loc[curve.kind != "copied"])),
-            "kept": quiet_resists(chosen(curve, points), quiet, plain),
-            "cost": times_cheaper(curve.loc[curve.model == quiet]),
+    rows = {}
+    for seed, curve in curves.items():
+        standing = _standing(curve)
+        values = {
+            "distance": fidelity_costs(given_up(curve[curve.kind != "copied"])),
+            "kept": quiet_resists(chosen(standing, points), quiet, plain),
+            "cost": times_cheaper(standing[standing.model == quiet]),
         }
-        for seed, curve in curves.items()
-    }
-    table = pd.DataFrame(values).T
-    table.columns = pd.MultiIndex.from_tuples(
-        [(claim.text, name) for claim in HYPOTHESES for name in claim.contrasts]
-    )
-    return claims.judge(table, HYPOTHESES)
+        rows[seed] = {
+            (claim.text, next(iter(claim.contrasts))): values[name]
+            for name, claim in HYPOTHESES.items()
+        }
+    table = claims.judge(pd.DataFrame(rows).T, HYPOTHESES.values())
+    some = [len(hosts.split()) < len(curves) for hosts in table.hosts]
+    table.loc[some, "verdict"] = "open"
+    return table
+
+
+def _standing(curve: pd.DataFrame) -> pd.DataFrame:
+    """The rows of models whose claim stands before they are attacked."""
+    plain = curve.loc[curve.attack == NONE]
+    names = plain.loc[~plain.removed.astype(bool), "model"]
+    return curve.loc[curve.model.isin(names)]
 
 
 def fidelity_costs(prices: pd.DataFrame) -> float:
     """Spearman's correlation, over a host's models, of their distance and their price.
 
     Above 0 where models that are farther from their host hold out longer, as Zhu et al.
-    2024 (arXiv 2404.13518) would have it. NaN where all hold out alike.
+    2024 (arXiv 2404.13518) would have it; 0 where all hold out alike, NaN of fewer than
+    three models.
 
     Args:
         prices: As `given_up` gives it.
     """
     # A mark that no attack removed has the highest rank, whatever it would have cost.
-    return ranking.spearman(
-        prices.distance.to_numpy(float), prices.lost.clip(upper=1.0).to_numpy(float)
-    )
+    lost = prices.lost.clip(upper=1.0).to_numpy(float)
+    if len(lost) >= 3 and np.ptp(lost) == 0:
+        return 0.0
+    return ranking.spearman(prices.distance.to_numpy(float), lost)
 
 
 def quiet_resists(settled: pd.DataFrame, quiet: str, plain: str) -> float:
     """What a quiet mark keeps more than a plain one under SGD, less that under Adam.
+
+    Each mark is attacked as strongly as its own attacker may.
 
     Args:
         settled: A host's, as `chosen` gives it.
@@ -208,7 +224,7 @@ def quiet_resists(settled: pd.DataFrame, quiet: str, plain: str) -> float:
 
 
 def times_cheaper(curve: pd.DataFrame) -> float:
-    """The log of quiet noise's cost over ft-all's, of the mildest that removes a mark.
+    """The log of quiet noise's cost over ft-all's, of the cheapest that removes a mark.
 
     Args:
         curve: A model's, as `attack_curve` gives it.
@@ -216,32 +232,34 @@ def times_cheaper(curve: pd.DataFrame) -> float:
     Returns:
         Of the SPL from the marked model; NaN where one of them never removes the mark.
     """
-    removals = curve[curve.removed.astype(bool) & (curve.attack != NONE)]
+    removals = curve.loc[curve.removed.astype(bool) & (curve.attack != NONE)]
     costs = removals.groupby("attack").spl.min().reindex(["quiet-noise", "ft-all"])
+    costs = costs.where(costs > 0)
     return float(np.log(costs["quiet-noise"] / costs["ft-all"]))
 
 
-HYPOTHESES = (
-    Claim(
+HYPOTHESES = {
+    "distance": Claim(
         text="Fidelity costs robustness",
         contrasts={"distance from the host and price of removal": fidelity_costs},
         unit="of rank correlation",
         least=0.0,
     ),
-    Claim(
+    "kept": Claim(
         text="A quiet mark resists fine-tuning by SGD more than by Adam",
-        contrasts={"matches more than the plain mark's": quiet_resists},
+        contrasts={"kept more than of the plain, SGD less Adam": quiet_resists},
         unit="of the triggers",
         least=0.0,
     ),
-    Claim(
+    "cost": Claim(
         text="Quiet noise erases a quiet mark at a tenth of the cost of ft-all",
         contrasts={"SPL of quiet noise over that of ft-all": times_cheaper},
         unit="times",
         most=math.log(0.1),
     ),
-)
-"""H1, and the two parts of H2, each so that it can fail."""
+}
+"""What is asked of attacks, each so that it can fail: whether fidelity costs robustness
+(H1), and how quiet marks fare (H2, in two parts)."""
 
 
 def _lost(report: Fidelity) -> Estimate:

@@ -346,7 +346,8 @@ def _learn(body: nn.Module, head: nn.Linear, features: Tensor, images: Tensor) -
         ) from error
     left = {n: p for n, p in body.named_parameters() if p.grad is None}
     if left and _count(body, left.values(), images):
-        place = next(n for n, p in left.items() if _count(body, [p], images))
+        alone = (n for n, p in left.items() if _count(body, [p], images))
+        place = next(alone, next(iter(left)))  # or all together make the difference
         raise ValueError(
             f"no gradient reaches {place} of {name}{at_rest}, so it would never be "
             "trained: remove no_grad, detach and the like from its forward, and keep "
@@ -357,10 +358,15 @@ def _learn(body: nn.Module, head: nn.Linear, features: Tensor, images: Tensor) -
 @torch.no_grad()
 def _count(body: nn.Module, weights: Iterable[nn.Parameter], images: Tensor) -> bool:
     """Whether the features rest on weights, which are changed to see."""
-    before = _at_rest(body, images)
-    for weight in weights:
-        weight += 1
-    return not torch.equal(_at_rest(body, images), before)
+    weights = list(weights)
+    before, kept = _at_rest(body, images), [weight.clone() for weight in weights]
+    for n, weight in enumerate(weights):
+        draw = torch.Generator().manual_seed(n)  # a common step might cancel
+        weight += 1 + torch.rand(weight.shape, generator=draw).to(weight)
+    changed = not torch.equal(_at_rest(body, images), before)
+    for weight, value in zip(weights, kept, strict=True):
+        weight.copy_(value)
+    return changed
 
 
 @torch.no_grad()

@@ -348,8 +348,8 @@ def test_a_page_of_two_classifiers_has_the_whole_report(study, tmp_path):
     pair = (study.model("host"), study.model("FTAL"))
     report = fl.compare(*pair, split)
     names = ("mine", "theirs")
-    example = gather.compared(path, pair, split, report, names, study.classes)
-    about, _ = page.read(example)
+    written = gather.compared(path, pair, split, report, names, study.classes)
+    about, _ = page.read(written)
     assert [model["name"] for model in about["models"]] == ["mine", "theirs"]
     assert about["classes"] == list(study.classes)
     assert len(about["planes"]) == 3

@@ -40,6 +40,10 @@ def test_published_pictures_are_of_todays_code(name):
         warnings.warn(f"suite {name} is to be run again: {text}", stacklevel=1)
 
 
+def _record(job):
+    return {"commit": "0" * 12, "cells": job.code, "asked": job.parameters}
+
+
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """A suite's records as one made now by a clean commit would leave them."""
@@ -48,7 +52,7 @@ def published(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     monkeypatch.setattr(store, "shelf", lambda name: tmp_path / name)
     monkeypatch.setattr(machine, "is_behind", lambda commit: commit == "0" * 12)
-    records = {job.name: {"commit": "0" * 12, "cells": job.code} for job in suite.jobs}
+    records = {job.name: _record(job) for job in suite.jobs}
 
     def stale(**changes):
         for name, record in records.items():
@@ -71,6 +75,7 @@ def test_a_record_of_today_is_fresh(published):
         ({"commit": "1" * 12}, "not in the history"),
         ({"cells": "other"}, "cells were changed"),
         ({"cells": None}, "cells were changed"),
+        ({"asked": {"dataset": "digits", "seed": 1}}, "other parameters"),
     ],
 )
 def test_what_is_not_of_today_says_why(published, changes, reason):

@@ -630,6 +630,8 @@ def test_an_attacked_model_is_measured_only_when_somebody_asks(bare, monkeypatch
     lineage = fl.study.lineage.Lineage.read(name)
     assert not bare.is_missing(lineage, [])
     assert name not in asked
+    assert "accuracy" not in bare.describe(name)
+    assert name not in asked
     assert bare.is_missing(lineage, ["test"])
     bare.make([name], outputs=["test"], jobs=1)
     assert not bare.is_missing(lineage, ["test"])

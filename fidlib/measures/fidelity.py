@@ -32,7 +32,7 @@ class Fidelity:
       (`trigger_plane_disagreement`).
 
     Means of what a few images make most of have no interval on fewer images than
-    `Measure.least`. Measures of the levels `layers` and `shift` are made only if they
+    `Measure.least`. Measures of the levels in `ON_REQUEST` are made only if they
     are named.
     """
 

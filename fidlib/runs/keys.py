@@ -146,7 +146,7 @@ def _code(thing: Callable, seen: set[int]) -> list[str]:
         parts += _value([m for m in makers if m is not dataclasses.MISSING], seen)
     members = vars(thing).items() if inspect.isclass(thing) else [("", thing)]
     for name, member in members:
-        if _generated(thing, name, parts[0]):
+        if _generated(thing, name, member):
             continue
         functions = _functions(member)
         for function in functions:
@@ -156,10 +156,12 @@ def _code(thing: Callable, seen: set[int]) -> list[str]:
     return parts
 
 
-def _generated(thing: object, name: str, text: str) -> bool:
+def _generated(thing: object, name: str, member: object) -> bool:
     """Whether a dataclass was given this method, which its own text decides."""
-    special = name.startswith("__") and name.endswith("__")
-    return special and dataclasses.is_dataclass(thing) and f"def {name}(" not in text
+    if not (callable(member) and dataclasses.is_dataclass(thing)):
+        return False
+    code = getattr(inspect.unwrap(member), "__code__", None)
+    return name.startswith("__") and getattr(code, "co_filename", "") == "<string>"
 
 
 _TEXT = "_fidlib_text"

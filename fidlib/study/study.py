@@ -133,6 +133,10 @@ class Study:
         """Where a model and its history are stored."""
         return self._store.find(of).folder
 
+    def fingerprint(self, of: Name = "host") -> str:
+        """What a model is known by: alike for the same network and weights."""
+        return self._store.find(of).fingerprint
+
     def history(self, of: Name = "host") -> pd.DataFrame:
         """Learning curve: a row per measured point, measured on test images."""
         return pd.read_csv(self.folder(of) / "history.csv")
@@ -279,7 +283,7 @@ class Study:
         lineage = Lineage.read(of)
         done = json.loads((self.folder(lineage) / "done.json").read_text("utf-8"))
         when = f"made {done['made'][:16]} in {done['seconds']:.1f} s"
-        fingerprint, test = self._store.find(lineage).fingerprint, self.test.images
+        fingerprint, test = self.fingerprint(lineage), self._store.images["test"].images
         if lineage.attacks and not reports.is_kept(fingerprint, test):
             return f"{lineage!s:20} {when}"  # nobody has asked yet what it answers
         report = self.fidelity(lineage, measures=("accuracy", "trigger_accuracy"))
@@ -386,7 +390,7 @@ class Study:
         for split, names in _along_with(lineage, parts).items():
             if reports.missing(self._pair(lineage, "host", split)[0], names):
                 return True
-        fingerprint = self._store.find(lineage).fingerprint
+        fingerprint = self.fingerprint(lineage)
         return any(
             not reports.is_kept(fingerprint, self._store.shown(part).images)
             for part in {*parts}.difference(ON_REQUEST)

@@ -1,4 +1,4 @@
-"""Whether what a suite published was made by the code of today."""
+"""Whether what a suite published is of the cells and parameters of today."""
 
 import json
 from collections.abc import Mapping
@@ -30,4 +30,6 @@ def _stale(job: Job, record: Mapping[str, Any] | None) -> str:
         return f"it was made at commit {commit}, which is not in the history of HEAD"
     if record.get("cells") != job.code:
         return "its code cells were changed since"
+    if record.get("asked") != job.parameters:
+        return "its suite asks for other parameters now"
     return ""

@@ -76,8 +76,8 @@ def sign(picture: Path, record: str) -> None:
 
     with Image.open(picture) as image:
         chunks = PngImagePlugin.PngInfo()
-        for key in ("Software", "Description"):
+        for key in {"Software", "Description"} & {*image.info}:
             chunks.add_itxt(key, image.info[key])
         chunks.add_itxt("Comment", record)
         with store.written(picture) as temporary:
-            image.save(temporary, pnginfo=chunks, dpi=image.info["dpi"])
+            image.save(temporary, pnginfo=chunks, dpi=image.info.get("dpi"))

@@ -42,11 +42,11 @@ def publish(suite: Suite, results: Mapping[str, Result]) -> Path:
 def explorer(suite: Suite, folder: Path) -> None:
     """Write the explorer of a suite's study, of the models that are there, if any.
 
-    What it shows is gathered anew only if the models, the sweep or the code that
-    gathers are others than those of the page that is there.
+    What it shows is gathered anew only if the models, what was measured of them, the
+    sweep or the code that gathers are others than those of the page that is there.
     """
-    from fidlib import models
     from fidlib.explorer import explore, gather, page
+    from fidlib.measures import maps
     from fidlib.study.study import Study
 
     study, path = Study(suite.config()), folder / "explorer.html"
@@ -54,10 +54,12 @@ def explorer(suite: Suite, folder: Path) -> None:
         return
     sweep = folder / "06_tradeoffs-models.csv"
     tables = {"sweep of notebook 06": pd.read_csv(sweep)} if sweep.exists() else {}
-    shown = [models.fingerprint(study.model(name)) for name in ("host", *names)]
-    code = [file.read_text("utf-8") for file in sorted(page.FOLDER.parent.glob("*.py"))]
+    shown = [study.fingerprint(name) for name in ("host", *names)]
+    values = [study.fidelity(name).values() for name in names]
+    files = [Path(maps.__file__), *sorted(page.FOLDER.parent.glob("*.py"))]
+    code = [file.read_text("utf-8") for file in files]
     rows = [table.to_csv() for table in tables.values()]
-    key = keys.digest([names, shown, study.test.content, rows, code])
+    key = keys.digest([names, shown, study.test.content, values, rows, code])
     if not path.exists() or page.read(path)[0].get("key") != key:
         explore(study, names, tables=tables).page(path, planes=PLANES)
     about, blob = page.read(path)

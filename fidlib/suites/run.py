@@ -177,7 +177,7 @@ def _papermill(job: Job, folder: Path, root: Path) -> None:
     from fidlib.suites.kernel import OwnPython
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    output = folder / "pictures"
+    output, code = folder / "pictures", job.code  # as they are now
     sockets = tempfile.mkdtemp(prefix="fk-")
     # TCP ports are raced for by kernels that start together; sockets are their own, but
     # the system bounds the length of their names.
@@ -206,7 +206,7 @@ def _papermill(job: Job, folder: Path, root: Path) -> None:
             raise RuntimeError(
                 "fidlib was changed since the suite began: start it again."
             )
-        store.write_json(record, content | {"cells": job.code})
+        store.write_json(record, content | {"cells": code, "asked": job.parameters})
         for picture in output.glob("*.png"):
             sign(picture, record.read_text("utf-8"))
 
