@@ -199,15 +199,15 @@ class Study:
     ) -> Fidelity:
         """How far a model is from the host, or from another model; kept.
 
-        Planes, segments and resamples are drawn: of the same images in another order,
-        those that were drawn first are read.
+        Planes, segments and halves are drawn: of the same images in another order, those
+        that were drawn first are read.
 
         Args:
             of: A lineage, or any classifier.
             against: The reference, likewise.
             split: The images to compare on: `train`, `test`, or what `Split.of` takes.
-            measures: Those to have, by name. When None all but those of layers and
-                shift, and of `train` none of the boundary.
+            measures: Those to have, by name. When None all but those of
+                `ON_REQUEST`, and of `train` none of the boundary.
         """
         if isinstance(split, str) and split not in ("train", "test"):
             raise ValueError(f"split is {split!r}; use train, test or a data.Split.")
