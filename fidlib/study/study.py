@@ -199,8 +199,8 @@ class Study:
     ) -> Fidelity:
         """How far a model is from the host, or from another model; kept.
 
-        Planes, segments and halves are drawn: of the same images in another order, those
-        that were drawn first are read.
+        Planes, segments and halves are drawn: of the same images in another order,
+        those that were drawn first are read.
 
         Args:
             of: A lineage, or any classifier.
