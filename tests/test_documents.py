@@ -37,6 +37,37 @@ def answer():
     )
 
 
+def trial():
+    """Lines on fidlib's own method, of what was published."""
+    lines = []
+    for name, title in (("11_trial_digits", "digits"), ("11_trial", "MNIST")):
+        path = ROOT / "figures" / "replicates" / f"{name}-contrasts.csv"
+        rows = pd.read_csv(path, index_col="contrast")
+        rows = rows[rows.claim.str.startswith("Jensen-Shannon, shifted images")]
+        each = zip(TRIED, rows.loc[[*TRIED.values()]].itertuples(), strict=True)
+        parts = [
+            f"{part} {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+            for part, row in each
+        ]
+        hosts = len(rows.hosts.iloc[0].split())
+        lines.append(f"- {title}, {hosts} hosts: {', '.join(parts)}\n")
+    return "\n" + "".join(lines) + "\n"
+
+
+TRIED = {
+    "mix": "FixLL+PFL+mix",
+    "quiet": "FixLL+PFL+quiet",
+    "both": "FixLL+PFL+mix+quiet",
+}
+
+
+def test_the_trial_is_of_the_published_tables():
+    page = (ROOT / "docs" / "quiet.md").read_text("utf-8")
+    text = re.search(r"<!-- trial -->\n(.*)<!-- /trial -->", page, re.S)
+    assert text
+    assert text[1] == trial()
+
+
 def test_the_answer_is_of_the_published_tables():
     match = re.search("<!-- answer -->\n(.*?)<!-- /answer -->", README, re.DOTALL)
     assert match[1] == answer()
@@ -51,7 +82,10 @@ def test_the_readme_is_a_page():
 def test_links_lead_somewhere(path):
     pages = [ROOT / path] if path.endswith("md") else [*(ROOT / path).glob("*.md")]
     for page in pages:
-        for link in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8")):
+        text = page.read_text("utf-8")
+        for link in re.findall(r"\]\(([^)#]+)", text) + re.findall(
+            r'src="([^"]+)', text
+        ):
             if not link.startswith("http"):
                 assert (page.parent / link).exists(), link
 
