@@ -134,8 +134,8 @@ def outputs(model: Classifier, images: Tensor, *, batch_size: int = 50) -> Outpu
     Args:
         model: Any classifier; its training mode is left as it was.
         images: `(N, C, H, W)` pixels.
-        batch_size: Images at a time; bounds the memory, changes no result. At 50, what a
-            layer of the paper's ResNet18 makes of MNIST stays in a processor's cache:
+        batch_size: Images at a time; bounds the memory, changes no result. At 50, what
+            a layer of the paper's ResNet18 makes of MNIST stays in a processor's cache:
             379 images/s a core, 358 at 125, 308 at 500.
     """
     float32 = torch.autocast(images.device.type, enabled=False)
