@@ -151,7 +151,7 @@ def test_noting_ends_when_something_fails():
 
 
 def test_a_study_makes_models_reports_and_outputs(bare, monkeypatch, capsys):
-    bare.make(["FTAL", "host/prune:0.2"], jobs=1)
+    bare.make(["FTAL", "host/prune:0.2"], outputs=["test"], jobs=1)
     printed = capsys.readouterr().out.splitlines()
     described = [line for line in printed if not line.startswith("made ")]
     names = ("host", "FTAL", "host/prune:0.2")
