@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from fidlib.palette import OTHERS, SERIES
 from fidlib.plots import charts, spaces
@@ -409,10 +409,14 @@ def claim_panels(contrasts: pd.DataFrame) -> Figure:
     for ax, (claim, rows) in zip(axs.flat, claims, strict=True):
         if rows.unit.iloc[0] == "times":
             ax.set_xscale("log")
-            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        charts.forest(ax, rows.droplevel("claim"))
+        if rows.unit.iloc[0] == "times":
+            low, high = ax.get_xlim()
+            wide = high > 4 * low
+            ticks = LogLocator(subs=(1, 2, 3, 5)) if wide else MaxNLocator(5)
+            ax.xaxis.set_major_locator(ticks)
             ax.xaxis.set_minor_locator(NullLocator())
             ax.xaxis.set_major_formatter("{x:g}")
-        charts.forest(ax, rows.droplevel("claim"))
         ax.set_title(claim, loc="left")
         ax.set_xlabel(rows.unit.iloc[0], labelpad=0)
     return figure
