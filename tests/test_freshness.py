@@ -65,6 +65,8 @@ def published(tmp_path, monkeypatch):
 
 def test_a_record_of_today_is_fresh(published):
     assert published() == {}
+    asked = {"dataset": "digits", "seed": 0, "scale": "hours"}
+    assert published(asked=asked) == {}  # by `fidlib figures --scale hours`
 
 
 @pytest.mark.parametrize(

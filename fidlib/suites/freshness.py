@@ -30,6 +30,7 @@ def _stale(job: Job, record: Mapping[str, Any] | None) -> str:
         return f"it was made at commit {commit}, which is not in the history of HEAD"
     if record.get("cells") != job.code:
         return "its code cells were changed since"
-    if record.get("asked") != job.parameters:
+    asked = {**(record.get("asked") or {}), "scale": job.parameters.get("scale")}
+    if asked != {"scale": None} | job.parameters:  # a scale is asked of each run
         return "its suite asks for other parameters now"
     return ""
