@@ -61,11 +61,24 @@ TRIED = {
 }
 
 
-def test_the_trial_is_of_the_published_tables():
+def attacks():
+    """Lines on attacks over hosts, of what was published."""
+    path = ROOT / "figures" / "replicates" / "07_robustness-hypotheses.csv"
+    lines = []
+    for row in pd.read_csv(path).itertuples():
+        ends = f" {row.unit} [{row.low:.2f}, {row.high:.2f}]"
+        said = f"{row.value:.2f}{ends}" if row.value == row.value else "not known"
+        lines.append(f"- {row.claim}: **{row.verdict}** ({said})\n")
+    return "\n" + "".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("part", [trial, attacks], ids=lambda part: part.__name__)
+def test_what_is_said_of_quiet_directions_is_of_the_published_tables(part):
     page = (ROOT / "docs" / "quiet.md").read_text("utf-8")
-    text = re.search(r"<!-- trial -->\n(.*)<!-- /trial -->", page, re.S)
+    name = part.__name__
+    text = re.search(f"<!-- {name} -->\n(.*)<!-- /{name} -->", page, re.S)
     assert text
-    assert text[1] == trial()
+    assert text[1] == part()
 
 
 def test_the_answer_is_of_the_published_tables():
