@@ -272,7 +272,7 @@ def judge(values: Any, claims: Iterable[Claim]) -> pd.DataFrame:
 
 
 def _row(claim: Claim, contrast: pd.Series) -> dict[str, Any]:
-    known = contrast[np.isfinite(contrast)]
+    known = contrast.loc[np.isfinite(contrast.to_numpy(float))]
     values = known.to_numpy()
     mean = values.mean() if len(values) else math.nan
     numbers = [mean, *claim.interval(values), claim.least, claim.most]

@@ -166,9 +166,9 @@ def hypotheses(
     for seed, curve in curves.items():
         standing = _standing(curve)
         values = {
-            "distance": fidelity_costs(given_up(curve[curve.kind != "copied"])),
+            "distance": fidelity_costs(given_up(curve.loc[curve.kind != "copied"])),
             "kept": quiet_resists(chosen(standing, points), quiet, plain),
-            "cost": times_cheaper(standing[standing.model == quiet]),
+            "cost": times_cheaper(standing.loc[standing.model == quiet]),
         }
         rows[seed] = {
             (claim.text, next(iter(claim.contrasts))): values[name]
