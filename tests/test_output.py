@@ -20,6 +20,27 @@ def test_output_keeps_pictures_with_their_description(tmp_path):
     assert (tmp_path / "made" / "curve.pdf").read_bytes() == first
 
 
+def test_pictures_are_small_and_look_alike(tmp_path):
+    figure = small_figure()
+    # A thousand colours and more, which no palette holds.
+    figure.axes[0].imshow(np.random.default_rng(0).random((40, 40)), cmap="viridis")
+    figure.savefig(tmp_path / "whole.png")
+    Output(tmp_path).figure(figure, "few", alt="A line that rises.")
+    whole, few = (Image.open(tmp_path / f"{name}.png") for name in ("whole", "few"))
+    assert few.size == whole.size
+    assert few.info["dpi"] == whole.info["dpi"]
+    apart = np.abs(_pixels(whole) - _pixels(few))
+    assert apart.mean() < 1
+    assert np.quantile(apart, 0.999) < 32
+    assert apart.max() < 64
+    large, small = (tmp_path.joinpath(f"{n}.png").stat() for n in ("whole", "few"))
+    assert small.st_size < large.st_size
+
+
+def _pixels(image):
+    return np.asarray(image.convert("RGB"), int)
+
+
 def test_output_keeps_the_numbers(tmp_path):
     out = Output(tmp_path)
     frame = pd.DataFrame(
