@@ -1,7 +1,9 @@
 """What removal attacks do to marked models, what they cost, and what follows of it."""
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -53,6 +55,8 @@ def attack_curve(
         host's probabilities it came.
     """
     key = key or ownership.commit(study)
+    if key.fresh:  # the same fresh keys for every suspect
+        key = replace(key, fresh=functools.cache(key.fresh))
     listed = [None, *map(find, attacks)]
     victims = {one.key: one for one in [Lineage(), *several(models)]}.values()
     return pd.DataFrame(
@@ -123,7 +127,7 @@ def given_up(curve: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Indexed by model, but the host: `attack` and `strength` of the removal that
-        loses least accuracy; `lost`, that accuracy, 0 where it gains, infinite where no
+        loses least accuracy, the first of several; `lost`, that accuracy, 0 where it gains, infinite where no
         attack removes the mark; `host_lost`, what the same costs the host; and
         `distance`, the SPL of host and model. Models whose claim does not stand to
         begin with are left out.
@@ -136,9 +140,10 @@ def given_up(curve: pd.DataFrame) -> pd.DataFrame:
         points = attacked.loc[attacked.model == name].reset_index(drop=True)
         row = (NONE, math.nan, math.inf, math.nan)
         if points.removed.any():
-            cheapest = points.lost[points.removed.astype(bool)].idxmin()
-            point = points.loc[cheapest, ["attack", "strength", "lost"]]
-            row = (*point[:2], max(0.0, point.lost), control[cheapest])
+            lost = points.lost.clip(lower=0.0)
+            cheapest = lost[points.removed.astype(bool)].idxmin()
+            attack, strength = points.loc[cheapest, ["attack", "strength"]]
+            row = (attack, strength, lost[cheapest], control[cheapest])
         rows[name] = (*row, plain.host_spl[name])
     columns = ["attack", "strength", "lost", "host_lost", "distance"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)

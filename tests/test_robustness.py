@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -217,6 +218,21 @@ def test_a_curve_says_what_each_attack_took_and_left(root):
         restored = kl("host", of) - kl("host", name)
         assert row.restored == pytest.approx(restored, abs=1e-6)
         assert row.removed == (row.threshold is None or row.matches < row.threshold)
+
+
+def test_fresh_keys_are_made_once_for_all_suspects(bare, monkeypatch):
+    made = []
+
+    def secret(seed):
+        made.append(seed)
+        return bare.secret(seed)
+
+    key = dataclasses.replace(fl.ownership.commit(bare), fresh=secret)
+    assert key.labels == "chain"
+    rows = fl.attack_curve(bare, [], ["prune:0.2", "prune:0.9"], key=key, alpha=0.01)
+    assert len(rows) == 3
+    assert len(made) == len(set(made)) == 99
+    assert rows.p[0] == fl.ownership.verify(bare.model(), key, alpha=0.01).p
 
 
 def test_an_attacker_holds_nothing_that_his_model_is_judged_on(root):

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from fidlib.runs import machine
+from fidlib.study.config import Config
 from fidlib.suites.read import check, read
 from fidlib.suites.run import execute, run, wanted
 
@@ -359,6 +360,14 @@ def test_every_suite_of_the_project_is_sound(name, monkeypatch):
     for job in suite.jobs:
         check(job)
     assert all(job.question().endswith("?") for job in suite.jobs)
+
+
+def test_a_suite_is_about_what_its_first_notebook_is_about(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = read("ownership").config(seed=3)
+    assert (config.dataset, config.seed) == ("digits", 3)
+    assert (config.model, config.scale, config.feature_dim) == ("smallnet", "sweep", 16)
+    assert read("digits").config() == Config()
 
 
 def test_a_scale_replaces_the_suites_but_not_a_notebooks_own(monkeypatch):

@@ -4,6 +4,7 @@ What a suite is about, parameters common to all its notebooks, and the notebooks
 parameters of their own.
 """
 
+import ast
 import re
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -43,6 +44,24 @@ class Job:
         """Digest of its code cells, which changes with no word that is only read."""
         return keys.digest([c.source for c in self.cells() if c.cell_type == "code"])
 
+    @cached_property
+    def known(self) -> dict[str, tuple[str, Any]]:
+        """Of each parameter of the notebook its type and its default."""
+        marked = [c for c in self.cells() if "parameters" in c.metadata.get("tags", ())]
+        lines = ast.parse("\n".join(cell.source for cell in marked)).body
+        return {
+            line.target.id: (ast.unparse(line.annotation), ast.literal_eval(line.value))
+            for line in lines
+            if isinstance(line, ast.AnnAssign)
+            and isinstance(line.target, ast.Name)
+            and line.value is not None
+        }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The suite's parameters, and of the others the notebook's defaults."""
+        return {n: default for n, (_, default) in self.known.items()} | self.parameters
+
     def question(self) -> str:
         """The notebook's first heading."""
         return self.cells()[0].source.splitlines()[0].lstrip("# ")
@@ -71,7 +90,7 @@ class Suite:
         """That of its first notebook, with options of one's own."""
         from fidlib.study.config import Config
 
-        settings = self.jobs[0].parameters | options
+        settings = self.jobs[0].settings | options
         return Config(**{k: settings[k] for k in vars(Config()) if k in settings})
 
     def setting(self, name: str, default: Any) -> Any:
@@ -164,13 +183,10 @@ def check(job: Job) -> None:
     Raises:
         ValueError: If one is not.
     """
-    import papermill
-
     from fidlib import training
     from fidlib.study.lineage import Lineage
 
-    job.cells()  # says so if there are none
-    known = papermill.inspect_notebook(str(job.notebook))
+    known = job.known
     for name, value in job.parameters.items():
         if name not in known or name == "output":
             names = ", ".join(n for n in known if n != "output")
@@ -178,14 +194,14 @@ def check(job: Job) -> None:
                 f"{job.name}: unknown parameter {name!r}; {job.notebook.name} has "
                 f"{names}."
             )
-        expected = known[name]["inferred_type_name"]
+        expected, default = known[name]
         if type(value).__name__ != expected and (type(value), expected) != (
             int,
             "float",
         ):
             raise ValueError(
                 f"{job.name}: parameter {name} is {value!r}; {job.notebook.name} wants "
-                f"{expected}, such as {known[name]['default']}."
+                f"{expected}, such as {default!r}."
             )
     settings = job.parameters
     training.recipe(
