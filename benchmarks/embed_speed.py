@@ -81,6 +81,7 @@ def setting(dataset: str, images: int) -> Setting:
     return Setting(host, train, triggers, recipe, known)
 
 
+@machine.ieee()
 def plain(
     method: str, given: Setting, precision: torch.dtype = torch.float32
 ) -> Classifier:

@@ -127,8 +127,8 @@ def given_up(curve: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Indexed by model, but the host: `attack` and `strength` of the removal that
-        loses least accuracy, the first of several; `lost`, that accuracy, 0 where it gains, infinite where no
-        attack removes the mark; `host_lost`, what the same costs the host; and
+        loses least accuracy, the first of several; `lost`, that accuracy, 0 where it
+        gains, infinite where no attack removes the mark; `host_lost`, what the same costs the host; and
         `distance`, the SPL of host and model. Models whose claim does not stand to
         begin with are left out.
     """

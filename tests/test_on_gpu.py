@@ -2,8 +2,11 @@
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ import pytest
 def script(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     yield importlib.import_module("on_gpu")
-    for name in ("on_gpu", "embed_speed"):
+    for name in ("on_gpu", "on_gpu_models", "embed_speed"):
         del sys.modules[name]
 
 
@@ -67,17 +70,46 @@ def test_what_is_made_goes_into_a_parcel_and_is_not_made_again(
     assert kept(visit)["c"]["FixLL+PFL, seed 0"] == row
 
 
-def test_parcels_stay_below_their_size_and_number(script, visit, monkeypatch):
+@pytest.mark.parametrize(("together", "most"), [(10_000, 14), (500, 12)])
+def test_what_parcels_cannot_carry_is_not_trained(
+    script, visit, monkeypatch, together, most
+):
     def pack(study, name, path):
         path.write_bytes(b"x" * 40 + (path.read_bytes() if path.exists() else b""))
 
     monkeypatch.setattr(script, "pack", pack)
     monkeypatch.setattr(script, "study", lambda config: None)
+    monkeypatch.setattr(script, "outcome", lambda *_: {"accuracy": 0.5})
     monkeypatch.setattr(script, "FILE", 100)
-    names = [script.packed(visit, "c", None, "x") for _ in range(21)]
-    assert names == [f"c-{1 + n // 3}.zip" for n in range(21)]
-    assert max(file.stat().st_size for file in visit.out.glob("*.zip")) == 120
-    assert script.packed(visit, "d", None, "x").startswith("none: there are as many")
+    monkeypatch.setattr(script, "MODEL", {"e": 40})
+    monkeypatch.setattr(script, "TOGETHER", together)
+    names = ["host", *(f"model {n}" for n in range(1, 20))]
+    monkeypatch.setattr(script, "SMALL", {"e": [(script._SMALL, names)]})
+    script.studies(visit, "e")
+    said = kept(visit)["e"]
+    assert len(said) == 20
+    assert sum(isinstance(value, dict) for value in said.values()) == most
+    sizes = [file.stat().st_size for file in visit.out.glob("*.zip")]
+    assert sum(sizes) == 40 * most <= together
+    assert max(sizes) <= 100
+    assert len(sizes) <= script.FILES
+    assert {value for value in said.values() if isinstance(value, str)} == {
+        "left out: no room for it; visit once more"
+    }
+
+
+def test_a_visit_makes_models_in_processes_of_their_own(tmp_path):
+    folder = Path(__file__).parents[1] / "benchmarks"
+    command = [sys.executable, folder / "on_gpu.py", "--small", "--budget", "200"]
+    command += ["--stages", "d", "--jobs", "2", "--out", tmp_path / "out"]
+    env = os.environ | {"FIDLIB_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, env=env, check=True, capture_output=True)
+    made = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))["d"]
+    assert {row["parcel"] for row in made.values()} == {"d-1-host.zip"}
+    assert list(made) == ["FixLL+PFL, seed 1", "host, seed 1"]  # by name
+    assert made["FixLL+PFL, seed 1"]["twl"] > made["host, seed 1"]["twl"] == 0
+    names = zipfile.ZipFile(tmp_path / "out" / "d-1-host.zip").namelist()
+    assert {name.split("/")[0] for name in names} >= {"host", "marked", "outputs"}
 
 
 def test_every_stage_names_methods_and_scales_there_are(script):

@@ -7,10 +7,11 @@ import torch
 from torch.nn import functional as F
 
 import fidlib as fl
-from fidlib import data, training
+from fidlib import data, measures, training, triggers
+from fidlib.attacks import tuning
 from fidlib.methods import METHODS, Method
 from fidlib.runs import keys, machine
-from fidlib.training import HOST, Plan, updates
+from fidlib.training import HOST, Plan, quiet, updates
 
 STEPS = {"epochs": 2, "batch_size": 20, "learning_rate": 2e-3, "seed": 0}
 
@@ -127,6 +128,25 @@ def test_a_step_that_cannot_be_recorded_is_taken_plainly(
         assert torch.equal(a, b)
 
 
+def test_a_recording_that_fails_late_leaves_no_step_behind(
+    host, images, secret, recording, monkeypatch
+):
+    plain = train(host, plan("FTAL"), images, secret)
+    step, calls = updates.Updates._step, []
+
+    def fail(self, draw, coarse):
+        calls.append(step(self, draw, coarse))
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        return calls[-1]
+
+    monkeypatch.setattr(updates.Updates, "_step", fail)
+    with pytest.warns(UserWarning, match=r"not recorded \(out of memory\)"):
+        model = train(host, plan("FTAL"), images, secret)
+    for a, b in zip(plain.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_float32_is_ieee_for_a_time():
     def settings():
         backends = torch.backends
@@ -153,7 +173,18 @@ def test_models_are_trained_and_run_in_ieee(host, images, secret, monkeypatch):
         return forward(*arguments, **options)
 
     monkeypatch.setattr(F, "conv2d", watched)
-    train(host, plan("FixLL+PFL+mix+quiet"), images, secret)
-    fl.models.outputs(host, images.images)
-    assert len(seen) > 50
-    assert set(seen) == {"ieee"}
+    some = images.images[:4]
+    calls = {
+        "training": lambda: train(host, plan("FixLL+PFL+mix+quiet"), images, secret),
+        "outputs": lambda: fl.models.outputs(host, some),
+        "shifts": lambda: [*measures.conditions.shifted(some, host, strengths=[1])],
+        "frontier": lambda: triggers.adversarial._moved(
+            images, host, 2, 0.3, keys.stream(0)
+        ),
+        "wrk": lambda: tuning._with_strangers(host, images, keys.stream(0), 0.1, 0.1),
+        "quiet noise": lambda: quiet.projections(host, some, 0.1),
+    }
+    for name, call in calls.items():
+        seen.clear()
+        call()
+        assert set(seen) == {"ieee"}, name

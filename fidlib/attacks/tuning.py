@@ -11,6 +11,7 @@ from fidlib import models, training, triggers
 from fidlib.data import Split, pixels
 from fidlib.methods import METHODS, Method, Step, Trained
 from fidlib.models import Classifier
+from fidlib.runs import machine
 from fidlib.runs.keys import stream
 from fidlib.training import Plan
 from fidlib.training.recipes import Decay, Optimizer
@@ -225,6 +226,7 @@ def _turned_away(step: Step) -> Tensor:
     return (step.model.head.weight * step.host.head.weight).sum()
 
 
+@machine.ieee()
 def _with_strangers(
     model: Classifier, split: Split, draws: torch.Generator, share: float, step: float
 ) -> Split:

@@ -16,6 +16,7 @@ from fidlib import data, triggers
 from fidlib.data import Split
 from fidlib.measures import losses
 from fidlib.models import Classifier
+from fidlib.runs import machine
 from fidlib.runs.keys import stream
 from fidlib.weights import at_rest
 
@@ -46,6 +47,7 @@ def noise(images: Tensor, deviation: float) -> Tensor:
     return images + deviation * drawn.to(images)
 
 
+@machine.ieee()
 def blur(images: Tensor, deviation: float) -> Tensor:
     """Gaussian blur; the deviation is in 32nds of the height."""
     size = deviation * images.shape[2] / 32
@@ -174,6 +176,7 @@ def shifted(
     yield Condition("other keys", 0, _noise_of_other_keys(shown, host))
 
 
+@machine.ieee()
 def _slopes(host: Classifier, images: Tensor) -> Tensor:
     """Signs of the margins' gradients (the step of Goodfellow et al. 2015).
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fidlib.models import Classifier
+from fidlib.runs import machine
 from fidlib.weights import stored
 
 IMAGES = 500
@@ -87,6 +88,7 @@ class QuietAdam(torch.optim.Adam):
         return (matrix.to(projection.dtype) @ projection).to(matrix.dtype)
 
 
+@machine.ieee()
 def projections(
     model: Classifier, images: Tensor, loudness: float
 ) -> dict[nn.Parameter, Tensor]:

@@ -99,14 +99,16 @@ class Updates:
         """What is trained, and what trains it, is after it as it was before."""
         before = [(tensor, tensor.detach().clone()) for tensor in self._tensors()]
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            yield
-        known = {id(tensor) for tensor, _ in before}
-        with torch.no_grad():
-            for tensor, value in before:
-                tensor.copy_(value)
-            for tensor in self._tensors():  # a state begins at zeros
-                if id(tensor) not in known:
-                    tensor.zero_()
+            try:
+                yield
+            finally:
+                known = {id(tensor) for tensor, _ in before}
+                with torch.no_grad():
+                    for tensor, value in before:
+                        tensor.copy_(value)
+                    for tensor in self._tensors():  # a state begins at zeros
+                        if id(tensor) not in known:
+                            tensor.zero_()
 
     def _tensors(self) -> list[Tensor]:
         model, optimizer = self.objective.model, self.optimizer

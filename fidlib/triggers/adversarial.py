@@ -12,6 +12,7 @@ from fidlib import models
 from fidlib.data import Split, pixels
 from fidlib.methods import Step
 from fidlib.models import Classifier
+from fidlib.runs import machine
 from fidlib.runs.keys import stream
 from fidlib.triggers.labels import Labels, drawn, labelled, rounded, secret
 from fidlib.weights import at_rest
@@ -97,6 +98,7 @@ def slope(model: Classifier, images: Tensor, labels: Tensor) -> Tensor:
         return torch.autograd.grad(loss, images)[0]
 
 
+@machine.ieee()
 def _moved(
     pool: Split,
     host: Classifier,
