@@ -4,17 +4,16 @@ import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
 from fidlib import claims, ownership
 from fidlib.attacks import Attack, find
 from fidlib.claims import Claim
 from fidlib.measures import losses, ranking
-from fidlib.measures.fidelity import Fidelity
-from fidlib.measures.intervals import Estimate, student
+from fidlib.measures.intervals import paired_gain
 from fidlib.ownership import Key
 from fidlib.study.lineage import Lineage, Name, several
 from fidlib.study.study import Study
@@ -77,7 +76,7 @@ def _row(
         study.fidelity(a, b, measures=_MEASURES)
         for a, b in ((of, victim), (of, "host"), (victim, "host"))
     )
-    lost = _lost(near)
+    gain, half = paired_gain(near.churn_lost or 0, near.churn_gained or 0, near.images)
     labels = study.images("validation").labels
     tried = [
         losses.accuracy(study.outputs(model, "validation").logits, labels)
@@ -94,9 +93,9 @@ def _row(
         "threshold": evidence.threshold,
         "removed": not evidence.holds,
         "accuracy": near.accuracy,
-        "lost": lost.value,
-        "low": lost.low,
-        "high": lost.high,
+        "lost": (near.churn_lost or 0) - (near.churn_gained or 0),
+        "low": -gain - half,
+        "high": -gain + half,
         "tried": tried[0] - tried[1],
     }
     row |= {name: near[name].value for name in _TOLD}
@@ -128,24 +127,26 @@ def given_up(curve: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Indexed by model, but the host: `attack` and `strength` of the removal that
         loses least accuracy, the first of several; `lost`, that accuracy, 0 where it
-        gains, infinite where no attack removes the mark; `host_lost`, what the same costs the host; and
-        `distance`, the SPL of host and model. Models whose claim does not stand to
-        begin with are left out.
+        gains, infinite where no attack removes the mark; `host_lost`, what the same
+        costs the host; `below_host`, by how much the best accuracy after a removal is
+        below the host's, which the mark may have cost in part; and `distance`, the SPL
+        of host and model. Models whose claim does not stand to begin with are left out.
     """
     plain = curve[curve.attack == NONE].set_index("model")
     attacked = curve.loc[curve.attack != NONE]
     control = attacked.loc[attacked.model == "host", "lost"].to_numpy()
+    at_host = plain.accuracy["host"]
     rows = {}
     for name in plain.index[~plain.removed.to_numpy(bool)]:
         points = attacked.loc[attacked.model == name].reset_index(drop=True)
-        row = (NONE, math.nan, math.inf, math.nan)
+        row = (NONE, math.nan, math.inf, math.nan, math.inf)
         if points.removed.any():
-            lost = points.lost.clip(lower=0.0)
-            cheapest = lost[points.removed.astype(bool)].idxmin()
+            removals, lost = points.removed.astype(bool), points.lost.clip(lower=0.0)
+            cheapest, left = lost[removals].idxmin(), points.accuracy[removals].max()
             attack, strength = points.loc[cheapest, ["attack", "strength"]]
-            row = (attack, strength, lost[cheapest], control[cheapest])
+            row = (attack, strength, lost[cheapest], control[cheapest], at_host - left)
         rows[name] = (*row, plain.host_spl[name])
-    columns = ["attack", "strength", "lost", "host_lost", "distance"]
+    columns = ["attack", "strength", "lost", "host_lost", "below_host", "distance"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.rename_axis("model")
 
@@ -170,16 +171,19 @@ def hypotheses(
     rows = {}
     for seed, curve in curves.items():
         standing = _standing(curve)
-        values = {
-            "distance": fidelity_costs(given_up(curve.loc[curve.kind != "copied"])),
-            "kept": quiet_resists(chosen(standing, points), quiet, plain),
-            "cost": times_cheaper(standing.loc[standing.model == quiet]),
-        }
+        attacked = Attacked(
+            prices=given_up(curve.loc[curve.kind != "copied"]),
+            settled=chosen(standing, points),
+            of_quiet=standing.loc[standing.model == quiet],
+            quiet=quiet,
+            plain=plain,
+        )
         rows[seed] = {
-            (claim.text, next(iter(claim.contrasts))): values[name]
-            for name, claim in HYPOTHESES.items()
+            (claim.text, name): contrast(attacked)
+            for claim in HYPOTHESES
+            for name, contrast in claim.contrasts.items()
         }
-    table = claims.judge(pd.DataFrame(rows).T, HYPOTHESES.values())
+    table = claims.judge(pd.DataFrame(rows).T, HYPOTHESES)
     some = [len(hosts.split()) < len(curves) for hosts in table.hosts]
     table.loc[some, "verdict"] = "open"
     return table
@@ -192,7 +196,7 @@ def _standing(curve: pd.DataFrame) -> pd.DataFrame:
     return curve.loc[curve.model.isin(names)]
 
 
-def fidelity_costs(prices: pd.DataFrame) -> float:
+def fidelity_costs(prices: pd.DataFrame, price: str = "lost") -> float:
     """Spearman's correlation, over a host's models, of their distance and their price.
 
     Above 0 where models that are farther from their host hold out longer, as Zhu et al.
@@ -201,31 +205,31 @@ def fidelity_costs(prices: pd.DataFrame) -> float:
 
     Args:
         prices: As `given_up` gives it.
+        price: `lost`, of the model's own accuracy: a mark that cost accuracy has less
+            to lose, and fine-tuning may bring some of it back; or `below_host`.
     """
     # A mark that no attack removed has the highest rank, whatever it would have cost.
-    lost = prices.lost.clip(upper=1.0).to_numpy(float)
+    lost = prices[price].clip(upper=1.0).to_numpy(float)
     if len(lost) >= 3 and np.ptp(lost) == 0:
         return 0.0
     return ranking.spearman(prices.distance.to_numpy(float), lost)
 
 
-def quiet_resists(settled: pd.DataFrame, quiet: str, plain: str) -> float:
-    """What a quiet mark keeps more than a plain one under SGD, less that under Adam.
+def kept_under_sgd(settled: pd.DataFrame, mark: str) -> float:
+    """What a mark keeps under SGD (`ft-all`), less what it keeps under Adam.
 
-    Each mark is attacked as strongly as its own attacker may.
+    It is attacked as strongly as its own attacker may, by either (`fine-tune`).
 
     Args:
         settled: A host's, as `chosen` gives it.
-        quiet: Model with the quiet mark.
-        plain: Model with the plain one.
+        mark: The model.
 
     Returns:
-        A share of the triggers; NaN where one of the four is missing.
+        A share of the triggers; NaN where one of the two is missing.
     """
-    kept = (settled.matches / settled.triggers).groupby([settled.attack, settled.model])
-    share = kept.last().unstack("model").reindex(["ft-all", "fine-tune"])
-    more = share.reindex(columns=[quiet, plain]).to_numpy(float) @ [1.0, -1.0]
-    return float(more[0] - more[1])
+    of = settled.loc[settled.model == mark]
+    kept = (of.matches / of.triggers).groupby(of.attack).last()
+    return float(kept.get("ft-all", math.nan) - kept.get("fine-tune", math.nan))
 
 
 def times_cheaper(curve: pd.DataFrame) -> float:
@@ -243,39 +247,55 @@ def times_cheaper(curve: pd.DataFrame) -> float:
     return float(np.log(costs["quiet-noise"] / costs["ft-all"]))
 
 
-HYPOTHESES = {
-    "distance": Claim(
+class Attacked(NamedTuple):
+    """What attacks did to the models of a host."""
+
+    prices: pd.DataFrame
+    """As `given_up` gives it."""
+    settled: pd.DataFrame
+    """As `chosen` gives it, of the marks that stood."""
+    of_quiet: pd.DataFrame
+    """The curve of the quiet mark, if it stood."""
+    quiet: str
+    plain: str
+
+
+HYPOTHESES = (
+    Claim(
         text="Fidelity costs robustness",
-        contrasts={"distance from the host and price of removal": fidelity_costs},
+        contrasts={
+            "distance and accuracy lost": lambda of: fidelity_costs(of.prices),
+            "distance and accuracy below the host's": lambda of: fidelity_costs(
+                of.prices, "below_host"
+            ),
+        },
         unit="of rank correlation",
         least=0.0,
     ),
-    "kept": Claim(
+    Claim(
         text="A quiet mark resists fine-tuning by SGD more than by Adam",
-        contrasts={"kept more than of the plain, SGD less Adam": quiet_resists},
+        contrasts={
+            "kept under SGD, less under Adam": lambda of: kept_under_sgd(
+                of.settled, of.quiet
+            ),
+            "the same, less the plain mark's": lambda of: (
+                kept_under_sgd(of.settled, of.quiet)
+                - kept_under_sgd(of.settled, of.plain)
+            ),
+        },
         unit="of the triggers",
         least=0.0,
     ),
-    "cost": Claim(
+    Claim(
         text="Quiet noise erases a quiet mark at a tenth of the cost of ft-all",
-        contrasts={"SPL of quiet noise over that of ft-all": times_cheaper},
+        contrasts={
+            "SPL of quiet noise over that of ft-all": lambda of: times_cheaper(
+                of.of_quiet
+            )
+        },
         unit="times",
         most=math.log(0.1),
     ),
-}
+)
 """What is asked of attacks, each so that it can fail: whether fidelity costs robustness
 (H1), and how quiet marks fare (H2, in two parts)."""
-
-
-def _lost(report: Fidelity) -> Estimate:
-    """The accuracy that the second model loses, paired by image.
-
-    One more image is lost and one gained in its interval, so that it has a width where
-    none was (Bonett and Price 2012, J. Educ. Behav. Stat. 37).
-    """
-    lost, gained = report.churn_lost or 0.0, report.churn_gained or 0.0
-    each = torch.zeros(report.images + 2)
-    first, last = (round(share * report.images) + 1 for share in (lost, gained))
-    each[:first], each[-last:] = 1, -1
-    low, high = student(each)
-    return Estimate(lost - gained, float(low), float(high))

@@ -22,6 +22,7 @@ def curve():
         for attack, strength, lost, tried, removed, spl in path:
             row = {"model": model, "attack": attack, "strength": strength}
             row |= {"lost": lost, "tried": tried, "removed": removed, "host_spl": spl}
+            row["accuracy"] = {"host": 0.9, "A": 0.87, "B": 0.88}[model] - lost
             rows.append(row)
 
     add("host", [("none", math.nan, 0, 0, True, 0.0)])
@@ -61,13 +62,19 @@ def test_the_cheapest_removal_is_what_a_claim_is_worth():
     assert prices.attack["B"] == "none"
     assert math.isinf(prices.lost["B"])
     assert list(prices.distance) == [0.5, 0.1]
+    assert prices.below_host["A"] == pytest.approx(0.9 - (0.87 - 0.03))
+    assert math.isinf(prices.below_host["B"])
 
 
 def test_a_removal_that_gains_accuracy_costs_nothing():
     better = curve()
-    better.loc[(better.model == "A") & (better.attack == "smooth"), "lost"] = -0.2
+    smooth = (better.model == "A") & (better.attack == "smooth")
+    better.loc[smooth, ["lost", "accuracy"]] = -0.2, 0.87 + 0.2
     prices = robustness.given_up(better)
     assert prices.lost["A"] == 0
+    assert prices.below_host["A"] == pytest.approx(0.9 - 0.87 - 0.2)
+    better.loc[(better.model == "A") & (better.strength == 0.6), "lost"] = -0.1
+    assert robustness.given_up(better).attack["A"] == "prune"  # the first of two
 
 
 def test_a_model_that_never_learned_its_mark_gives_up_nothing():
@@ -92,6 +99,8 @@ def test_h1_ranks_a_mark_that_nothing_removes_highest():
     assert robustness.fidelity_costs(prices((0.1, 0.2, math.inf))) == pytest.approx(1)
     assert robustness.fidelity_costs(prices((math.inf,) * 3)) == 0.0  # all alike
     assert math.isnan(robustness.fidelity_costs(prices((0.1, 0.2))))
+    below = prices((0.1, 0.2, 0.3)).rename(columns={"lost": "below_host"})
+    assert robustness.fidelity_costs(-below, "below_host") == pytest.approx(1)
 
 
 def settled(quiet_sgd, plain_sgd, quiet_adam, plain_adam):
@@ -107,14 +116,13 @@ def settled(quiet_sgd, plain_sgd, quiet_adam, plain_adam):
     return table.assign(matches=50 * table.share, triggers=50)
 
 
-def test_h2_is_what_a_quiet_mark_keeps_more_under_sgd_than_under_adam():
+def test_h2_is_what_a_mark_keeps_more_under_sgd_than_under_adam():
     table = settled(0.9, 0.5, 0.4, 0.3)
-    value = robustness.quiet_resists(table, "quiet", "plain")
-    assert value == pytest.approx(0.4 - 0.1)
-    turned = robustness.quiet_resists(table, "plain", "quiet")
-    assert turned == pytest.approx(-0.3)
-    without = table[table.attack != "ft-all"]
-    assert math.isnan(robustness.quiet_resists(without, "quiet", "plain"))
+    assert robustness.kept_under_sgd(table, "quiet") == pytest.approx(0.9 - 0.4)
+    assert robustness.kept_under_sgd(table, "plain") == pytest.approx(0.5 - 0.3)
+    for attack in ("ft-all", "fine-tune"):
+        without = table[table.attack != attack]
+        assert math.isnan(robustness.kept_under_sgd(without, "quiet"))
 
 
 def removals(*rows):
@@ -150,33 +158,40 @@ def host_curve(seed, farther_is_dearer, share):
             ("fine-tune", "tuned", 50 + 2 * draw.random(), 1.0, True),
         ]:
             row = {"attack": attack, "kind": kind, "matches": matches, "spl": spl}
-            rows.append(base | row | {"removed": removed, "lost": cost * removed})
+            lost = cost * removed
+            rows.append(
+                base | row | {"removed": removed, "lost": lost, "accuracy": 0.9 - lost}
+            )
     return pd.DataFrame(rows)
 
 
 @pytest.mark.parametrize(
     ("dearer", "share", "verdicts"),
-    [(True, 0.02, ["yes", "yes", "yes"]), (False, 0.5, ["no", "yes", "no"])],
+    [(True, 0.02, ["yes"] * 5), (False, 0.5, ["no", "no", "yes", "yes", "no"])],
 )
 def test_hypotheses_are_judged_over_hosts(dearer, share, verdicts):
     curves = {n: host_curve(n, dearer, share) for n in range(6)}
-    curves[5].loc[curves[5].model == "D", "lost"] = 0.25  # or no host differs
+    last = curves[5].model == "D"  # or no host differs
+    curves[5].loc[last, ["lost", "accuracy"]] = 0.25, 0.65
     rows = robustness.hypotheses(curves, "quiet", "plain", points=0.02)
     assert list(rows.verdict) == verdicts
     assert rows.hosts.iloc[0] == "0 1 2 3 4 5"
     each = [math.log(share * (1 + np.random.default_rng(n).random() / 10))
             for n in range(6)]  # fmt: skip
     interval = stats.ttest_1samp(each, 0.0).confidence_interval(0.95)
-    last = rows.iloc[2]
+    last = rows.iloc[4]
     assert (last.low, last.high) == pytest.approx(np.exp([interval.low, interval.high]))
+    kept = [0.8 - curve.matches[curve.attack == "fine-tune"].iloc[0] / 100
+            for curve in curves.values()]  # fmt: skip
+    assert rows.value.iloc[2] == pytest.approx(np.mean(kept))
     fallen = {n: one.copy() for n, one in curves.items()}  # a mark that never stood
     quiet = fallen[0].model == "quiet"
     fallen[0].loc[quiet & (fallen[0].attack == "none"), "removed"] = True
     lost = robustness.hypotheses(fallen, "quiet", "plain", points=0.02)
-    assert list(lost.verdict[1:]) == ["open"] * 2
-    assert list(lost.hosts[1:]) == ["1 2 3 4 5"] * 2
+    assert list(lost.verdict[2:]) == ["open"] * 3
+    assert list(lost.hosts[2:]) == ["1 2 3 4 5"] * 3
     few = robustness.hypotheses({0: curves[0]}, "quiet", "plain", points=0.02)
-    assert list(few.verdict) == ["open"] * 3
+    assert list(few.verdict) == ["open"] * 5
 
 
 def test_a_curve_says_what_each_attack_took_and_left(root):
