@@ -61,16 +61,20 @@ def test_a_readme_quotes_its_tables_and_says_its_limits(tmp_path):
     record = json.loads((tmp_path / "provenance.json").read_text())
     files = sorted(path.name for path in tmp_path.glob("04-*"))
     entry = Entry(job(tmp_path, "04", "Does it?"), files, record)
-    text = write_readme(tmp_path, "tiny", "All of it.", [entry]).read_text("utf-8")
+    more = {"dataset": "digits", "scale": "sweep", "seed": 4, "hosts": 3}
+    more |= {"train_images": 600, "test_images": 500}
+    other = Entry(job(tmp_path, "10", "Again?"), [], record | {"parameters": more})
+    entries = [entry, other]
+    text = write_readme(tmp_path, "tiny", "All of it.", entries).read_text("utf-8")
     assert text.startswith("# tiny\n\nAll of it.\n")
     assert "- FTAL | FixLL: **open**" in text
     assert "## Does it?" in text
     assert "![It rises.](04-curve.png)" in text
     assert "| FTAL | 12,346 |" in text
     assert "[04-long.csv](04-long.csv): 25 rows" in text
-    assert "Hosts of seed 0, 2:" in text
+    assert "Hosts of seed 0, 2, 4, 5, 6:" in text
     assert "a farm" in text
-    assert "60,000 images of mnist, measured on 10,000" in text
+    assert "60,000 of mnist, measured on 10,000; 600 of digits, measured on 500" in text
     assert "| epochs of the host | 4 | 20 |" in text  # recipes.toml: hours, paper
     assert "| weight of SPL | 5 | 1,000 |" in text
     assert str(tmp_path) not in text

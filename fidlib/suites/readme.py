@@ -1,8 +1,8 @@
 """A suite's `README.md`, beside the numbers that it quotes, written from them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -78,21 +78,30 @@ def _text(value: object) -> str:
     return str(value).replace("|", "\\|")
 
 
+def _seeds(settings: Mapping[str, Any]) -> Iterator[int]:
+    """Of all hosts that a notebook looks at."""
+    first = settings["seed"]
+    yield from range(first, first + settings.get("hosts", 1))
+    yield from settings.get("other_seeds", ())
+
+
 def _limits(entries: Sequence[Entry]) -> Iterator[str]:
     """What the numbers are of: settings beside the published ones, hosts, machines."""
     records = [entry.provenance["parameters"] for entry in entries]
     said = [one for one in records if "train_images" in one]  # others record no study
     if not said:
         return
-    seeds = {n for one in said for n in [one["seed"], *one.get("other_seeds", ())]}
+    seeds = {seed for one in said for seed in _seeds(one)}
     machines = {str(entry.provenance["machine"]) for entry in entries}
     machines |= {
         str(how["machine"]) for one in said for how in one.get("models", {}).values()
     }
     first, numbers = said[0], ", ".join(map(str, sorted(seeds)))
+    sizes = ("train_images", "dataset", "test_images")
+    sets = dict.fromkeys(tuple(one[name] for name in sizes) for one in said)
+    images = "; ".join(f"{a:,} of {name}, measured on {b:,}" for a, name, b in sets)
     yield (
-        f"Trained on {first['train_images']:,} images of {first['dataset']}, measured "
-        f"on {first['test_images']:,}. Hosts of seed {numbers}: what is seen on so few "
+        f"Images trained on: {images}. Hosts of seed {numbers}: what is seen on so few "
         "may be otherwise on another; intervals are over test images unless they say "
         f"hosts. Made on {'; '.join(sorted(machines))}. Another processor rounds "
         "otherwise, and a training ends elsewhere."
