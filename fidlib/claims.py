@@ -39,6 +39,9 @@ FAR = 10.0
 ALIKE = 0.005
 """A loss of accuracy up to this, half a point, is borne."""
 
+POSSIBLE = {"of the pairs": (0.0, 1.0), "of rank correlation": (-1.0, 1.0)}
+"""Unit -> its least and largest value, where an interval over hosts is cut off."""
+
 DOSED = "FTAL+TWL"
 """The method whose weight is turned: names of such models go on with `@`."""
 
@@ -275,7 +278,8 @@ def _row(claim: Claim, contrast: pd.Series) -> dict[str, Any]:
     known = contrast.loc[np.isfinite(contrast.to_numpy(float))]
     values = known.to_numpy()
     mean = values.mean() if len(values) else math.nan
-    numbers = [mean, *claim.interval(values), claim.least, claim.most]
+    ends = np.clip(claim.interval(values), *POSSIBLE.get(claim.unit, (None, None)))
+    numbers = [mean, *ends.tolist(), claim.least, claim.most]
     if claim.unit == "times":
         numbers = np.exp(numbers).tolist()
     row: dict[str, Any] = dict(
@@ -290,9 +294,11 @@ def _sentence(rows: pd.DataFrame) -> str:
     """A claim's contrasts in words, with their hosts."""
     hosts = dict.fromkeys(host for names in rows.hosts for host in names.split())
     parts = [_told(name, row) for name, row in rows.iterrows()]
-    text = f"{'; '.join(parts)}; hosts: {' '.join(hosts) or 'none'}"
+    count = f"{len(hosts)} host{'s' * (len(hosts) > 1)}"
+    which = f"{count} (seed {' '.join(hosts)})" if hosts else "no host"
     few = min(len(names.split()) for names in rows.hosts) < FEWEST
-    return text + f", of which a verdict needs {FEWEST}" * few
+    needed = f", and a verdict needs {FEWEST}" * few
+    return f"{'; '.join(parts)}; {which}{needed}"
 
 
 def _told(name: object, row: pd.Series) -> str:

@@ -138,7 +138,7 @@ def test_every_claim_holds_where_it_does(hold):
     assert table.measured.iloc[FEATURES].startswith(
         "FixLL over FixLL+PFL 198 times [196, 200];"
     )
-    assert table.measured.iloc[FEATURES].endswith("; hosts: 0 1 2 3 4 5 6 7")
+    assert table.measured.iloc[FEATURES].endswith("; 8 hosts (seed 0 1 2 3 4 5 6 7)")
 
 
 @pytest.mark.parametrize("claim", range(6))
@@ -156,14 +156,29 @@ def test_an_interval_across_the_edge_leaves_a_claim_open(hold):
     assert verdicts(hold)[COST] == "open"
 
 
+def test_intervals_end_where_values_do(hold):
+    spread = [1.0, 1.0, 1.0, 1.0, 0.6]
+    for unit, value in (("of the pairs", 1), ("of rank correlation", 1)):
+        claim = claims.Claim(text="", contrasts={"a": len}, unit=unit, least=0.5)
+        table = claims.judge(pd.DataFrame({("", "a"): spread}), [claim])
+        assert table.high.iloc[0] == value < claim.interval(np.array(spread))[1]
+    low, _ = claim.interval(np.array(spread))
+    assert table.low.iloc[0] == pytest.approx(low)
+    claim = claims.Claim(text="", contrasts={"a": len}, unit="of the points")
+    table = claims.judge(pd.DataFrame({("", "a"): spread}), [claim])
+    assert table.high.iloc[0] > 1
+
+
 @pytest.mark.parametrize("claim", range(6))
 def test_four_hosts_leave_every_claim_open(hold, claim):
     fall(hold, claim)
     few = tidy({key: v[:4] for key, v in hold.items()})
     table = claims.check(few)
     assert list(table.borne_out) == ["open"] * 6
-    assert table.measured.str.endswith("0 1 2 3, of which a verdict needs 5").all()
+    ending = "; 4 hosts (seed 0 1 2 3), and a verdict needs 5"
+    assert table.measured.str.endswith(ending).all()
     one = claims.check(few[few.seed == 2])
+    assert one.measured.str.endswith("; 1 host (seed 2), and a verdict needs 5").all()
     assert list(one.borne_out) == ["open"] * 6
     assert "[" not in " ".join(one.measured)  # one host has no interval
 
@@ -195,8 +210,8 @@ def test_what_is_missing_is_not_known():
     table = claims.check(tidy(few))
     assert list(table.borne_out) == ["open"] * 6
     assert table.measured.iloc[FEATURES] == (
-        "FixLL over FixLL+PFL not known; FixLL over FixLL+SPL not known; hosts: none, "
-        "of which a verdict needs 5"
+        "FixLL over FixLL+PFL not known; FixLL over FixLL+SPL not known; no host, and "
+        "a verdict needs 5"
     )
 
 
