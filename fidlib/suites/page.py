@@ -85,8 +85,8 @@ STYLE = """
   :root { --text: #ddd; --soft: #aaa; --line: #444; --page: #16181c; --fault: #3a1d1d; }
   figure img { background: #fff; }
 }
-#explorer { width: min(96vw, 1440px); height: 1400px; border: 0; position: relative;
-            left: 50%; transform: translateX(-50%); }
+#explorer { width: min(96vw, 1440px); height: 1400px; border: 0;
+            margin-left: calc(50% - min(48vw, 720px)); }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text);
        background: var(--page); max-width: 62rem;
        margin: 2rem auto; padding: 0 1rem; }
@@ -188,14 +188,22 @@ def _made(entry: Entry) -> str:
     record = entry.provenance
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
     parameters = dict(record["parameters"])
-    models = pd.DataFrame(parameters.pop("models", {})).T
+    models = {n: _flat(how) for n, how in parameters.pop("models", {}).items()}
     text = (
         f'<p class="made">Made {record["made"]} in {record["seconds"]} s on '
         f"{html.escape(str(record['machine']))}; commit {record['commit']}; "
         f"{versions}; <code>{html.escape(json.dumps(parameters))}</code> "
         f'(<a href="{entry.job.name}-provenance.json">JSON</a>)</p>'
     )
-    if len(models):
-        table = models.to_html(border=0)
-        text += f"<details><summary>Its models</summary>{table}</details>"
+    if models:
+        table = pd.DataFrame(models).T.to_html(border=0, na_rep="–")
+        text += (
+            f'<details><summary>Its models</summary><div class="scroll">{table}</div>'
+            "</details>"
+        )
     return text
+
+
+def _flat(how: Mapping[str, Any]) -> dict[str, Any]:
+    """How a model was made, as far as a cell of a table holds it."""
+    return {n: v for n, v in how.items() if v is not None and not isinstance(v, dict)}

@@ -27,8 +27,10 @@ window.addEventListener("hashchange", () => {
   held.state = addressed();
   listeners["change:state"]?.();
 });
-// A page that shows this one in a frame learns how high it is.
-new ResizeObserver(() =>
-  window.parent.postMessage({ explorer: document.body.offsetHeight }, "*"),
-).observe(document.body);
-explorer.render({ model, el: document.getElementById("explorer") });
+const el = document.getElementById("explorer");
+explorer.render({ model, el });
+// A page that shows this one in a frame learns how high it is, once it is drawn.
+new ResizeObserver(() => {
+  const { height } = document.body.getBoundingClientRect();
+  if (el.childElementCount) window.parent.postMessage({ explorer: Math.ceil(height) + 1 }, "*");
+}).observe(document.body);
