@@ -133,7 +133,9 @@ class Compare:
     """The classifier to compare with it."""
     network: str = ""
     """module:function that returns the network of which both files hold the state
-    dict, such as nets:lenet; modules are looked for in the current folder, too."""
+    dict, such as nets:lenet; modules are looked for in the current folder, too. Where
+    pixels are not normalised as those of --data, let it return what fidlib.models.wrap
+    gives, with their mean and std."""
     data: str = ""
     """digits, mnist, cifar10, cifar100, or the path of an .npz; a run's own set when
     not given."""

@@ -139,7 +139,10 @@ def network(text: str, images: "ImageSet") -> "Classifier":
     if isinstance(network, models.Classifier):
         return network
     mean, std = images.mean, images.std
-    print(f"{text} sees pixels less {_list(mean)}, over {_list(std)}")
+    print(
+        f"{text} sees pixels less {_list(mean)}, over {_list(std)}; return "
+        "fidlib.models.wrap(network, mean=..., std=...) for others"
+    )
     return models.wrap(network, mean=mean, std=std, image_size=images.image_shape[1:])
 
 
