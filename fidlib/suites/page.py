@@ -29,6 +29,11 @@ class Entry:
     """Of a failed notebook."""
 
     @property
+    def shown(self) -> list[str]:
+        """Its files, pictures first."""
+        return sorted(self.files, key=lambda file: not file.endswith(".png"))
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """What the suite sets, as it was when what is shown was made."""
         then = self.provenance.get("parameters", {})
@@ -130,7 +135,7 @@ def _section(folder: Path, entry: Entry) -> str:
     if entry.traceback:
         text = html.escape(entry.traceback)
         parts.append(f"<p>This notebook failed.</p><pre>{text}</pre>")
-    for file in entry.files:
+    for file in entry.shown:
         if file.endswith(".png"):
             parts.append(_figure(folder, file, entry.files))
         elif file.endswith(".csv"):
@@ -191,9 +196,10 @@ def _made(entry: Entry) -> str:
     models = {n: _flat(how) for n, how in parameters.pop("models", {}).items()}
     text = (
         f'<p class="made">Made {record["made"]} in {record["seconds"]} s on '
-        f"{html.escape(str(record['machine']))}; commit {record['commit']}; "
-        f"{versions}; <code>{html.escape(json.dumps(parameters))}</code> "
+        f"{html.escape(str(record['machine']))}; commit {record['commit']}; {versions} "
         f'(<a href="{entry.job.name}-provenance.json">JSON</a>)</p>'
+        "<details><summary>Its settings</summary>"
+        f"<code>{html.escape(json.dumps(parameters))}</code></details>"
     )
     if models:
         table = pd.DataFrame(models).T.to_html(border=0, na_rep="–")

@@ -48,7 +48,7 @@ def _links(folder: Path) -> Iterator[str]:
 def _section(folder: Path, entry: Entry) -> Iterator[str]:
     if entry.traceback:
         yield "This notebook failed."
-    for file in entry.files:
+    for file in entry.shown:
         if file.endswith(".png"):
             alt = caption(folder / file)
             yield f"![{alt}]({file})\n\n*{alt}*"
