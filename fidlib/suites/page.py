@@ -71,7 +71,8 @@ def write_page(folder: Path, suite: str, about: str, entries: Sequence[Entry]) -
 
 
 EXPLORER = """
-<iframe id="explorer" src="explorer.html" title="the explorer of its models"></iframe>
+<iframe id="explorer" src="explorer.html" scrolling="no"
+ title="the explorer of its models"></iframe>
 <p class="made"><a href="explorer.html">The explorer alone</a></p>
 <script>
 addEventListener("message", ({ data }) => {
