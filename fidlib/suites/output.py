@@ -88,7 +88,7 @@ def _reduce(picture: Path) -> None:
         _save(few, picture, image.info)
 
 
-def _save(image: Any, picture: Path, info: Mapping[str, Any]) -> None:
+def _save(image: Any, picture: Path, info: Mapping[Any, Any]) -> None:
     """Write a PNG with the texts that it had."""
     from PIL import PngImagePlugin
 
