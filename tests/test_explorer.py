@@ -363,7 +363,8 @@ def test_a_suites_explorer_shows_the_models_that_are_there(bare, tmp_path, monke
     study.make(["FTAL", "FTAL/prune:0.4"], jobs=1)
     names = ("model", "scale", "train_images", "trigger_count", "epochs", "precision")
     settings = {name: getattr(study.config, name) for name in names}
-    job = Job("one", Path("one.ipynb"), {"number": 4, **settings})
+    notebook = Path(__file__).parents[1] / "notebooks" / "01_embed.ipynb"
+    job = Job("one", notebook, {"number": 4, **settings})
     publish.explorer(Suite("mine", "about", (job,)), tmp_path)
     about, _ = page.read(tmp_path / "explorer.html")
     assert [model["name"] for model in about["models"]] == [
@@ -380,7 +381,7 @@ def test_a_suites_explorer_shows_the_models_that_are_there(bare, tmp_path, monke
     publish.explorer(Suite("mine", "about", (job,)), tmp_path)
     about, _ = page.read(tmp_path / "explorer.html")
     assert "FixLL" in [model["name"] for model in about["models"]]
-    other = Job("one", Path("one.ipynb"), {**settings, "seed": 9})
+    other = Job("one", notebook, {**settings, "seed": 9})
     publish.explorer(Suite("mine", "about", (other,)), tmp_path / "none")
     assert not (tmp_path / "none").exists()  # nothing was trained for it
 
