@@ -135,7 +135,7 @@ def boundary_panels(
     """
     size = (DOUBLE * 0.8, 1.9 * len(regions) + 0.4)
     figure, axs = plt.subplots(len(regions), 3, figsize=size, squeeze=False)
-    pad, count = (6 if anchors is None else 14), len(classes)  # room for thumbnails
+    pad, count = (6 if anchors is None else 27), len(classes)  # room for thumbnails
     for row, (name, both) in zip(axs, regions.items(), strict=True):
         for ax, model, grid in zip(row, ("host", name), both, strict=False):
             spaces.regions(ax, grid, extents[name], num_classes=count)
