@@ -130,6 +130,14 @@ def test_what_is_said_of_claims_is_of_the_published_tables():
     assert pd.read_csv(path).borne_out.value_counts().to_dict() == {"no": 3, "open": 3}
 
 
+def test_what_is_said_of_removal_is_of_the_published_tables():
+    assert "marks nearer to their host were no cheaper to remove" in README
+    path = ROOT / "figures" / "replicates" / "07_robustness-hypotheses.csv"
+    rows = pd.read_csv(path, index_col="claim").loc[["Fidelity costs robustness"]]
+    assert (rows.low < 0).all()
+    assert not (rows.verdict == "yes").any()
+
+
 def test_the_readme_is_a_page():
     assert len(README.splitlines()) <= 130
     assert len(README.encode()) <= 8000
