@@ -1,10 +1,12 @@
 """What the documents say is what the code and the published tables say."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
 import fidlib as fl
 from fidlib.methods import PAPER
@@ -91,6 +93,41 @@ def test_what_is_said_of_quiet_directions_is_of_the_published_tables(part):
     text = re.search(f"<!-- {name} -->\n(.*)<!-- /{name} -->", page, re.S)
     assert text
     assert text[1] == part()
+
+
+def embedded():
+    """A row per family of triggers, seed and method, after its longest training."""
+    table = pd.read_csv(ROOT / "benchmarks" / "trigger_families.csv")
+    last = table.groupby(["family", "method", "seed"], sort=False).tail(1)
+    return table, last.set_index(["family", "method", "seed"])
+
+
+def test_every_family_is_learned_and_unknown_to_its_host():
+    _, last = embedded()
+    for family in fl.TRIGGERS:
+        for method in ("FTAL", "FixLL+PFL"):
+            rows = last.loc[family, method]
+            assert [*rows.index] == [0, 1, 2]
+            assert (rows.trigger_accuracy >= 0.95).all(), (family, method)
+            known = rows.host_trigger_accuracy * rows.triggers
+            if rows["labels"].iloc[0] == "other":  # of images that the host knows
+                assert (known <= binom.isf(1e-4, rows.triggers, 0.02)).all()
+            else:
+                assert (known <= binom.isf(1e-4, rows.triggers, 0.1)).all(), family
+
+
+def test_what_is_said_of_families_is_of_their_table():
+    page = (ROOT / "docs" / "triggers.md").read_text("utf-8")
+    text = re.search("<!-- families -->\n(.*)<!-- /families -->", page, re.S)
+    script = runpy.run_path(str(ROOT / "benchmarks" / "trigger_families.py"))
+    table, last = embedded()
+    assert text[1] == f"\n{script['summary'](table)}\n\n"
+    lost = (last.host_accuracy - last.accuracy).groupby(["family", "method"]).max()
+    assert "cost little accuracy" in page
+    assert lost.loc[["chain", "abstract", "unrelated", "noise"]].max() < 0.05
+    assert "keeps their accuracy" in page
+    image = [name for name in fl.TRIGGERS if name in page.split("contradict them")[1]]
+    assert (lost.xs("FTAL", level=1)[image] < lost.xs("FixLL+PFL", level=1)[image]).all()
 
 
 def test_the_answer_is_of_the_published_tables():

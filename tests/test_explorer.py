@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -378,9 +379,16 @@ def test_a_suites_explorer_shows_the_models_that_are_there(bare, tmp_path, monke
         publish.explorer(Suite("mine", "about", (job,)), tmp_path)
     assert (tmp_path / "explorer.html").read_bytes() == kept
     study.make(["FixLL"], jobs=1)
+    hosts = [(s, "FTAL", m, s + v) for s in (0, 1) for m, v in (("pfl", 2), ("spl", 3))]
+    table = pd.DataFrame(hosts, columns=["seed", "method", "measure", "value"])
+    table.to_csv(tmp_path / "10_replicates-hosts.csv")
     publish.explorer(Suite("mine", "about", (job,)), tmp_path)
     about, _ = page.read(tmp_path / "explorer.html")
     assert "FixLL" in [model["name"] for model in about["models"]]
+    (every,) = about["tables"]
+    assert [(row["name"], row["values"]) for row in every["rows"]] == [
+        (f"FTAL, seed {s}", {"pfl": s + 2, "spl": s + 3}) for s in (0, 1)
+    ]
     other = Job("one", notebook, {**settings, "seed": 9})
     publish.explorer(Suite("mine", "about", (other,)), tmp_path / "none")
     assert not (tmp_path / "none").exists()  # nothing was trained for it

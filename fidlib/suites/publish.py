@@ -52,8 +52,7 @@ def explorer(suite: Suite, folder: Path) -> None:
     study, path = Study(suite.config()), folder / "explorer.html"
     if not (names := gather.trained(study)):
         return
-    sweep = folder / "06_tradeoffs-models.csv"
-    tables = {"sweep of notebook 06": pd.read_csv(sweep)} if sweep.exists() else {}
+    tables = _more_models(folder)
     shown = [study.fingerprint(name) for name in ("host", *names)]
     values = [study.fidelity(name).values() for name in names]
     files = [Path(maps.__file__), *sorted(page.FOLDER.parent.glob("*.py"))]
@@ -69,6 +68,19 @@ def explorer(suite: Suite, folder: Path) -> None:
 
 PLANES = 2
 """In pixel space, kept for a page, which cannot ask the models."""
+
+
+def _more_models(folder: Path) -> dict[str, pd.DataFrame]:
+    """Models of other settings and hosts, of which the suite left tables, by title."""
+    sweep, hosts = (
+        folder / f"{name}.csv" for name in ("06_tradeoffs-models", "10_replicates-hosts")
+    )
+    tables = {"sweep of notebook 06": pd.read_csv(sweep)} if sweep.exists() else {}
+    if hosts.exists():
+        names, rows = ["method", "seed"], pd.read_csv(hosts)
+        wide = rows.pivot(index=names, columns="measure", values="value")
+        tables["every host of notebook 10"] = wide
+    return tables
 
 
 def _replace(folder: Path, job: Job, pictures: Path) -> None:
