@@ -99,7 +99,7 @@ def embedded():
     """A row per family of triggers, seed and method, after its longest training."""
     table = pd.read_csv(ROOT / "benchmarks" / "trigger_families.csv")
     last = table.groupby(["family", "method", "seed"], sort=False).tail(1)
-    return table, last.set_index(["family", "method", "seed"])
+    return table, last.set_index(["family", "method", "seed"]).sort_index()
 
 
 def test_every_family_is_learned_and_unknown_to_its_host():
@@ -120,14 +120,20 @@ def test_what_is_said_of_families_is_of_their_table():
     page = (ROOT / "docs" / "triggers.md").read_text("utf-8")
     text = re.search("<!-- families -->\n(.*)<!-- /families -->", page, re.S)
     script = runpy.run_path(str(ROOT / "benchmarks" / "trigger_families.py"))
-    table, last = embedded()
+    table, _ = embedded()
     assert text[1] == f"\n{script['summary'](table)}\n\n"
-    lost = (last.host_accuracy - last.accuracy).groupby(["family", "method"]).max()
+    table["lost"] = table.host_accuracy - table.accuracy
+    longer = table.epochs > table.epochs.min()
+    assert "lose a tenth at most" in page
+    assert table[longer].lost.max() < 0.1
+    lost = table[~longer].groupby(["method", "family"]).lost.max()
     assert "cost little accuracy" in page
-    assert lost.loc[["chain", "abstract", "unrelated", "noise"]].max() < 0.05
-    assert "keeps their accuracy" in page
-    image = [name for name in fl.TRIGGERS if name in page.split("contradict them")[1]]
-    assert (lost.xs("FTAL", level=1)[image] < lost.xs("FixLL+PFL", level=1)[image]).all()
+    plain = ["chain", "abstract", "unrelated"]
+    assert max(lost[method][plain].max() for method in ("FTAL", "FixLL+PFL")) < 0.03
+    assert "keeps their accuracy better" in page
+    alike = [name for name in fl.TRIGGERS if name in page.split("contradict them")[1]]
+    assert len(alike) == 6
+    assert (lost["FTAL"][alike] < lost["FixLL+PFL"][alike]).all()
 
 
 def test_the_answer_is_of_the_published_tables():

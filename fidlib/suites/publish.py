@@ -73,7 +73,8 @@ PLANES = 2
 def _more_models(folder: Path) -> dict[str, pd.DataFrame]:
     """Models of other settings and hosts, of which the suite left tables, by title."""
     sweep, hosts = (
-        folder / f"{name}.csv" for name in ("06_tradeoffs-models", "10_replicates-hosts")
+        folder / f"{name}.csv"
+        for name in ("06_tradeoffs-models", "10_replicates-hosts")
     )
     tables = {"sweep of notebook 06": pd.read_csv(sweep)} if sweep.exists() else {}
     if hosts.exists():
