@@ -119,6 +119,12 @@ def test_a_suspect_is_a_classifier_a_function_or_its_answers():
     for wrong in (named[:5], named.float(), [[0.5] * 10] * 3):
         with pytest.raises(ValueError, match="expected 20 class indices"):
             verify(wrong, RANDOM)
+    numbered = [range(20), named.tolist()]  # as a table with a column of numbers
+    for wrong in (numbered, named + 10, named - 10):
+        with pytest.raises(ValueError, match="the key's are 0 to 9"):
+            verify(wrong, RANDOM)
+    with pytest.raises(ValueError, match=r"2 rows of answers, .* random pass one"):
+        verify([named.tolist(), named.tolist()], RANDOM)
 
 
 @pytest.mark.parametrize(

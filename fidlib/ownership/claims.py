@@ -84,8 +84,8 @@ def verify(
         references: Models that are independent of the key, where they are needed.
 
     Raises:
-        ValueError: If the answers are not one for each trigger, fresh keys or
-            references are needed and missing, or a number makes no sense.
+        ValueError: If the answers are not one of the key's classes for each trigger,
+            fresh keys or references are needed and missing, or a number makes no sense.
     """
     if not 0 < alpha < 1:
         raise ValueError(
@@ -96,6 +96,8 @@ def verify(
     n = len(key.triggers)
     tables = [] if callable(model) else [*np.atleast_2d(np.asarray(model))]
     named = answers(tables[0] if tables else model, key.triggers)
+    if tables:
+        _check_table(named, len(tables), key)
     if (known := exact(key, named)) is not None:
         null, tail = known
     elif key.labels == "chain":
@@ -174,6 +176,21 @@ def answers(model: Suspect, triggers: Split) -> np.ndarray:
             f"expected {len(images)} class indices, one for each trigger."
         )
     return classes.cpu().numpy()
+
+
+def _check_table(named: np.ndarray, rows: int, key: Key) -> None:
+    """Raise if a table holds more than answers, such as the numbers of the triggers."""
+    low, high = int(named.min()), int(named.max())
+    if low < 0 or high >= key.classes:
+        raise ValueError(
+            f"answers name classes from {low} to {high}; the key's are 0 to "
+            f"{key.classes - 1}: pass class indices alone, no numbers of triggers."
+        )
+    if rows > 1 and key.labels != "chain":
+        raise ValueError(
+            f"there are {rows} rows of answers, in a file columns; for labels that are "
+            f"{key.labels or 'your own'} pass one, the answers to the key's triggers."
+        )
 
 
 def _of_fresh(suspects: Sequence[Suspect], key: Key) -> list[int]:
