@@ -197,6 +197,13 @@ def test_what_is_said_of_removal_is_of_the_published_tables():
     rows = pd.read_csv(path, index_col="claim").loc[["Fidelity costs robustness"]]
     assert (rows.low < 0).all()
     assert not (rows.verdict == "yes").any()
+    assert "on CIFAR-10 none of seven attacks removed the two nearest." in README
+    folder = ROOT / "figures" / "cifar10"
+    given = pd.read_csv(folder / "07_robustness-given-up.csv").sort_values("distance")
+    assert given.lost.head(2).eq(float("inf")).all()
+    curve = pd.read_csv(folder / "07_robustness-curve.csv")
+    tried = curve[curve.attack != "none"].groupby(["attack", "strength"])
+    assert tried.ngroups == 7
 
 
 def test_the_readme_is_a_page():
