@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fidlib import tables
-from fidlib.commands import Commit, Verify, check_file, network, stored
+from fidlib.commands import READERS, Commit, Verify, check_file, network, stored
 from fidlib.runs.pool import Backend
 from fidlib.runs.store import project_root
 from fidlib.study.config import Config
@@ -267,7 +267,9 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; errors a user can mend are one sentence, without traceback."""
+    """Run one command and return its exit status, 2 after an error; one that a user can
+    mend is a sentence, without traceback.
+    """
     warnings.formatwarning = lambda message, *_, **__: f"fidlib: {message}\n"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a locale may know ASCII alone
@@ -278,6 +280,7 @@ def main(arguments: list[str] | None = None) -> int:
             prog="fidlib",
             description="After a backdoor watermark, is it still the same classifier?",
             args=arguments,
+            registry=READERS,
         )
         status = command()
         sys.stdout.flush()
@@ -287,7 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 141  # what a shell reports of a program that SIGPIPE ended
     except (ValueError, OSError, ArithmeticError) as error:
         print(f"fidlib: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return 2
     except KeyboardInterrupt:
         print("fidlib: stopped; what is finished is kept.", file=sys.stderr)
         return 130
@@ -301,7 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
                 f"what you added to it: {_kept_traceback()}."
             )
         print(f"fidlib: {text}", file=sys.stderr)
-        return 1
+        return 2
 
 
 def _runs(parcel: Path | None) -> contextlib.AbstractContextManager[None]:

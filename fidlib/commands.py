@@ -1,18 +1,56 @@
 """The owner's commands, and what several commands read."""
 
+import csv
+import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+)
 
 from fidlib.study.config import Config
 
 if TYPE_CHECKING:
     from fidlib.data import ImageSet
     from fidlib.models import Classifier
+
+
+READERS = ConstructorRegistry()
+"""How options are read that are no plain numbers and texts."""
+
+
+@READERS.primitive_rule
+def _named(kind: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Mappings, such as the options of triggers: `labels=permuted links=5`."""
+    if get_origin(kind.type) is not Mapping:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=VALUE",
+        instance_from_str=lambda pairs: dict(map(_pair, pairs)),
+        is_instance=lambda value: isinstance(value, Mapping),
+        str_from_instance=lambda value: [
+            f"{n}={json.dumps(v)}" for n, v in value.items()
+        ],
+    )
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """A name and its value: a number, true, false or a text."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"{text!r} is no NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 @dataclass(frozen=True)
@@ -52,7 +90,7 @@ class Commit:
 class Verify:
     """Count the triggers of a key that a model answers; say what that proves.
 
-    The exit status is 0 only if the claim holds.
+    The exit status is 0 only if the claim holds, and 1 if nothing is proved.
     """
 
     model: tyro.conf.Positional[str]
@@ -81,7 +119,7 @@ class Verify:
 
         def suspect(name: str) -> object:
             path = Path(name)
-            if path.suffix == ".csv":
+            if path.suffix.lower() == ".csv":
                 return _answers(path)
             if not path.exists():
                 return study.model(name)
@@ -101,13 +139,27 @@ class Verify:
         return 0 if evidence.holds else 1
 
 
-def _answers(path: Path) -> Any:
+def _answers(path: Path) -> list[list[int]]:
     """`(1 + fresh keys, triggers)` classes in a table of answers."""
-    import pandas as pd
-
     try:
-        return pd.read_csv(path).T.to_numpy()
-    except (ValueError, OSError) as error:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            names, *rows = [row for row in csv.reader(file) if row]
+        for line, row in enumerate(rows, 2):
+            odd = [cell for cell in row if not cell.strip().isdecimal()]
+            if len(row) != len(names):
+                raise ValueError(
+                    f"line {line} has {len(row)} columns, not {len(names)}"
+                )
+            if odd:
+                raise ValueError(f"{odd[0]!r} in line {line} is no class index")
+        counted = [str(n) for n in range(len(names))]  # as pandas names them
+        if all(map(str.isdecimal, names)) and names != counted:
+            raise ValueError("line 1 is answers, not their names")
+        columns = [[*map(int, column)] for column in zip(*rows, strict=True)]
+        if not columns:
+            raise ValueError("there are no answers in it")
+        return columns
+    except (ValueError, OSError, csv.Error) as error:
         raise ValueError(
             f"{path} is no table of answers ({error}): write a row for each trigger, "
             "a column of classes and a line above it."

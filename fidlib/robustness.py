@@ -21,6 +21,9 @@ from fidlib.study.study import Study
 NONE = "none"
 """Stands for an attack where there was none."""
 
+FRESH = 99
+"""Fresh keys that a suspect is asked where the labels are plain chains."""
+
 _TOLD = ("agreement", "pfl", "spl")
 _MEASURES = (*_TOLD, "accuracy", "churn_lost", "churn_gained")
 
@@ -40,7 +43,10 @@ def attack_curve(
         models: Those that are attacked, besides the host.
         attacks: Such as `prune:0.4`; of each the mildest first.
         key: What is claimed; the study's, committed, when None.
-        alpha: The level of the claim.
+        alpha: The level of the claim; of plain chains 0.01 or more.
+
+    Raises:
+        ValueError: If no suspect could be convicted at this level.
 
     Returns:
         A row for each model, as it is (`none`) and under each attack: `model`,
@@ -54,6 +60,12 @@ def attack_curve(
         host's probabilities it came.
     """
     key = key or ownership.commit(study)
+    if key.labels == "chain" and ownership.level(alpha) < 1 / (1 + FRESH):
+        raise ValueError(
+            f"alpha is {alpha:g}, but of a plain chain p is 1/{1 + FRESH} or more, as "
+            f"{FRESH} fresh keys are asked: pass alpha={1 / (1 + FRESH):g}, or a key "
+            'of other labels, such as trigger_options={"labels": "permuted"}.'
+        )
     if key.fresh:  # the same fresh keys for every suspect
         key = replace(key, fresh=functools.cache(key.fresh))
     listed = [None, *map(find, attacks)]
@@ -71,7 +83,7 @@ def _row(
     study: Study, victim: Lineage, attack: Attack | None, key: Key, alpha: float
 ) -> dict[str, object]:
     of = victim / attack if attack else victim
-    evidence = ownership.verify(study.model(of), key, alpha=alpha)
+    evidence = ownership.verify(study.model(of), key, alpha=alpha, fresh=FRESH)
     near, far, before = (
         study.fidelity(a, b, measures=_MEASURES)
         for a, b in ((of, victim), (of, "host"), (victim, "host"))

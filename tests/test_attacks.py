@@ -104,6 +104,13 @@ def test_prune_sets_the_smallest_weights_to_zero(model, few, share):
     assert torch.equal(after[~gone], before[~gone])
 
 
+def test_prune_takes_its_share_of_equal_weights_too(model, few):
+    quantised = edits.quantise(model, few, 0, 2)
+    before, after = weights(quantised), weights(edits.prune(quantised, few, 0, 0.97))
+    assert (before == 0).double().mean() < 0.97
+    assert (after == 0).sum().item() == round(0.97 * len(before))
+
+
 def test_prune_leaves_biases_norms_and_the_function_of_nothing_pruned(model, few):
     pruned = edits.prune(model, few, 0, 0.9)
     before, after = model.state_dict(), pruned.state_dict()
@@ -143,6 +150,23 @@ def test_weight_noise_is_in_deviations_of_each_tensor(model, few):
             assert noise.std().item() == pytest.approx(amount, rel=0.25)
     other = ATTACKS["weight-noise"](model, few, 1, amount=0.4)
     assert changed(attacked, other) == WEIGHTS | HEAD
+
+
+def test_a_single_weight_has_no_deviation_for_noise(digits):
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten(), nn.Linear(64, 10))
+    model = fl.models.wrap(net, num_classes=10, image_size=8, mean=(0.5,))
+    for name in ("weight-noise", "quiet-noise"):
+        attacked = ATTACKS[name](model, digits.train.sample(20), 0)
+        assert weights(attacked).isfinite().all()
+
+
+def test_strengths_and_shares_that_make_no_sense_are_refused(model, few):
+    for odd in ("x", -0.1, 1.5, None):
+        with pytest.raises(ValueError, match=f"share of weights is {odd!r}; it is"):
+            ATTACKS["prune"](model, few, 0, share=odd)
+    for odd in (-1, 5):
+        with pytest.raises(ValueError, match=f"share is {odd}; pass a share"):
+            ATTACKS["wrk"](model, few, 0, share=odd)
 
 
 def test_quiet_noise_lies_where_the_images_have_little_energy(model, few):

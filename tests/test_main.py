@@ -74,7 +74,7 @@ def test_table_of_a_suite_is_of_its_configuration_and_seeds(
                         (deviations, f"{both.twl.std().FTAL:.3g}")):  # fmt: skip
         line = next(x for x in text.splitlines() if x.startswith("FTAL"))
         assert number in line.split()
-    assert main([*alone, *given[:-1]]) == 1
+    assert main([*alone, *given[:-1]]) == 2
     assert "a spread needs at least two" in capsys.readouterr().err
     # What the suite says of methods and other seeds holds where nothing is given.
     assert main(alone) == 0
@@ -105,7 +105,7 @@ def test_show_prints_what_is_published(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(fl.Study, "__init__", fail)
     alone = ["show", "smoke"]
-    assert main(alone) == 1
+    assert main(alone) == 2
     assert "figures/smoke holds no numbers" in capsys.readouterr().err
 
     # What a notebook says of itself goes with its own table.
@@ -266,7 +266,7 @@ def broken(tmp_path):
 )
 def test_bad_input_gets_one_sentence(arguments, message, broken, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert main([part.format(broken) for part in arguments]) == 1
+    assert main([part.format(broken) for part in arguments]) == 2
     printed = capsys.readouterr()
     assert message.format(broken) in printed.err
     assert printed.err.startswith("fidlib: ")
@@ -283,7 +283,7 @@ def test_an_owner_commits_and_verifies(tmp_path, capsys, monkeypatch):
     assert main(["commit", "key.json", "--images", "secret.npz", *NOISY]) == 0
     printed = capsys.readouterr().out
     assert json.loads(Path("key.json").read_text())["commitment"] in printed
-    assert main(["commit", "key.json", *NOISY]) == 1
+    assert main(["commit", "key.json", *NOISY]) == 2
     assert "a key is never written over" in capsys.readouterr().err
     assert main(["verify", "host", "--key", "key.json"]) == 1
     assert "nothing is proved" in capsys.readouterr().out
@@ -302,15 +302,23 @@ def test_an_owner_commits_and_verifies(tmp_path, capsys, monkeypatch):
     Path("empty.csv").write_bytes(b"")
     Path("latin.csv").write_bytes(b"answer\n\xe9\n")
     Path("words.csv").write_text("answer\ncat\n")
+    named = (secret["labels"] + wrong) % 10
+    lines = [f"{i},{c}" for i, c in enumerate(named)]
+    Path("numbered.csv").write_text("\n".join(["answer", *lines]))
+    Path("bare.csv").write_text("\n".join(map(str, [7, *named])))
+    Path("half.csv").write_text("\n".join(["answer", *map(str, named[:-1]), "3.0"]))
     for suspect, message in (
         ("few.csv", "expected 40 class indices"),
         ("none.csv", "none.csv is no table of answers"),
         ("empty.csv", "empty.csv is no table of answers"),
         ("latin.csv", "latin.csv is no table of answers"),
-        ("words.csv", "pass class indices"),
+        ("words.csv", "'cat' in line 2 is no class index"),
+        ("numbered.csv", "line 2 has 2 columns, not 1"),
+        ("bare.csv", "line 1 is answers, not their names"),
+        ("half.csv", "'3.0' in line 41 is no class index"),
         ("x", "unknown method 'x'"),
     ):
-        assert main(["verify", suspect, "--key", "key.json"]) == 1
+        assert main(["verify", suspect, "--key", "key.json"]) == 2
         assert message in capsys.readouterr().err
     for odd in (
         ["--tries", "0"],
@@ -318,26 +326,47 @@ def test_an_owner_commits_and_verifies(tmp_path, capsys, monkeypatch):
         ["--alpha", "nan"],
         ["--fresh", "0"],
     ):
-        assert main(["verify", "host", "--key", "key.json", *odd]) == 1
+        assert main(["verify", "host", "--key", "key.json", *odd]) == 2
         assert f"{odd[0][2:]} is {odd[1]}" in capsys.readouterr().err
     damaged = json.loads(Path("key.json").read_text()) | {"commitment": 5}
     Path("five.json").write_text(json.dumps(damaged))
     Path("folder.json").mkdir()
     for name, message in (("five", "other triggers follow"), ("folder", "is no key")):
-        assert main(["verify", "host", "--key", f"{name}.json"]) == 1
+        assert main(["verify", "host", "--key", f"{name}.json"]) == 2
         assert message in capsys.readouterr().err
-    assert main(["verify", "host", "--key", "none.json"]) == 1
+    assert main(["verify", "host", "--key", "none.json"]) == 2
     assert "there is no key at none.json" in capsys.readouterr().err
+
+
+def test_triggers_have_options_and_references_are_tables_of_answers(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    options = ["--trigger-options", "labels=fixed"]
+    assert main(["commit", "key.json", *NOISY, *options]) == 0
+    key = fl.ownership.load("key.json")
+    assert key.labels == "fixed"
+    labels = key.triggers.labels.numpy()
+    pd.DataFrame({"answer": labels}).to_csv("ANSWERS.CSV", index=False)
+    pd.DataFrame({"answer": (labels + 1) % 10}).to_csv("other.csv", index=False)
+    command = ["verify", "ANSWERS.CSV", "--key", "key.json", "--alpha", "0.96"]
+    assert main([*command, "--references", "other.csv"]) == 0
+    assert "p = 0.95 (1 models" in capsys.readouterr().out
+    assert main(["commit", "b.json", *NOISY, "--trigger-options", "links=x"]) == 2
+    assert "which noise does not take" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["commit", "b.json", *NOISY, "--trigger-options", "links"])
+    assert "'links' is no NAME=VALUE" in " ".join(capsys.readouterr().err.split())
 
 
 def test_lab_is_of_a_clone(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["lab"]) == 1
+    assert main(["lab"]) == 2
     assert f"no notebooks in {tmp_path}: run fidlib lab in a" in capsys.readouterr().err
 
 
 def test_no_memory_gets_one_sentence(capsys):
-    assert main(["make", "--feature-dim", "1000000000000"]) == 1
+    assert main(["make", "--feature-dim", "1000000000000"]) == 2
     printed = capsys.readouterr().err
     assert printed.startswith("fidlib: out of memory")
     assert printed.count("\n") == 1
@@ -346,7 +375,7 @@ def test_no_memory_gets_one_sentence(capsys):
 def test_the_command_line_exits_with_its_status(tmp_path):
     command = [sys.executable, "-m", "fidlib", "compare", "none.pt", "none.pt"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == "fidlib: there is no model at none.pt: check the path.\n"
 
 

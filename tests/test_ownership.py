@@ -119,12 +119,84 @@ def test_a_suspect_is_a_classifier_a_function_or_its_answers():
     for wrong in (named[:5], named.float(), [[0.5] * 10] * 3):
         with pytest.raises(ValueError, match="expected 20 class indices"):
             verify(wrong, RANDOM)
-    numbered = [range(20), named.tolist()]  # as a table with a column of numbers
-    for wrong in (numbered, named + 10, named - 10):
-        with pytest.raises(ValueError, match="the key's are 0 to 9"):
-            verify(wrong, RANDOM)
     with pytest.raises(ValueError, match=r"2 rows of answers, .* random pass one"):
         verify([named.tolist(), named.tolist()], RANDOM)
+
+
+def _numbered(named):  # as a table with a column of numbers
+    return [range(20), named]
+
+
+ODD = [
+    (_numbered, "the key's are 0 to 9"),
+    (lambda named: named + 10, "the key's are 0 to 9"),
+    (lambda named: named - 10, "the key's are 0 to 9"),
+    (lambda named: named[:5], "expected 20 class indices"),
+    (lambda named: named.astype(float), "expected 20 class indices"),
+    (lambda named: named.astype(bool), "expected 20 class indices"),
+    (lambda named: named[None, :, None], "expected 20 class indices"),
+    (lambda named: [*named, [1]], "are a list of no shape"),
+    (lambda named: None, "expected 20 class indices"),
+    (lambda named: "cat", "expected 20 class indices"),
+    (lambda named: np.eye(12)[named], "expected 20 class indices"),
+    (lambda named: np.eye(10)[named][None], "expected 20 class indices"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), ODD)
+def test_odd_answers_are_refused_of_suspects_fresh_keys_and_references(damage, message):
+    named = RANDOM.triggers.labels.numpy()
+    fixed = replace(RANDOM, labels="fixed")
+    chain = replace(RANDOM, labels="chain", fresh=lambda seed: RANDOM.triggers)
+    with pytest.raises(ValueError, match=message):
+        verify(damage(named), RANDOM)
+    message += "|expected 20 class indices|a reference has [0-9]+ rows"
+    with pytest.raises(ValueError, match=message):
+        verify(lambda _: damage(named), RANDOM)
+    calls = iter([named])
+    with pytest.raises(ValueError, match=message):
+        verify(lambda _: next(calls, damage(named)), chain)
+    with pytest.raises(ValueError, match=message):
+        verify(named, fixed, references=[named, damage(named)])
+    with pytest.raises(ValueError, match=message):
+        verify(named, fixed, references=[lambda _: damage(named)])
+
+
+def test_scores_that_are_not_finite_are_refused():
+    scores = np.eye(10)[RANDOM.triggers.labels]
+    scores[3, 0] = np.nan
+    with pytest.raises(ValueError, match=r"scores of trigger 3 are .* finite"):
+        verify(lambda _: scores, RANDOM)
+
+
+def test_a_column_of_answers_is_read_as_a_row():
+    column = RANDOM.triggers.labels[:, None]
+    assert verify(column, RANDOM) == verify(column[:, 0], RANDOM)
+    fixed, references = replace(RANDOM, labels="fixed"), [column] * 99
+    evidence = verify(column, fixed, references=references, alpha=0.05)
+    assert evidence.p == 1  # they match as much as the suspect
+
+
+def test_a_suspect_cannot_change_the_key_that_it_is_asked():
+    key = key_of(np.arange(20) * 7 % 10, "random")
+    before = key.commitment
+
+    def suspect(images):
+        images.zero_()
+        return key.triggers.labels
+
+    assert verify(suspect, key).holds
+    assert key.commitment == before
+
+
+def test_a_level_that_no_answers_could_reach_is_named():
+    key = key_of([*range(10)] * 2, "chain", fresh=random_key)
+    said = str(verify(lambda _: key.triggers.labels, key))
+    assert "nothing can be proved at this level, as p is 0.01 or more" in said
+    assert "nothing can be" not in str(verify(answering(0, RANDOM), RANDOM))
+    study = fl.Study(replace(BARE, seed=12345))
+    with pytest.raises(ValueError, match=r"p is 1/100 or more, .* pass alpha=0.01"):
+        fl.attack_curve(study, [], [])
 
 
 @pytest.mark.parametrize(
@@ -132,7 +204,7 @@ def test_a_suspect_is_a_classifier_a_function_or_its_answers():
     [
         *(({"tries": n}, f"tries is {n}; pass a whole") for n in (0, -1, 1.5)),
         *(({"fresh": n}, f"fresh is {n}; pass a whole") for n in (0, -9)),
-        *(({"alpha": n}, f"alpha is {n}; the level") for n in (0, -1, 2, np.nan)),
+        *(({"alpha": n}, f"alpha is {n!r}; the") for n in (0, -1, 2, np.nan, "1")),
     ],
 )
 def test_numbers_that_would_prove_anything_are_refused(odd, message):
@@ -183,6 +255,12 @@ def test_a_key_that_was_changed_is_refused(noisy, tmp_path):
     path.write_text(json.dumps(record | {"commitment": "0" * 64}))
     with pytest.raises(ValueError, match="other triggers follow than were committed"):
         ownership.load(path)
+    for odd in ("a day", 5, True):
+        path.write_text(json.dumps(record | {"committed": odd}))
+        with pytest.raises(ValueError, match="is no key"):
+            ownership.load(path)
+    path.write_text(json.dumps(record | {"committed": None}))
+    assert ownership.load(path).committed == ""
     path.write_text("{}")
     with pytest.raises(ValueError, match="is no key"):
         ownership.load(path)
@@ -215,7 +293,7 @@ def test_a_seed_search_keeps_the_best_of_the_keys_it_tries():
     key = Key({"seed": 0}, random_key(0), 10, "random", random_key)
     rows = ownership.seed_search(model, key, 60)
     hits = [
-        ownership.matches(ownership.answers(model, other), other)
+        ownership.matches(ownership.answers(model, other, 10), other)
         for other in map(random_key, range(1, 61))
     ]
     assert rows.matches.iloc[-1] == max(hits)
@@ -236,8 +314,8 @@ def test_free_images_take_any_labels_and_stay_in_reach():
     assert last.min() >= 0
     assert last.max() <= 1
     secret = Split(last, start.labels)
-    before = ownership.matches(ownership.answers(model, start), start)
-    assert ownership.matches(ownership.answers(model, secret), secret) > before + 5
+    before = ownership.matches(ownership.answers(model, start, 10), start)
+    assert ownership.matches(ownership.answers(model, secret, 10), secret) > before + 5
 
 
 def test_false_claims_weigh_the_victim_as_much_as_all_others():
@@ -281,7 +359,7 @@ def test_of_several_judges_the_median_is_given():
     judges = [convolutional(n) for n in range(3)]
     rows = ownership.judged([key.triggers.images], key, judges)
     hits = [
-        ownership.matches(ownership.answers(m, key.triggers), key.triggers)
+        ownership.matches(ownership.answers(m, key.triggers, 10), key.triggers)
         for m in judges
     ]
     assert rows.matches.tolist() == [np.median(hits)]

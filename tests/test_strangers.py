@@ -390,7 +390,7 @@ def test_an_unforeseen_error_is_one_line_and_its_traceback_a_file(monkeypatch, c
         return {}["nothing"]
 
     monkeypatch.setattr(data, "load", broken)
-    assert main(["make", "FTAL"]) == 1
+    assert main(["make", "FTAL"]) == 2
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1
     kept = Path(printed.split("traceback is in ")[1].rstrip(".\n"))

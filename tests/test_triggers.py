@@ -151,6 +151,9 @@ def test_labels_follow_their_policy(pool):
 
 
 def test_patch_refuses_what_cannot_be(pool):
+    for drawn in (triggers.abstract, triggers.unrelated):
+        with pytest.raises(ValueError, match="count is 0; pass a whole number"):
+            drawn(pool, 0, host=host_of(), count=0)
     for count in (0, 61):
         with pytest.raises(ValueError, match=f"count is {count}; .* the 60 images"):
             triggers.patch(pool, 0, host=host_of(), count=count)

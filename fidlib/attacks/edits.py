@@ -16,7 +16,7 @@ from fidlib.training.quiet import projections
 def prune(model: Classifier, split: Split, seed: int, share: float = 0.5) -> Classifier:
     """The smallest weights of all convolutions and linear layers set to 0, untrained.
 
-    By size over the whole network (global L1 pruning).
+    By size over the whole network (global L1 pruning); of equal ones the first go.
 
     Args:
         model: Not changed.
@@ -26,11 +26,12 @@ def prune(model: Classifier, split: Split, seed: int, share: float = 0.5) -> Cla
     """
     model, weights = _edited(model)
     sizes = torch.cat([weight.detach().abs().flatten() for weight in weights])
-    if count := round(share * len(sizes)):
-        threshold = sizes.kthvalue(count).values
-        with torch.no_grad():
-            for weight in weights:
-                weight.mul_(weight.abs() > threshold)
+    kept = torch.ones_like(sizes)
+    kept[sizes.argsort(stable=True)[: round(share * len(sizes))]] = 0
+    parts = kept.split([weight.numel() for weight in weights])
+    with torch.no_grad():
+        for weight, part in zip(weights, parts, strict=True):
+            weight.mul_(part.view_as(weight))
     return model
 
 
@@ -64,12 +65,13 @@ def weight_noise(
         model: Not changed.
         split: Not looked at.
         seed: Decides the noise.
-        amount: Its standard deviation, in those of the tensor that it is added to.
+        amount: Its standard deviation, in those of the tensor that it is added to;
+            to a tensor of one weight none is added.
     """
     model, weights = _edited(model)
     generator = stream(seed, "weight noise")
     for weight in weights:
-        weight.add_(amount * weight.std() * _noise(weight, generator))
+        weight.add_(amount * _deviation(weight) * _noise(weight, generator))
     return model
 
 
@@ -98,7 +100,7 @@ def quiet_noise(
     with torch.no_grad():
         for weight, passing in places.items():
             move = _noise(weight, generator).flatten(1) @ passing
-            weight.add_(amount * weight.std() * move.view_as(weight))
+            weight.add_(amount * _deviation(weight) * move.view_as(weight))
     return model
 
 
@@ -129,6 +131,11 @@ def _edited(model: Classifier) -> tuple[Classifier, list[nn.Parameter]]:
             "would undo what is done to it: remove it first."
         )
     return model, [layer.weight for layer in layers]  # pyright: ignore
+
+
+def _deviation(weight: Tensor) -> Tensor:
+    """Of a tensor's weights; of a single one none."""
+    return weight.std() if weight.numel() > 1 else torch.zeros_like(weight).sum()
 
 
 def _noise(weight: Tensor, generator: torch.Generator) -> Tensor:

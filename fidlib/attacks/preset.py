@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -17,8 +18,8 @@ Function = Callable[..., Classifier]
 and it and all after it have defaults."""
 
 Images = Literal["attacker", "unlabelled", "photographs"]
-"""What he is given: images of his own, a tenth of the training images; all of these,
-without labels; or images of something else."""
+"""What he is given: images of his own, a tenth of the training images; all but those
+that he tries his model on, without labels; or images of something else."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,14 @@ class Strength:
         Raises:
             ValueError: If it is not.
         """
-        if self.least <= value <= self.most and (not self.whole or value % 1 == 0):
+        number = isinstance(value, Real)
+        fits = number and self.least <= value <= self.most
+        if fits and (not self.whole or value % 1 == 0):
             return int(value) if self.whole else float(value)
         kind = "a whole number " if self.whole else ""
+        came = f"{value:g}" if number else repr(value)
         raise ValueError(
-            f"{attack}: {self.what} is {value:g}; it is {kind}from {self.least:g} to "
+            f"{attack}: {self.what} is {came}; it is {kind}from {self.least:g} to "
             f"{self.most:g}."
         )
 

@@ -202,10 +202,15 @@ def wrk(
         seed: Decides which, the classes and labels, the head and the order.
         learning_rate: SGD's.
         epochs: Passes over the images.
-        share: Of the images, that are shown a step off as well.
+        share: Of the images, that are shown a step off as well; one at least.
         step: Its length in each pixel, as the model sees it.
         weight: Of the product in the loss.
+
+    Raises:
+        ValueError: If `share` is none.
     """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share is {share}; pass a share of the images, 0 to 1.")
     method = Method("attack", learns="train", preserves={_turned_away: weight})
     plan = Plan(
         method=method,

@@ -7,6 +7,7 @@ from fidlib.ownership.claims import (
     answers,
     exact,
     fresh_keys,
+    level,
     matches,
     verify,
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ UNCOMMITTED = 2**64
 """Keys that an owner may have searched who committed to none."""
 
 Suspect = Classifier | Callable[[Tensor], Any] | Any
-"""A model; any function from pixels `(N, C, H, W)` to `(N,)` classes or `(N, K)`
-scores; or the answers themselves, `(N,)` classes in the order of the triggers."""
+"""A model of the key's classes; any function from pixels `(N, C, H, W)` to `(N,)`
+classes or `(N, K)` scores; or the answers themselves, `(N,)` classes in the order of
+the triggers."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Evidence:
     """Keys and suspects among which these may have been chosen."""
     committed: str
     """When the key was committed; empty: never."""
+    least: float
+    """p if it matched all: a claim at a level below cannot be made."""
 
     @property
     def holds(self) -> bool:
@@ -52,10 +56,15 @@ class Evidence:
     def __str__(self) -> str:
         needs = "more than all" if self.threshold is None else self.threshold
         when = f"committed {self.committed}" if self.committed else "not committed"
+        so = "the claim holds" if self.holds else "nothing is proved"
+        if self.threshold is None:
+            so = (
+                f"nothing can be proved at this level, as p is {self.least:.2g} or "
+                "more: see what p rests on, or raise alpha"
+            )
         return (
             f"{self.matches} of {self.n} triggers match, needed {needs}: "
-            f"p = {self.p:.2g} ({self.null}; {_several(self.keys_tried)}; {when}): "
-            f"{'the claim holds' if self.holds else 'nothing is proved'}"
+            f"p = {self.p:.2g} ({self.null}; {_several(self.keys_tried)}; {when}): {so}"
         )
 
 
@@ -70,9 +79,9 @@ def verify(
 ) -> Evidence:
     """Whether a suspect knows a key, with what is exactly known of those that do not.
 
-    Labels decide what is known: of `random`, `other` and `permuted` ones exact
-    probabilities; of plain chains how this suspect answers fresh keys, so that p is
-    1 / (`fresh` + 1) or more; of other policies only what independent models answer.
+    Labels decide what is known: of `random` and `permuted` ones exact probabilities, of
+    `other` ones a bound; of plain chains how this suspect answers fresh keys, so that p
+    is 1 / (`fresh` + 1) or more; of other policies only what independent models answer.
 
     Args:
         model: The suspect.
@@ -87,21 +96,20 @@ def verify(
         ValueError: If the answers are not one of the key's classes for each trigger,
             fresh keys or references are needed and missing, or a number makes no sense.
     """
-    if not 0 < alpha < 1:
-        raise ValueError(
-            f"alpha is {alpha}; the level of a claim is above 0 and below 1, such as "
-            "1e-6."
-        )
+    alpha, n = level(alpha), len(key.triggers)
     tries, fresh = positive("tries", tries), positive("fresh", fresh)
-    n = len(key.triggers)
-    tables = [] if callable(model) else [*np.atleast_2d(np.asarray(model))]
-    named = answers(tables[0] if tables else model, key.triggers)
-    if tables:
-        _check_table(named, len(tables), key)
+    first, *others = rows = _rows(model, n)
+    named = answers(first, key.triggers, key.classes)
+    if others and key.labels != "chain":
+        raise ValueError(
+            f"there are {len(rows)} rows of answers, in a file columns; for labels "
+            f"that are {key.labels or 'your own'} pass one, the answers to the key's "
+            "triggers."
+        )
     if (known := exact(key, named)) is not None:
         null, tail = known
     elif key.labels == "chain":
-        scores = _of_fresh(tables[1:] if tables else [model] * fresh, key)
+        scores = _of_fresh([model] * fresh if callable(model) else others, key)
         null, tail = f"{len(scores)} fresh keys", chance.fresh(scores, n)
     else:
         scores = _of_references(references, key)
@@ -116,7 +124,22 @@ def verify(
         threshold=chance.needed(tail, alpha, tries),
         keys_tried=tries,
         committed=key.committed,
+        least=min(1.0, float(tail[n]) * tries),
     )
+
+
+def level(alpha: float) -> float:
+    """The level of a claim.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(alpha, Real) or not 0 < alpha < 1:
+        raise ValueError(
+            f"alpha is {alpha!r}; the level of a claim is a number above 0 and below "
+            "1, such as 1e-6."
+        )
+    return float(alpha)
 
 
 def exact(key: Key, named: np.ndarray) -> tuple[str, np.ndarray] | None:
@@ -150,47 +173,72 @@ def fresh_keys(key: Key, count: int) -> list[Split]:
     return [key.fresh(int(digest([key.commitment, k]), 16)) for k in range(count)]
 
 
-def answers(model: Suspect, triggers: Split) -> np.ndarray:
+def answers(model: Suspect, triggers: Split, classes: int) -> np.ndarray:
     """`(N,)` classes that a suspect names.
+
+    Args:
+        model: The suspect.
+        triggers: What it is asked; it is given a copy of the images.
+        classes: K: an answer is one of 0 to K - 1, or K scores.
 
     Raises:
         ValueError: If they are not one for each trigger.
     """
-    images = triggers.images
+    images, shape = triggers.images.clone(), (len(triggers), classes)
     if isinstance(model, Classifier):
-        classes = models.outputs(model, images.to(model.mean.device)).logits
+        given = models.outputs(model, images.to(model.mean.device)).logits
     elif callable(model):
         with torch.no_grad():
-            classes = torch.as_tensor(model(images))
-    elif (array := np.array(model)).dtype.kind in "iuf":  # one to be written to
-        classes = torch.from_numpy(array)
+            given = model(images)
     else:
+        given, shape = model, ()  # no table is taken for scores
+    table = _array(given)
+    if table.shape == shape and table.dtype.kind in "iuf":
+        if len(odd := np.flatnonzero(~np.isfinite(table).all(1))):
+            raise ValueError(
+                f"the suspect's scores of trigger {odd[0]} are "
+                f"{table[odd[0]].tolist()}; expected finite numbers."
+            )
+        return table.argmax(1)
+    if table.shape != (len(triggers),) or table.dtype.kind not in "iu":
         raise ValueError(
-            f"answers are a {type(model).__name__} of {array.dtype}; pass class "
-            "indices, one for each trigger."
+            f"answers have the shape {table.shape} and type {table.dtype}; expected "
+            f"{len(triggers)} class indices, one for each trigger, or, from a "
+            f"function, {classes} scores for each."
         )
-    classes = classes.argmax(1) if classes.ndim == 2 else classes
-    if classes.shape != (len(images),) or classes.is_floating_point():
-        raise ValueError(
-            f"answers have the shape {tuple(classes.shape)} and type {classes.dtype}; "
-            f"expected {len(images)} class indices, one for each trigger."
-        )
-    return classes.cpu().numpy()
-
-
-def _check_table(named: np.ndarray, rows: int, key: Key) -> None:
-    """Raise if a table holds more than answers, such as the numbers of the triggers."""
-    low, high = int(named.min()), int(named.max())
-    if low < 0 or high >= key.classes:
+    low, high = int(table.min()), int(table.max())
+    if low < 0 or high >= classes:
         raise ValueError(
             f"answers name classes from {low} to {high}; the key's are 0 to "
-            f"{key.classes - 1}: pass class indices alone, no numbers of triggers."
+            f"{classes - 1}: pass class indices alone, no numbers of triggers."
         )
-    if rows > 1 and key.labels != "chain":
+    return table.astype(np.int64)
+
+
+def _rows(suspect: Suspect, count: int) -> list[Suspect]:
+    """A suspect alone; or the rows of a table of answers, of which a column is one."""
+    if callable(suspect):
+        return [suspect]
+    table = _array(suspect)
+    return [table.ravel()] if table.shape == (count, 1) else [*np.atleast_2d(table)]
+
+
+def _array(answers: Any) -> np.ndarray:
+    """Answers of any kind as an array, for whoever has to look at its shape and type.
+
+    Raises:
+        ValueError: If they are no such thing.
+    """
+    try:
+        if isinstance(answers, Tensor):
+            answers = answers.detach().cpu()
+            answers = answers.double() if answers.is_floating_point() else answers
+        return np.asarray(answers)
+    except (TypeError, ValueError) as error:  # such as rows of several lengths
         raise ValueError(
-            f"there are {rows} rows of answers, in a file columns; for labels that are "
-            f"{key.labels or 'your own'} pass one, the answers to the key's triggers."
-        )
+            f"answers are a {type(answers).__name__} of no shape ({error}); pass class "
+            "indices, one for each trigger."
+        ) from error
 
 
 def _of_fresh(suspects: Sequence[Suspect], key: Key) -> list[int]:
@@ -203,13 +251,22 @@ def _of_fresh(suspects: Sequence[Suspect], key: Key) -> list[int]:
         )
     secrets = fresh_keys(key, len(suspects))
     pairs = zip(suspects, secrets, strict=True)
-    return [matches(answers(asked, secret), secret) for asked, secret in pairs]
+    return [
+        matches(answers(asked, secret, key.classes), secret) for asked, secret in pairs
+    ]
 
 
 def _of_references(references: Iterable[Suspect], key: Key) -> list[int]:
     """Matches of independent models."""
-    secret = key.triggers
-    scores = [matches(answers(model, secret), secret) for model in references]
+    secret, scores = key.triggers, []
+    for model in references:
+        named, *others = _rows(model, len(secret))
+        if others:
+            raise ValueError(
+                f"a reference has {len(others) + 1} rows of answers, in a file "
+                "columns: pass each model's by itself."
+            )
+        scores.append(matches(answers(named, secret, key.classes), secret))
     if not scores:
         raise ValueError(
             f"labels are {key.labels or 'your own'}, of which it is not known what an "

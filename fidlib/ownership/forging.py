@@ -160,7 +160,7 @@ def judged(
 
 def _claim(model: Classifier, key: Key) -> tuple[float, int]:
     """The p that is claimed of a model by one key alone, and the matches."""
-    named = answers(model, key.triggers)
+    named = answers(model, key.triggers, key.classes)
     known = exact(key, named)
     if known is None:
         raise ValueError(

@@ -98,7 +98,9 @@ def load(path: str | Path, study: Study | None = None) -> Key:
     try:
         record = json.loads(Path(path).read_text("utf-8"))
         configuration, commitment = record["configuration"], str(record["commitment"])
-        config, committed = Config(**configuration), str(record["committed"])
+        config, committed = Config(**configuration), record["committed"] or ""
+        if committed:
+            datetime.datetime.fromisoformat(committed)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no key at {path}: check the path.") from None
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:

@@ -1,12 +1,14 @@
 """What removal attacks leave of a watermark, and what they cost."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
@@ -29,8 +31,9 @@ def attack_paths(ax: Axes, curve: pd.DataFrame, cost: str) -> Axes:
             matches, triggers, threshold.
         cost: A column that costs.
     """
+    styles = _styles(curve.model)
     for name, rows in curve.groupby("model", sort=False):
-        style: dict[str, Any] = {**method_style(str(name)), "marker": ""}
+        style: dict[str, Any] = {**styles[str(name)], "marker": ""}
         start = rows[rows.attack == "none"]
         attacked = rows[rows.attack != "none"]
         for _, part in attacked.groupby(["attack", "kind"], sort=False):
@@ -62,14 +65,27 @@ def attack_paths(ax: Axes, curve: pd.DataFrame, cost: str) -> Axes:
 _NEEDED: dict[str, Any] = {"color": "k", "linewidth": 0.7, "linestyle": ":"}
 
 
+def _styles(names: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Of each model, as elsewhere; where markers are taken, one whose colour another
+    has is paler.
+    """
+    styles: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(map(str, names)):
+        style, taken = method_style(name), [s["color"] for s in styles.values()]
+        if style["color"] in taken:
+            style["color"] = to_hex([(1 + part) / 2 for part in to_rgb(style["color"])])
+        styles[name] = style
+    return styles
+
+
 def _kinds(curve: pd.DataFrame) -> dict[str, str]:
     """A marker for each kind of attack."""
     kinds = [kind for kind in curve.kind.unique() if kind != "none"]
     return dict(zip(kinds, _MARKERS * len(kinds), strict=False))
 
 
-WORDS = 3.0
-"""A label is as wide as distances that differ by this factor."""
+CROWDED = 0.2
+"""Labels of neighbours lean apart that are nearer than this share of the axis."""
 
 
 def prices(ax: Axes, given: pd.DataFrame) -> Axes:
@@ -84,11 +100,12 @@ def prices(ax: Axes, given: pd.DataFrame) -> Axes:
     """
     finite = given.lost[np.isfinite(given.lost)]
     top = 1.25 * max([0.01, *finite, *given.host_lost.dropna()])
-    ordered, above = given.sort_values("distance"), -1
-    nearest = ordered.distance / ordered.distance.shift()
-    for (name, row), times in zip(ordered.iterrows(), nearest, strict=True):
-        above = above + 1 if times < WORDS else 0  # a label over that of its neighbour
-        style = method_style(str(name))
+    ordered, styles = given.sort_values("distance"), _styles(given.index)
+    places = np.log(ordered.distance.to_numpy())
+    gaps = np.diff(places, prepend=-np.inf, append=np.inf)
+    crowded = gaps[1:] < np.minimum(gaps[:-1], CROWDED * np.ptp(places))
+    for (name, row), leans_left in zip(ordered.iterrows(), crowded, strict=True):
+        style = styles[str(name)]
         dot = {"color": style["color"], "linestyle": "", "markersize": 5}
         fallen = math.isfinite(row.lost)
         marker = style["marker"] if fallen else r"$\uparrow$"
@@ -97,12 +114,10 @@ def prices(ax: Axes, given: pd.DataFrame) -> Axes:
             ax.plot(row.distance, row.host_lost, marker=style["marker"], mfc="w", **dot)
         number = "" if math.isnan(row.strength) else f":{row.strength:g}"
         text = f"{row.attack}{number}" if fallen else "none"
-        place = row.distance, min(row.lost, top)
-        beside = {
-            "xytext": (4, 3 + 7 * above),
-            "textcoords": "offset points",
-            "fontsize": 6,
-        }
+        place = row.distance, np.nanmax([min(row.lost, top), row.host_lost])
+        beside = {"xytext": (0, 5), "textcoords": "offset points", "fontsize": 6}
+        beside |= {"rotation": 60, "ha": "left", "rotation_mode": "anchor"}
+        beside |= {"rotation": -60, "ha": "right"} if leans_left else {}
         ax.annotate(text, place, color=style["color"], **beside)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -148,9 +163,8 @@ def robustness_panels(curve: pd.DataFrame, given: pd.DataFrame) -> Figure:
 def _legend(figure: Figure, curve: pd.DataFrame) -> None:
     """Models by line, kinds of attack by marker."""
     looks: list[tuple[str, dict[str, Any]]]
-    looks = [
-        (name, method_style(name) | {"marker": ""}) for name in curve.model.unique()
-    ]
+    styles = _styles(curve.model)
+    looks = [(name, style | {"marker": ""}) for name, style in styles.items()]
     looks.append(("needed by the claim", _NEEDED))
     looks += [
         (kind, {"color": "0.3", "marker": marker, "linestyle": ""})

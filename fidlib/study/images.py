@@ -23,8 +23,8 @@ them, but for a family that reserves its pool."""
 
 ATTACKERS = ("attacker", "validation", "unlabelled", "photographs")
 """What attackers have: images of their own and those that they try their models on, a
-tenth of the training images; all of these, without labels; images of something else.
-None are triggers or test images."""
+tenth of the training images; all but the latter, without labels; images of something
+else. None are triggers or test images."""
 
 
 class Images:
@@ -96,8 +96,7 @@ class Images:
 
     def attackers(self, part: str) -> dict[str, Any]:
         """What an attacker has, and that it is nothing that his model is judged on."""
-        his, judged = self[part], ["test", "triggers"]
-        judged += ["validation"] if part == "attacker" else []
+        his, judged = self[part], ["test", "triggers", "validation"]
         judged += ["pool"] if self["pool"] is not self["rest"] else []
         shared = {name: attacker.shared(his, self[name]) for name in judged}
         assert not any(shared.values()), shared
@@ -107,11 +106,13 @@ class Images:
     def _of_attackers(self, part: str) -> dict[str, Split]:
         """Some of `ATTACKERS`, by name."""
         seed, images = self.config.seed, self["rest"]
+        judged = [self["test"], self["triggers"]]
+        if part in ("attacker", "validation"):
+            both = attacker.drawn(attacker.apart(images, judged), seed)
+            return dict(zip(ATTACKERS[:2], both, strict=True))
         if part == "photographs":
             images = attacker.photographs(images, len(images), seed)
-        free = attacker.apart(images, [self["test"], self["triggers"]])
-        if part in ("attacker", "validation"):
-            return dict(zip(ATTACKERS[:2], attacker.drawn(free, seed), strict=True))
+        free = attacker.apart(images, [*judged, self["validation"]])
         return {part: Split(free.images, torch.zeros_like(free.labels))}
 
     def _checked(self, secret: Split) -> Split:

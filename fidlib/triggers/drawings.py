@@ -14,6 +14,7 @@ from fidlib.data import Split, pixels
 from fidlib.models import Classifier
 from fidlib.runs.keys import stream
 from fidlib.triggers.labels import Labels, drawn, secret
+from fidlib.wrapping import positive
 
 LAYERS = 3
 """Gratings of an abstract image, and ellipses."""
@@ -30,7 +31,7 @@ def abstract(
     """Drawn images: a gradient, gratings over it and ellipses on top, each in random
     colours (after Adi et al. 2018, who took 100 abstract images from the web).
     """
-    generator = stream(seed, "abstract")
+    count, generator = positive("count", count), stream(seed, "abstract")
     channels, height, width = pool.images.shape[1:]
     y, x = torch.meshgrid(
         torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij"
@@ -82,7 +83,7 @@ def unrelated(
             scikit-learn's digits for colour images, and for grey ones patches of its
             two photographs.
     """
-    generator = stream(seed, "unrelated")
+    count, generator = positive("count", count), stream(seed, "unrelated")
     channels, height, width = pool.images.shape[1:]
     if dataset or channels > 1:
         others = data.load(dataset or "digits").train
