@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 
 from fidlib import plots
 from fidlib.palette import method_style
@@ -73,13 +74,28 @@ def test_a_price_stands_over_what_the_host_pays_and_none_is_an_arrow(ax):
     )
     texts = [text.get_text() for text in ax.texts]
     assert texts == ["prune:0.6", "none"]
-    assert ax.texts[0].xyann[1] < ax.texts[1].xyann[1]  # they stand close together
     filled, hollow, arrow = ax.lines
     assert [*filled.get_xydata()[0], *hollow.get_xydata()[0]] == [0.05, 0.3, 0.05, 0.1]
     assert hollow.get_markerfacecolor() == "w"
     assert "arrow" in arrow.get_marker()
     assert arrow.get_ydata()[0] > 0.3
     assert ax.get_ylim()[1] > arrow.get_ydata()[0]
+
+
+def test_labels_of_neighbours_lean_apart(ax):
+    price = ("prune", 0.6, 0.3, 0.1)
+    table = given(FTAL=(*price, 0.01), FixLL=(*price, 0.011), FTLL=(*price, 0.1))
+    plots.prices(ax, table.iloc[::-1])
+    assert [text.get_rotation() % 180 for text in ax.texts] == [120, 60, 60]
+
+
+def test_models_of_a_colour_are_told_apart(ax, curve):
+    names = ["FixLL+PFL", "FixLL+SPL"]
+    several = pd.concat([curve[curve.model == "FTAL"].assign(model=n) for n in names])
+    plots.attack_paths(ax, several, "lost")
+    first, second = (line.get_color() for line in lines(ax, "")[:2])
+    assert first == method_style(names[0])["color"]
+    assert np.allclose(to_rgb(second), (1 + np.array(to_rgb(first))) / 2, atol=0.01)
 
 
 def test_panels_show_points_and_name_models_and_attacks(plt, curve):

@@ -12,8 +12,9 @@ Labels = Literal["random", "other", "fixed", "next", "chain", "permuted", "true"
 after its own; its place in a chain of a link for each class, ten at most; the same, the
 places of each chain in an order of their own; its own class.
 
-Of `random`, `other` and `permuted` it is known exactly what a model that is independent
-of the seed answers by chance, whatever it is (`fidlib.measures.chance`)."""
+Of `random` and `permuted` it is known exactly what a model that is independent of the
+seed answers by chance, whatever it is, and of `other` a bound: who knows the images
+answers none (`fidlib.measures.chance`)."""
 
 
 def drawn(pool: Split, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
