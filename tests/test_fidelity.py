@@ -150,6 +150,17 @@ def test_compare_works_between_architectures(digits, network):
     assert report.spl > 0
 
 
+def test_no_divergence_is_rounded_below_zero(digits):
+    host, same = convolutional(0), convolutional(0)
+    same.head = torch.nn.Linear(12, 10)  # the same probabilities
+    with torch.no_grad():
+        same.head.weight.copy_(host.head.weight)
+        same.head.bias.fill_(0.1)
+    report = fl.compare(host, same, digits.test, measures=["spl", "shift_spl"])
+    assert 0 <= report.spl < 1e-12
+    assert 0 <= report.shift_spl < 1e-12
+
+
 @pytest.fixture(scope="session")
 def mnist(tmp_path_factory):
     """The real set: from $FIDLIB_DATA, the cache, or packed beside the checkout."""

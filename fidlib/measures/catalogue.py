@@ -202,7 +202,7 @@ def spl(pair: Pair) -> Found:
     Blind to whether many images change a little or few much: one sure mistake
     weighs as much as a thousand small ones.
     """
-    return Statistic(losses.divergences(*pair.logits)[:, None])
+    return Statistic(losses.divergences(*pair.logits).clamp_min(0)[:, None])  # rounded
 
 
 @row("outputs", "nats, at most .69", "Lin 1991", same=0.0, least=1000, version=2)

@@ -65,7 +65,7 @@ def shift_spl(shown: Shifted) -> Tensor:
 
     Blind to whether many images change a little or few much.
     """
-    return losses.divergences(shown.host, shown.marked)
+    return losses.divergences(shown.host, shown.marked).clamp_min(0)  # rounded
 
 
 @_shift_row("share of images", "fidlib", same=0.0)
