@@ -74,6 +74,17 @@ def test_yardstick_marks_kinds_and_keeps_zeros_visible(ax):
     assert ax.get_yscale() == "log"
 
 
+def test_yardstick_leaves_out_no_kind(ax):
+    kinds = [*"abcdefghijkl"]
+    plots.yardstick(ax, [0.1] * 12, [1.0] * 12, kinds)
+    assert [c.get_label() for c in ax.collections] == kinds
+    looks = {
+        (tuple(c.get_edgecolors()[0]), c.get_paths()[0].vertices.tobytes())
+        for c in ax.collections
+    }
+    assert len(looks) == 12
+
+
 def test_bars_run_from_the_top_and_stack(ax):
     lengths = pd.DataFrame({"u": [0.2, 0.5], "v": [0.8, 0.5]}, index=["a", "b"])
     plots.bars(ax, lengths, stacked=True)

@@ -1,5 +1,6 @@
 """Charts of measures on given axes, a look for each method."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -164,9 +165,10 @@ def yardstick(
     """
     frame = pd.DataFrame({"x": changed, "y": values, "kind": kinds})
     floor = frame.y[frame.y > 0].min() / 4 if (frame.y > 0).any() else 1e-6
-    looks = zip((*SERIES, *OTHERS), "os^Dv*XP", strict=True)
     groups = frame.groupby("kind", sort=False)
-    for (kind, rows), (color, marker) in zip(groups, looks, strict=False):
+    colors = itertools.cycle((*SERIES, *OTHERS))
+    markers = itertools.cycle("os^Dv*XP<>")  # no pair twice among forty
+    for (kind, rows), color, marker in zip(groups, colors, markers, strict=False):
         look = {"s": 16, "marker": marker, "linewidths": 0.8, "edgecolors": color}
         look["facecolors"] = [color if y else "none" for y in rows.y]
         ax.scatter(rows.x, rows.y.clip(lower=floor), label=kind, **look)
