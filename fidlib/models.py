@@ -372,23 +372,7 @@ def load(
     """
     path = checkpoints.existing(path)
     state, spec = checkpoints.read(path)
-    if isinstance(like, str):
-        like = checkpoints.network(like)
-    if like is not None:
-        model = copy.deepcopy(like) if isinstance(like, Classifier) else wrap(like)
-    elif spec is not None:
-        try:  # with any mean and std: the file's own follow
-            model = build(spec.pop("model"), **spec, mean=0.0, std=1.0)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{path} does not say what network it holds (fidlib: {error}): make "
-                "the model again."
-            ) from error
-    else:
-        raise ValueError(
-            f"{path} holds the weights of a wrapped network: build and wrap it, then "
-            "pass it as fl.models.load(path, like=...)."
-        )
+    model = _network(path, spec, like)
     tensors = checkpoints.fitted(state, expected := model.state_dict())
     if tensors.keys() != expected.keys():
         tensors = _of_network(model, state)
@@ -416,6 +400,28 @@ def load(
                 "in the file: load it into the very network that it was saved of."
             )
     return model.eval()
+
+
+def _network(
+    path: Path, spec: dict[str, Any] | None, like: Classifier | nn.Module | str | None
+) -> Classifier:
+    """What a file's tensors go into: like `like`, or what the file says to build."""
+    if isinstance(like, str):
+        like = checkpoints.network(like)
+    if like is not None:
+        return copy.deepcopy(like) if isinstance(like, Classifier) else wrap(like)
+    if spec is None:
+        raise ValueError(
+            f"{path} holds the weights of a wrapped network: build and wrap it, then "
+            "pass it as fl.models.load(path, like=...)."
+        )
+    try:  # with any mean and std: the file's own follow
+        return build(spec.pop("model"), **spec, mean=0.0, std=1.0)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} does not say what network it holds (fidlib: {error}): make the "
+            "model again."
+        ) from error
 
 
 def _of_network(model: Classifier, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
