@@ -73,7 +73,8 @@ def _styles(names: Iterable[Any]) -> dict[str, dict[str, Any]]:
     for name in dict.fromkeys(map(str, names)):
         style, taken = method_style(name), [s["color"] for s in styles.values()]
         if style["color"] in taken:
-            style["color"] = to_hex([(1 + part) / 2 for part in to_rgb(style["color"])])
+            red, green, blue = ((1 + part) / 2 for part in to_rgb(style["color"]))
+            style["color"] = to_hex((red, green, blue))
         styles[name] = style
     return styles
 
