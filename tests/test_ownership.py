@@ -136,6 +136,7 @@ ODD = [
     (lambda named: named.astype(bool), "expected 20 class indices"),
     (lambda named: named[None, :, None], "expected 20 class indices"),
     (lambda named: [*named, [1]], "are a list of no shape"),
+    (lambda named: np.zeros((0, 20), int), "expected 20 class indices"),
     (lambda named: None, "expected 20 class indices"),
     (lambda named: "cat", "expected 20 class indices"),
     (lambda named: np.eye(12)[named], "expected 20 class indices"),

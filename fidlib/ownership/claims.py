@@ -220,7 +220,8 @@ def _rows(suspect: Suspect, count: int) -> list[Suspect]:
     if callable(suspect):
         return [suspect]
     table = _array(suspect)
-    return [table.ravel()] if table.shape == (count, 1) else [*np.atleast_2d(table)]
+    rows = [table.ravel()] if table.shape == (count, 1) else [*np.atleast_2d(table)]
+    return rows or [table]  # of none at all, which is refused
 
 
 def _array(answers: Any) -> np.ndarray:
