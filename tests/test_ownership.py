@@ -194,6 +194,9 @@ def test_a_level_that_no_answers_could_reach_is_named():
     key = key_of([*range(10)] * 2, "chain", fresh=random_key)
     said = str(verify(lambda _: key.triggers.labels, key))
     assert "nothing can be proved at this level, as p is 0.01 or more" in said
+    assert said.endswith("raise alpha, or use more fresh keys")
+    few = replace(RANDOM, triggers=RANDOM.triggers.sample(3))
+    assert str(verify([0, 0, 0], few)).endswith("or use more triggers")
     assert "nothing can be" not in str(verify(answering(0, RANDOM), RANDOM))
     study = fl.Study(replace(BARE, seed=12345))
     with pytest.raises(ValueError, match=r"p is 1/100 or more, .* pass alpha=0.01"):

@@ -58,9 +58,11 @@ class Evidence:
         when = f"committed {self.committed}" if self.committed else "not committed"
         so = "the claim holds" if self.holds else "nothing is proved"
         if self.threshold is None:
+            number, _, asked = self.null.partition(" ")
+            more = asked if number.isdigit() else "triggers"
             so = (
                 f"nothing can be proved at this level, as p is {self.least:.2g} or "
-                "more: see what p rests on, or raise alpha"
+                f"more: raise alpha, or use more {more}"
             )
         return (
             f"{self.matches} of {self.n} triggers match, needed {needs}: "
