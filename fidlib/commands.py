@@ -34,7 +34,7 @@ def _named(kind: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     return PrimitiveConstructorSpec(
         nargs="*",
         metavar="NAME=VALUE",
-        instance_from_str=lambda pairs: dict(map(_pair, pairs)),
+        instance_from_str=_pairs,
         is_instance=lambda value: isinstance(value, Mapping),
         str_from_instance=lambda value: [
             f"{n}={json.dumps(v)}" for n, v in value.items()
@@ -42,11 +42,20 @@ def _named(kind: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     )
 
 
+def _pairs(texts: list[str]) -> dict[str, Any]:
+    pairs = dict(map(_pair, texts))
+    if len(pairs) < len(texts):
+        raise ValueError(f"{' '.join(texts)} names an option twice")
+    return pairs
+
+
 def _pair(text: str) -> tuple[str, Any]:
     """A name and its value: a number, true, false or a text."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise ValueError(f"{text!r} is no NAME=VALUE")
+    if name in ("labels", "dataset"):  # texts, whatever they look like
+        return name, value
     try:
         return name, json.loads(value)
     except ValueError:
@@ -72,6 +81,8 @@ class Commit:
 
         check_file("key", self.key)
         check_file("images", self.images)
+        if self.images and self.images.resolve() == self.key.resolve():
+            raise ValueError(f"key and images are both {self.key}: name two files.")
         if self.key.exists():
             raise ValueError(f"{self.key} exists: a key is never written over.")
         study = Study(self.config)
@@ -121,12 +132,16 @@ class Verify:
             path = Path(name)
             if path.suffix.lower() == ".csv":
                 return _answers(path)
+            if not path.exists() and path.suffix in (".pt", ".pth", ".safetensors"):
+                raise ValueError(f"there is no model at {path}: check the path.")
             if not path.exists():
                 return study.model(name)
             dataset = study.config.dataset
             like = network(self.network, data.load(dataset)) if self.network else None
             return stored(path, dataset, like).to(study.device)
 
+        if len({*self.references}) < len(self.references):
+            raise ValueError("a reference is named twice: name each model once.")
         evidence = ownership.verify(
             suspect(self.model),
             key,
@@ -153,6 +168,8 @@ def _answers(path: Path) -> list[list[int]]:
             if odd:
                 raise ValueError(f"{odd[0]!r} in line {line} is no class index")
         counted = [str(n) for n in range(len(names))]  # as pandas names them
+        if not all(names):
+            raise ValueError("a column has no name, as numbers of rows have none")
         if all(map(str.isdecimal, names)) and names != counted:
             raise ValueError("line 1 is answers, not their names")
         columns = [[*map(int, column)] for column in zip(*rows, strict=True)]

@@ -21,9 +21,6 @@ from fidlib.study.study import Study
 NONE = "none"
 """Stands for an attack where there was none."""
 
-FRESH = 99
-"""Fresh keys that a suspect is asked where the labels are plain chains."""
-
 _TOLD = ("agreement", "pfl", "spl")
 _MEASURES = (*_TOLD, "accuracy", "churn_lost", "churn_gained")
 
@@ -46,7 +43,7 @@ def attack_curve(
         alpha: The level of the claim; of plain chains 0.01 or more.
 
     Raises:
-        ValueError: If no suspect could be convicted at this level.
+        ValueError: If at this level nothing can be proved, whatever a model answers.
 
     Returns:
         A row for each model, as it is (`none`) and under each attack: `model`,
@@ -60,14 +57,13 @@ def attack_curve(
         host's probabilities it came.
     """
     key = key or ownership.commit(study)
-    if key.labels == "chain" and ownership.level(alpha) < 1 / (1 + FRESH):
-        raise ValueError(
-            f"alpha is {alpha:g}, but of a plain chain p is 1/{1 + FRESH} or more, as "
-            f"{FRESH} fresh keys are asked: pass alpha={1 / (1 + FRESH):g}, or a key "
-            'of other labels, such as trigger_options={"labels": "permuted"}.'
-        )
     if key.fresh:  # the same fresh keys for every suspect
         key = replace(key, fresh=functools.cache(key.fresh))
+    of_host = ownership.verify(study.model("host"), key, alpha=alpha)
+    if of_host.threshold is None:
+        raise ValueError(
+            f"no attack can be judged by this key. Of the host: {of_host}."
+        )
     listed = [None, *map(find, attacks)]
     victims = {one.key: one for one in [Lineage(), *several(models)]}.values()
     return pd.DataFrame(
@@ -83,7 +79,7 @@ def _row(
     study: Study, victim: Lineage, attack: Attack | None, key: Key, alpha: float
 ) -> dict[str, object]:
     of = victim / attack if attack else victim
-    evidence = ownership.verify(study.model(of), key, alpha=alpha, fresh=FRESH)
+    evidence = ownership.verify(study.model(of), key, alpha=alpha)
     near, far, before = (
         study.fidelity(a, b, measures=_MEASURES)
         for a, b in ((of, victim), (of, "host"), (victim, "host"))

@@ -160,6 +160,18 @@ def test_a_single_weight_has_no_deviation_for_noise(digits):
         assert weights(attacked).isfinite().all()
 
 
+def test_a_weight_of_two_layers_is_changed_once(digits):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Linear(64, 64))
+    net[2].weight = net[1].weight
+    net.append(nn.Linear(64, 10))
+    model = fl.models.wrap(net, num_classes=10, image_size=8, mean=(0.5,))
+    attacked = ATTACKS["weight-noise"](model, digits.train, 0, amount=0.5)
+    before, after = (dict(m.named_parameters()) for m in (model, attacked))
+    (name,) = [n for n in before if n.endswith("1.weight")]
+    noise = (after[name] - before[name]) / before[name].std()
+    assert noise.std().item() == pytest.approx(0.5, rel=0.1)
+
+
 def test_strengths_and_shares_that_make_no_sense_are_refused(model, few):
     for odd in ("x", -0.1, 1.5, None):
         with pytest.raises(ValueError, match=f"share of weights is {odd!r}; it is"):

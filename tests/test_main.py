@@ -285,6 +285,8 @@ def test_an_owner_commits_and_verifies(tmp_path, capsys, monkeypatch):
     assert json.loads(Path("key.json").read_text())["commitment"] in printed
     assert main(["commit", "key.json", *NOISY]) == 2
     assert "a key is never written over" in capsys.readouterr().err
+    assert main(["commit", "same.npz", "--images", "same.npz", *NOISY]) == 2
+    assert "key and images are both same.npz" in capsys.readouterr().err
     assert main(["verify", "host", "--key", "key.json"]) == 1
     assert "nothing is proved" in capsys.readouterr().out
     secret = np.load("secret.npz")
@@ -305,6 +307,7 @@ def test_an_owner_commits_and_verifies(tmp_path, capsys, monkeypatch):
     named = (secret["labels"] + wrong) % 10
     lines = [f"{i},{c}" for i, c in enumerate(named)]
     Path("numbered.csv").write_text("\n".join(["answer", *lines]))
+    pd.DataFrame({"answer": named}).to_csv("index.csv")
     Path("bare.csv").write_text("\n".join(map(str, [7, *named])))
     Path("half.csv").write_text("\n".join(["answer", *map(str, named[:-1]), "3.0"]))
     for suspect, message in (
@@ -315,6 +318,8 @@ def test_an_owner_commits_and_verifies(tmp_path, capsys, monkeypatch):
         ("words.csv", "'cat' in line 2 is no class index"),
         ("numbered.csv", "line 2 has 2 columns, not 1"),
         ("bare.csv", "line 1 is answers, not their names"),
+        ("index.csv", "a column has no name"),
+        ("none.pt", "there is no model at none.pt"),
         ("half.csv", "'3.0' in line 41 is no class index"),
         ("x", "unknown method 'x'"),
     ):
@@ -352,6 +357,14 @@ def test_triggers_have_options_and_references_are_tables_of_answers(
     command = ["verify", "ANSWERS.CSV", "--key", "key.json", "--alpha", "0.96"]
     assert main([*command, "--references", "other.csv"]) == 0
     assert "p = 0.95 (1 models" in capsys.readouterr().out
+    assert main([*command, "--references", "other.csv", "other.csv"]) == 2
+    assert "a reference is named twice" in capsys.readouterr().err
+    assert main(["commit", "t.json", *NOISY, "--trigger-options", "labels=true"]) == 0
+    assert fl.ownership.load("t.json").labels == "true"
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["commit", "b.json", *NOISY, "--trigger-options", "a=1", "a=2"])
+    assert "names an option twice" in " ".join(capsys.readouterr().err.split())
     assert main(["commit", "b.json", *NOISY, "--trigger-options", "links=x"]) == 2
     assert "which noise does not take" in capsys.readouterr().err
     with pytest.raises(SystemExit):

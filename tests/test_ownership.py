@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -74,9 +75,12 @@ def test_plain_chains_are_judged_by_fresh_keys_on_this_very_suspect():
     assert evidence.p == pytest.approx((1 + as_good) / 50)
     assert asked == [20] * 50
     table = np.stack([np.arange(20) % 10] * 50)
-    assert verify(table, key, alpha=0.05) == evidence
-    with pytest.raises(ValueError, match="a row of answers more for each"):
-        verify(table[0], key)
+    assert verify(table, key, fresh=49, alpha=0.05) == evidence
+    assert verify(pd.DataFrame(table.T), key, fresh=49, alpha=0.05) == evidence
+    for rows, given in ((table[0], 0), (table, 49), ([table[0], *table], 50)):
+        message = f"by 48 fresh keys, and there are {given} rows"
+        with pytest.raises(ValueError, match=message):
+            verify(rows, key, fresh=48)
     with pytest.raises(ValueError, match="have no fresh keys: pass references"):
         verify(suspect, replace(key, fresh=None))
 
@@ -93,6 +97,9 @@ def test_labels_that_are_not_drawn_prove_no_more_than_independent_models_allow(p
     assert few.threshold == 13
     with pytest.raises(ValueError, match="pass references, models that are"):
         verify(answering(20, key), key)
+    for odd in (convolutional(0), None):
+        with pytest.raises(ValueError, match="pass a list of models"):
+            verify(answering(20, key), key, references=odd)
 
 
 def test_several_suspects_are_charged_and_no_commitment_is_charged_every_key():
@@ -137,6 +144,8 @@ ODD = [
     (lambda named: named[None, :, None], "expected 20 class indices"),
     (lambda named: [*named, [1]], "are a list of no shape"),
     (lambda named: np.zeros((0, 20), int), "expected 20 class indices"),
+    (lambda named: np.ma.masked_equal(named, 1), "some are masked"),
+    (lambda named: [torch.ones(2, requires_grad=True)] * 20, "of no shape"),
     (lambda named: None, "expected 20 class indices"),
     (lambda named: "cat", "expected 20 class indices"),
     (lambda named: np.eye(12)[named], "expected 20 class indices"),
@@ -198,9 +207,39 @@ def test_a_level_that_no_answers_could_reach_is_named():
     few = replace(RANDOM, triggers=RANDOM.triggers.sample(3))
     assert str(verify([0, 0, 0], few)).endswith("or use more triggers")
     assert "nothing can be" not in str(verify(answering(0, RANDOM), RANDOM))
+
+
+def test_a_key_that_can_convict_nobody_judges_no_attack(root):
     study = fl.Study(replace(BARE, seed=12345))
-    with pytest.raises(ValueError, match=r"p is 1/100 or more, .* pass alpha=0.01"):
+    with pytest.raises(ValueError, match=r"no attack can be judged.* use more fresh k"):
         fl.attack_curve(study, [], [])
+    bare, few = ownership.of(study), replace(RANDOM, triggers=RANDOM.triggers.sample(3))
+    for key, alpha in ((bare, 0.01), (few, 1e-6)):
+        with pytest.raises(ValueError, match="no attack can be judged"):
+            fl.attack_curve(study, [], [], key=key, alpha=alpha)
+
+
+def test_a_network_is_asked_at_rest():
+    layers = [torch.nn.Flatten(), torch.nn.Dropout(0.9), torch.nn.Linear(64, 10)]
+    network = torch.nn.Sequential(*layers).train()
+    assert len({verify(network, RANDOM).matches for _ in range(8)}) == 1
+    assert network.training
+
+
+def test_a_classifier_of_another_size_is_refused_in_a_sentence():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    other = fl.models.wrap(net, num_classes=10, image_size=28, mean=(0.5,))
+    with pytest.raises(ValueError, match="cannot take images of shape"):
+        verify(other, RANDOM)
+
+
+def test_chains_that_are_cut_short_have_all_their_links():
+    labels = [6, 2, 4, 3, 1]  # of a permutation of ten
+    key = key_of(labels, "permuted")
+    assert key.links == 10
+    assert verify(np.array(labels), key).p == pytest.approx(1 / (10 * 9 * 8 * 7 * 6))
+    options = {"trigger_options": {"links": 12}}
+    assert replace(key, configuration=options, classes=20).links == 12
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,15 @@ def test_an_attacker_holds_nothing_that_his_model_is_judged_on(root):
         ] == (record)
 
 
+def test_an_attacker_without_images_is_said_in_a_sentence(root):
+    train = fl.data.load("digits").train.sample(48)
+    study = fl.Study(BARE, watermark=train)
+    with pytest.raises(ValueError, match="0 are left to an attacker"):
+        study.images("attacker")
+    with pytest.raises(ValueError, match="raise train_images"):
+        fl.Study(fl.Config(**vars(BARE) | {"train_images": 10})).images("validation")
+
+
 def test_a_reserved_pool_is_not_the_attackers(root):
     study = fl.Study(fl.Config(**vars(BARE) | {"triggers": "mislabelled"}))
     his, pool = study.images("attacker"), study.images("pool")

@@ -37,8 +37,8 @@ def drawn(free: Split, seed: int) -> tuple[Split, Split]:
     """
     generator = stream(seed, "attacker")
     classes, total = free.labels.unique(), len(free)
-    count = max(2, max(total // 10, min(total // 4, 500)) // len(classes))
-    his, tried = [], []
+    count = max(2, max(total // 10, min(total // 4, 500)) // max(1, len(classes)))
+    his, tried = [free.labels[:0]], [free.labels[:0]]
     for label in classes:
         rows = (free.labels == label).nonzero()[:, 0]
         order = torch.randperm(len(rows), generator=generator)[:count]

@@ -130,7 +130,8 @@ def _edited(model: Classifier) -> tuple[Classifier, list[nn.Parameter]]:
             f"a weight of {odd[0]} is computed from others (a parametrization), which "
             "would undo what is done to it: remove it first."
         )
-    return model, [layer.weight for layer in layers]  # pyright: ignore
+    weights = {id(layer.weight): layer.weight for layer in layers}  # each once
+    return model, [*weights.values()]  # pyright: ignore
 
 
 def _deviation(weight: Tensor) -> Tensor:

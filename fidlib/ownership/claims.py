@@ -1,13 +1,15 @@
 """Claims: how many triggers a suspect answers, and how likely that is by chance."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fidlib import models
 from fidlib.data import Split
@@ -15,6 +17,7 @@ from fidlib.measures import chance
 from fidlib.models import Classifier
 from fidlib.ownership.keys import Key
 from fidlib.runs.keys import digest
+from fidlib.weights import at_rest
 from fidlib.wrapping import positive
 
 UNCOMMITTED = 2**64
@@ -23,7 +26,7 @@ UNCOMMITTED = 2**64
 Suspect = Classifier | Callable[[Tensor], Any] | Any
 """A model of the key's classes; any function from pixels `(N, C, H, W)` to `(N,)`
 classes or `(N, K)` scores; or the answers themselves, `(N,)` classes in the order of
-the triggers."""
+the triggers, of a DataFrame a column."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def verify(
         alpha: The level of the claim.
         tries: Suspects that were looked at, times keys that were committed.
         fresh: Fresh keys to ask the suspect, where they are needed. Of a table of
-            answers, rows after the first are those to them (`fresh_keys`).
+            answers, as many rows after the first are those to them (`fresh_keys`).
         references: Models that are independent of the key, where they are needed.
 
     Raises:
@@ -111,7 +114,7 @@ def verify(
     if (known := exact(key, named)) is not None:
         null, tail = known
     elif key.labels == "chain":
-        scores = _of_fresh([model] * fresh if callable(model) else others, key)
+        scores = _of_fresh([model] * fresh if callable(model) else others, key, fresh)
         null, tail = f"{len(scores)} fresh keys", chance.fresh(scores, n)
     else:
         scores = _of_references(references, key)
@@ -188,9 +191,12 @@ def answers(model: Suspect, triggers: Split, classes: int) -> np.ndarray:
     """
     images, shape = triggers.images.clone(), (len(triggers), classes)
     if isinstance(model, Classifier):
-        given = models.outputs(model, images.to(model.mean.device)).logits
+        images = images.to(model.mean.device)
+        models.check_takes(model, images)
+        given = models.outputs(model, images).logits
     elif callable(model):
-        with torch.no_grad():
+        resting = at_rest(model) if isinstance(model, nn.Module) else nullcontext()
+        with torch.no_grad(), resting:
             given = model(images)
     else:
         given, shape = model, ()  # no table is taken for scores
@@ -221,7 +227,7 @@ def _rows(suspect: Suspect, count: int) -> list[Suspect]:
     """A suspect alone; or the rows of a table of answers, of which a column is one."""
     if callable(suspect):
         return [suspect]
-    table = _array(suspect)
+    table = _array(suspect.T if isinstance(suspect, pd.DataFrame) else suspect)
     rows = [table.ravel()] if table.shape == (count, 1) else [*np.atleast_2d(table)]
     return rows or [table]  # of none at all, which is refused
 
@@ -236,23 +242,26 @@ def _array(answers: Any) -> np.ndarray:
         if isinstance(answers, Tensor):
             answers = answers.detach().cpu()
             answers = answers.double() if answers.is_floating_point() else answers
+        if np.ma.is_masked(answers):
+            raise ValueError("some are masked")
         return np.asarray(answers)
-    except (TypeError, ValueError) as error:  # such as rows of several lengths
+    except (TypeError, ValueError, RuntimeError) as error:  # as of rows of all lengths
         raise ValueError(
             f"answers are a {type(answers).__name__} of no shape ({error}); pass class "
             "indices, one for each trigger."
         ) from error
 
 
-def _of_fresh(suspects: Sequence[Suspect], key: Key) -> list[int]:
+def _of_fresh(suspects: Sequence[Suspect], key: Key, count: int) -> list[int]:
     """Matches of fresh keys, each put to the suspect, or to a row of its answers."""
-    if not suspects:
+    if len(suspects) != count:
         raise ValueError(
-            "labels of a chain are judged by fresh keys, and these answers are to the "
-            "key's triggers alone: pass the model, or a row of answers more for each "
-            "of fl.ownership.fresh_keys(key, 99)."
+            f"labels of a chain are judged by {count} fresh keys, and there are "
+            f"{len(suspects)} rows of answers to such, in a file columns: pass the "
+            "model, or the answers to the key and then to each of "
+            f"fl.ownership.fresh_keys(key, {count}), and nothing else."
         )
-    secrets = fresh_keys(key, len(suspects))
+    secrets = fresh_keys(key, count)
     pairs = zip(suspects, secrets, strict=True)
     return [
         matches(answers(asked, secret, key.classes), secret) for asked, secret in pairs
@@ -262,6 +271,10 @@ def _of_fresh(suspects: Sequence[Suspect], key: Key) -> list[int]:
 def _of_references(references: Iterable[Suspect], key: Key) -> list[int]:
     """Matches of independent models."""
     secret, scores = key.triggers, []
+    if not isinstance(references, Iterable) or isinstance(references, str):
+        raise ValueError(
+            f"references are a {type(references).__name__}; pass a list of models."
+        )
     for model in references:
         named, *others = _rows(model, len(secret))
         if others:

@@ -50,7 +50,11 @@ class Key:
     @property
     def links(self) -> int:
         """m, of its chains."""
-        return int(self.triggers.labels.max()) + 1
+        options = self.configuration.get("trigger_options", {})
+        links = options.get("links") or min(10, self.classes)
+        labels = self.triggers.labels
+        # Of one's own, the labels tell; of less than a chain they may not.
+        return links if len(labels) < links else int(labels.max()) + 1
 
     def save(self, path: str | Path) -> None:
         """Write what the triggers follow from, and the commitment, as JSON."""

@@ -107,8 +107,16 @@ class Images:
         """Some of `ATTACKERS`, by name."""
         seed, images = self.config.seed, self["rest"]
         judged = [self["test"], self["triggers"]]
+        judged += [self["pool"]] if self["pool"] is not images else []
         if part in ("attacker", "validation"):
             both = attacker.drawn(attacker.apart(images, judged), seed)
+            if not all(map(len, both)):
+                raise ValueError(
+                    f"of {len(images)} training images {len(both[0])} are left to an "
+                    "attacker and as a validation set "
+                    f"{len(both[1])}, once test images and triggers are taken out: "
+                    "raise train_images, or keep triggers out of them."
+                )
             return dict(zip(ATTACKERS[:2], both, strict=True))
         if part == "photographs":
             images = attacker.photographs(images, len(images), seed)
