@@ -11,13 +11,7 @@
  */
 import { make } from "./dom.js";
 
-const KINDS = {
-  u1: Uint8Array,
-  u2: Uint16Array,
-  u4: Uint32Array,
-  i2: Int16Array,
-  f4: Float32Array,
-};
+const KIND = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, i2: Int16Array, f4: Float32Array };
 
 /** What is shown: N images and then T triggers, in rows; models by their place m. */
 export class Scene {
@@ -27,7 +21,7 @@ export class Scene {
     const raw = await new Response(stream).arrayBuffer();
     const arrays = {};
     for (const [name, { kind, start, count, scale }] of Object.entries(about.arrays)) {
-      const part = new KINDS[kind](raw, start, count);
+      const part = new KIND[kind](raw, start, count);
       arrays[name] = scale ? Float32Array.from(part, (value) => value * scale) : part;
     }
     const scene = new Scene();
