@@ -66,13 +66,16 @@ def _pair(text: str) -> tuple[str, Any]:
 class Commit:
     """Write the owner's key, and print its commitment: publish it before the model.
 
-    The key is the seed and the rest of the configuration; keep the file to yourself.
+    The key is the seed and the rest of the configuration: draw a long --seed, and keep
+    the file to yourself. Plain chains prove little; --triggers noise, or
+    --trigger-options labels=permuted, prove more.
     """
 
     key: tyro.conf.Positional[Path]
     """Where to write it, such as key.json."""
     images: Path | None = None
-    """Write the triggers there as well, an .npz of images and labels."""
+    """Write the triggers there as well, an .npz of images and labels: what to ask of a
+    suspect behind an API."""
     config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
 
     def __call__(self) -> int:
@@ -106,8 +109,9 @@ class Verify:
 
     model: tyro.conf.Positional[str]
     """The suspect: a model of the key's study by its lineage, such as FTAL; a run's
-    folder or a model's file; or a .csv of answers, a row a trigger, a column of classes
-    (and one for each fresh key)."""
+    folder or a model's file; or a .csv of answers, a line of names, then a row a
+    trigger, a column of classes (for a plain chain one more for each of
+    fl.ownership.fresh_keys)."""
     key: Path
     """What fidlib commit wrote."""
     references: tuple[str, ...] = ()
@@ -115,7 +119,7 @@ class Verify:
     network: str = ""
     """As of fidlib compare, for files that hold a state dict alone."""
     alpha: float = 1e-6
-    """The level of the claim."""
+    """The level of the claim; a plain chain reaches 1 / (fresh + 1)."""
     tries: int = 1
     """Suspects that were looked at, times keys that were committed."""
     fresh: int = 99
@@ -151,6 +155,7 @@ class Verify:
             references=map(suspect, self.references),
         )
         print(evidence)
+        print(f"commitment {key.commitment}: compare it with what was published")
         return 0 if evidence.holds else 1
 
 

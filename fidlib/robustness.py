@@ -135,10 +135,11 @@ def given_up(curve: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Indexed by model, but the host: `attack` and `strength` of the removal that
         loses least accuracy, the first of several; `lost`, that accuracy, 0 where it
-        gains, infinite where no attack removes the mark; `host_lost`, what the same
-        costs the host; `below_host`, by how much the best accuracy after a removal is
-        below the host's, which the mark may have cost in part; and `distance`, the SPL
-        of host and model. Models whose claim does not stand to begin with are left out.
+        gains, infinite where no attack removes the mark, NaN where none was tried;
+        `host_lost`, what the same costs the host; `below_host`, by how much the best
+        accuracy after a removal is below the host's, which the mark may have cost in
+        part; and `distance`, the SPL of host and model. Models whose claim does not
+        stand to begin with are left out.
     """
     plain = curve[curve.attack == NONE].set_index("model")
     attacked = curve.loc[curve.attack != NONE]
@@ -147,7 +148,8 @@ def given_up(curve: pd.DataFrame) -> pd.DataFrame:
     rows = {}
     for name in plain.index[~plain.removed.to_numpy(bool)]:
         points = attacked.loc[attacked.model == name].reset_index(drop=True)
-        row = (NONE, math.nan, math.inf, math.nan, math.inf)
+        untried = math.nan if points.empty else math.inf
+        row = (NONE, math.nan, untried, math.nan, untried)
         if points.removed.any():
             removals, lost = points.removed.astype(bool), points.lost.clip(lower=0.0)
             cheapest, left = lost[removals].idxmin(), points.accuracy[removals].max()

@@ -204,6 +204,8 @@ def test_a_level_that_no_answers_could_reach_is_named():
     said = str(verify(lambda _: key.triggers.labels, key))
     assert "nothing can be proved at this level, as p is 0.01 or more" in said
     assert said.endswith("raise alpha, or use more fresh keys")
+    said = str(verify(lambda _: key.triggers.labels, replace(key, committed="")))
+    assert said.endswith("p is 1 or more: commit the key before the model")
     few = replace(RANDOM, triggers=RANDOM.triggers.sample(3))
     assert str(verify([0, 0, 0], few)).endswith("or use more triggers")
     assert "nothing can be" not in str(verify(answering(0, RANDOM), RANDOM))

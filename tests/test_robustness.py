@@ -75,6 +75,9 @@ def test_a_removal_that_gains_accuracy_costs_nothing():
     assert prices.below_host["A"] == pytest.approx(0.9 - 0.87 - 0.2)
     better.loc[(better.model == "A") & (better.strength == 0.6), "lost"] = -0.1
     assert robustness.given_up(better).attack["A"] == "prune"  # the first of two
+    untried = robustness.given_up(better[better.attack == "none"])
+    assert untried.lost.isna().all()
+    assert list(untried.attack.unique()) == ["none"]
 
 
 def test_a_model_that_never_learned_its_mark_gives_up_nothing():

@@ -44,8 +44,9 @@ ATTACKS: dict[str, Preset | Function] = {
 }
 """Name -> attack; a function of your own works as well, once it has a name here.
 
-The strength of what trains is its learning rate, of `distil` and `knockoff` the number
-of epochs. `fine-tune` is Adam's, with BatchNorm as it is; `ft-all` is SGD's."""
+The strength of what trains is its learning rate, but of `fine-prune` the share of
+channels and of `distil` and `knockoff` the number of epochs. `fine-tune` is Adam's,
+with BatchNorm as it is; `ft-all` is SGD's."""
 
 
 def find(text: str) -> Attack:

@@ -62,10 +62,12 @@ class Evidence:
         so = "the claim holds" if self.holds else "nothing is proved"
         if self.threshold is None:
             number, _, asked = self.null.partition(" ")
-            more = asked if number.isdigit() else "triggers"
+            more = f"use more {asked if number.isdigit() else 'triggers'}"
+            remedies = ["raise alpha"] if self.least < 1 else []
+            remedies += [more if self.committed else "commit the key before the model"]
             so = (
                 f"nothing can be proved at this level, as p is {self.least:.2g} or "
-                f"more: raise alpha, or use more {more}"
+                f"more: {', or '.join(remedies)}"
             )
         return (
             f"{self.matches} of {self.n} triggers match, needed {needs}: "

@@ -92,8 +92,9 @@ def load(path: str | Path, study: Study | None = None) -> Key:
     """The key that a file tells of: its triggers are made again, and checked.
 
     Args:
-        path: What `Key.save` wrote.
-        study: Needed for triggers of one's own.
+        path: What `Key.save` wrote. Its date is the owner's word: what proves that the
+            key was there in time is that its commitment was published.
+        study: Needed for triggers or a host of one's own, which no file tells of.
 
     Raises:
         FileNotFoundError: If there is no such file.
