@@ -193,6 +193,15 @@ def test_what_is_said_of_shifts_is_of_the_published_tables():
     assert changed["FixLL+PFL+mix+quiet"] < changed["fine-tuned"]
 
 
+def test_what_is_said_of_the_trial_is_of_the_published_tables():
+    assert "Yes, on shifted images and on the whole of MNIST too; quiet" in README
+    for name in TRIALS:
+        path = ROOT / "figures" / "replicates" / f"{name}-contrasts.csv"
+        rows = pd.read_csv(path, index_col="contrast")
+        rows = rows[rows.claim.str.startswith("Jensen-Shannon")]
+        assert (rows.loc[[TRIED["quiet"], TRIED["both"]]].high < 1).all()
+
+
 def test_what_is_said_of_claims_is_of_the_published_tables():
     assert "none of the six does: three are refuted, three stay open." in README
     path = ROOT / "figures" / "replicates" / "10_replicates-claims.csv"
