@@ -21,6 +21,11 @@ BARE = dataclasses.replace(SMALL, epochs=1, train_images=48)
 """Two steps a model: for what asks of nothing learned."""
 
 
+def pytest_collection_modifyitems(items):
+    """The longest first: no worker is left with it while the others have nothing."""
+    items.sort(key=lambda item: "smoke_suite_runs_every_notebook" not in item.name)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _run_store(tmp_path_factory):
     patch = pytest.MonkeyPatch()
