@@ -74,6 +74,21 @@ def test_yardstick_marks_kinds_and_keeps_zeros_visible(ax):
     assert ax.get_yscale() == "log"
 
 
+@pytest.mark.parametrize(
+    ("top", "expected"),
+    [(0.7, ["0.02", "0.05", "0.1", "0.2", "0.5"]), (900.0, ["10^{-1}", "10^{1}"])],
+)
+def test_yardstick_has_plain_numbers_where_decades_are_few(ax, top, expected):
+    plots.yardstick(ax, [0, 0.1, 0.2], [0, 0.08, top], ["a", "b", "b"])
+    ax.figure.canvas.draw()
+    low, high = ax.get_ylim()
+    marks = zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)
+    shown = " ".join(label.get_text() for at, label in marks if low <= at <= high)
+    assert all(mark in shown for mark in expected)
+    assert "times" not in shown
+    assert not any(label.get_text() for label in ax.get_yticklabels(minor=True))
+
+
 def test_yardstick_leaves_out_no_kind(ax):
     kinds = [*"abcdefghijkl"]
     plots.yardstick(ax, [0.1] * 12, [1.0] * 12, kinds)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from fidlib.palette import OTHERS, SERIES, method_style
 
@@ -173,6 +174,10 @@ def yardstick(
         look["facecolors"] = [color if y else "none" for y in rows.y]
         ax.scatter(rows.x, rows.y.clip(lower=floor), label=kind, **look)
     ax.set_yscale("log")
+    if frame.y.max() < 200 * floor:  # two decades: numbers between them, too, in plain
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xscale("symlog", linthresh=0.01)
     ax.set_xticks([0, 0.01, 0.1, 1], ["0", ".01", ".1", "1"])
     ax.tick_params(labelbottom=True)
