@@ -32,16 +32,16 @@ def answer():
     hosts = fidelity("mnist", "seeds", ["seed", "method"]).unstack()
     changed = 1 - hosts.agreement_test
     worse = changed["FixLL+PFL"] > changed["FixLL"]
-    (host,) = worse.index[worse]
-    share = (hosts.pfl_test["FixLL+PFL"] / hosts.pfl_test["FixLL"])[host]
-    few, many = changed.loc[host, ["FixLL", "FixLL+PFL"]]
+    (one,) = worse.index[worse]
+    share = (hosts.pfl_test["FixLL+PFL"] / hosts.pfl_test["FixLL"])[one]
+    few, many = changed.loc[one, ["FixLL", "FixLL+PFL"]]
     return (
         f"On CIFAR-10 {seven} of the paper's methods lose {lost.min():.1f} to "
         f"{lost.max():.1f} points of accuracy; FixLL+PFL is\nthe farthest of them from "
         "the host in weights and the nearest in features and probabilities. But on\n"
         f"one of MNIST's {len(worse)} hosts, with {share:.2%} of FixLL's PFL, it "
-        f"changes more answers ({many:.2%} for {few:.2%};\non the others fewer): no one "
-        "number tells all.\n"
+        f"changes more answers ({many:.2%} for {few:.2%};\non the others fewer): no "
+        "one number tells all.\n"
     )
 
 
